@@ -1,0 +1,63 @@
+"""Opening images as they come: the one function through which every pixel enters the project.
+
+Training, soft-label caching, generation and evaluation must see the same pixels, so all of them call
+:func:`load_image`.
+"""
+
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+# The odd originals of Twitter-2015 include tall screenshots; anything larger than this is a decompression bomb.
+MAX_PIXELS = 64_000_000
+
+
+class ImageError(ValueError):
+    """An image that is missing, broken or too large; the message names the file and says what is wrong."""
+
+
+def load_image(path: Path | str, size: int | None = None) -> Image.Image:
+    """Open an image whatever its true format, mode and shape.
+
+    Args:
+        path: The file; its extension is not believed.
+        size: Side in pixels of the square that the image is resized to (bicubic), or ``None`` to keep its size.
+
+    Returns:
+        An RGB image, upright by its EXIF orientation, transparency laid over white.
+
+    Raises:
+        ImageError: If the file is missing, can't be decoded to the end, or has more than ``MAX_PIXELS`` pixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"image not found: {path}")
+    try:
+        with warnings.catch_warnings():
+            # What Pillow has to say of odd metadata is nothing that a user can act on; broken pixels raise.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    raise ImageError(f"image of {opened.width} x {opened.height} pixels is too large: {path}")
+                opened.load()
+                image = _to_rgb(ImageOps.exif_transpose(opened))
+    except ImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ImageError(f"image can't be read ({type(error).__name__}): {path}") from error
+    return image if size is None else image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image.copy()
+    if image.mode in ("I;16", "I;16L", "I;16B", "I", "F"):
+        low, high = image.getextrema()
+        scale = 255 / (high - low) if high > low else 0
+        image = image.point(lambda value: (value - low) * scale).convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

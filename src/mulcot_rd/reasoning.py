@@ -1,0 +1,200 @@
+"""The response format of the paper: write it, read it. Nothing else in the project knows it.
+
+A reasoning answer has five parts, in this order, each ``"Key": "text"`` on a line of its own::
+
+    "Text_analysis": "..."
+    "Image_analysis": "..."
+    "Conflict_resolution": "..."
+    "Final_conclusion": "..."
+    "Prediction": positive
+
+A label answer has the last line alone. Large models answer in looser forms too (JSON objects, Markdown
+headings, unescaped quotes); :func:`parse` reads those, and never lets text that is quoted inside a
+section, from a post say, pass for a section of the answer.
+"""
+
+import json
+import re
+
+from mulcot_rd.schema import Reasoning, Sentiment
+
+SECTION_KEYS = ("Text_analysis", "Image_analysis", "Conflict_resolution", "Final_conclusion")
+PREDICTION_KEY = "Prediction"
+
+_ORDER = (*SECTION_KEYS, PREDICTION_KEY)
+_LABEL = re.compile(r"\b(positive|neutral|negative)\b", re.IGNORECASE)
+_WORD_PREDICTION = re.compile(r"\bprediction\b", re.IGNORECASE)
+_QUOTED_PREDICTION = re.compile(r"\bprediction\b[^a-z]{0,8}(?:positive|neutral|negative)\b", re.IGNORECASE)
+_KEY_WORDS = "|".join(key.replace("_", "[ _]") for key in _ORDER)
+# A key in quotes and its colon: `"Text_analysis":`, with Markdown stars around it or not.
+_QUOTED_KEY = re.compile(rf'[*`]*"[*`]*(?P<key>{_KEY_WORDS})[*`]*"[*`]*[ \t]*:[*`]*[ \t]*', re.IGNORECASE)
+# A key that opens a line: a heading, a bold word or a plain word, ended by a colon or the line's end.
+_LINE_KEY = re.compile(
+    rf'^[ \t>]*(?:[#*_`-]+[ \t]*)*(?:(?:step[ \t]*)?\d[.):][ \t]*)?[*_`"\']*(?P<key>{_KEY_WORDS})[*_`"\']*'
+    r"(?:[ \t]*[:：][*_`]*[ \t]*|[ \t]*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ENDS_VALUE = re.compile(r'(?:^|["}{\],*`\s])\s*$')
+_FENCE = re.compile(r"^\s*```[a-z]*\s*|\s*```\s*$", re.IGNORECASE)
+
+
+def write(reasoning: Reasoning) -> str:
+    """The training target of the reasoning task: four quoted sections and the label, a line each.
+
+    Raises:
+        ValueError: If a section is empty or the label is missing; an incomplete target is never trained on.
+    """
+    if reasoning.problems:
+        raise ValueError(f"an incomplete reasoning can't be written: {'; '.join(reasoning.problems)}")
+    lines = [
+        f'"{key}": {json.dumps(text, ensure_ascii=False)}'
+        for key, text in zip(SECTION_KEYS, reasoning.sections.values(), strict=True)
+    ]
+    return "\n".join([*lines, write_label(reasoning.prediction)])
+
+
+def write_label(label: Sentiment | None) -> str:
+    """The training target of the label task: the line ``"Prediction": <label>`` alone."""
+    if label is None:
+        raise ValueError("a label target needs a label")
+    return f'"{PREDICTION_KEY}": {label.value}'
+
+
+def parse(text: str) -> Reasoning:
+    """Read an answer. Sections that are absent come back empty, an unreadable label as ``None``.
+
+    The label is the first of positive, neutral, negative in the answer's own Prediction section. An answer
+    without that section and without its word is read by the last of the three words in it. A Prediction that
+    is quoted inside another section is text of that section and does not count.
+
+    Args:
+        text: Any text at all; nothing in it makes this function raise.
+    """
+    body = _FENCE.sub("", text)
+    found = _from_json(body)
+    if found is None:
+        found = _from_markers(body)
+    sections = {key.lower(): found.get(key, "") for key in SECTION_KEYS}
+    return Reasoning(**sections, prediction=_read_label(body, found))
+
+
+def parse_label(text: str) -> Sentiment | None:
+    """The label of an answer to either prompt, or ``None`` where none can be read."""
+    return parse(text).prediction
+
+
+def _from_json(body: str) -> dict[str, str] | None:
+    """The sections of an answer that is one JSON object, or that lacks only the object's braces."""
+    start, end = body.find("{"), body.rfind("}")
+    candidates = [body[start : end + 1]] if 0 <= start < end and not body[:start].strip() else []
+    for candidate in candidates:
+        try:
+            value = json.loads(candidate, strict=False)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            named = {_canonical(str(key)): str(item).strip() for key, item in value.items() if item is not None}
+            known = {key: item for key, item in named.items() if key in _ORDER}
+            if known:
+                return known
+    return None
+
+
+def _from_markers(body: str) -> dict[str, str]:
+    """The sections of an answer by the keys that stand where the format allows a key.
+
+    Keys are taken from left to right in the order of the format, so a key quoted inside a section can only
+    be mistaken for the one that follows; inside a quoted section a key counts only behind a closing quote.
+    """
+    markers = _markers(body)
+    chosen: list[tuple[str, int, int]] = []
+    position = 0
+    for index, key in enumerate(_ORDER):
+        following = [m for m in markers if m[0] == key and m[1] >= position]
+        if key == PREDICTION_KEY and not following and chosen:
+            # Some models put the label first: one before every section is the answer's own too.
+            ahead = [m for m in markers if m[0] == key and m[1] < chosen[0][1]]
+            if ahead:
+                chosen.insert(0, ahead[0])
+            break
+        if key != PREDICTION_KEY and following:
+            # A key behind a later section is that section's text unless the order is simply shuffled.
+            later = [m for m in markers if m[1] >= position and _ORDER.index(m[0]) > index]
+            later = [m for m in later if m[0] != PREDICTION_KEY]
+            if later and later[0][1] < following[0][1] and chosen:
+                continue
+        if following:
+            chosen.append(following[0])
+            position = following[0][2]
+    found: dict[str, str] = {}
+    ends = [start for _, start, _ in chosen[1:]] + [len(body)]
+    for (key, _, start), end in zip(chosen, ends, strict=False):
+        found[key] = _value(body[start:end])
+    return found
+
+
+def _markers(body: str) -> list[tuple[str, int, int]]:
+    """Every place where a key may stand: (canonical key, start, start of its value), from left to right."""
+    places: dict[int, tuple[str, int, int]] = {}
+    for match in _LINE_KEY.finditer(body):
+        places[match.end()] = (_canonical(match["key"]), match.start(), match.end())
+    for match in _QUOTED_KEY.finditer(body):
+        if match.end() not in places and _ENDS_VALUE.search(body[max(0, match.start() - 8) : match.start()]):
+            before = body[max(0, match.start() - 64) : match.start()].rstrip()
+            if not before or before.endswith(("{", ",", '"', "}", "]")):
+                places[match.end()] = (_canonical(match["key"]), match.start(), match.end())
+    kept: list[tuple[str, int, int]] = []
+    for key, start, end in sorted(places.values(), key=lambda place: place[1]):
+        if kept and _inside_open_quote(body, kept[-1][2], start):
+            continue
+        kept.append((key, start, end))
+    return kept
+
+
+def _inside_open_quote(body: str, value_start: int, position: int) -> bool:
+    """Whether the quoted value that starts at ``value_start`` is still open at ``position``.
+
+    A value counts as open only where it does close later on: an answer that forgets its quotes is still read.
+    """
+    value = body[value_start:position]
+    if not value.startswith('"'):
+        return False
+    closed = re.search(r'(?<!\\)"[\s,*`}]*$', value[1:])
+    if closed is not None:
+        return False
+    rest = body[position:]
+    return re.search(rf'(?<!\\)"[ \t]*,?[ \t]*(?:\n\s*|\s*)[*`]*"(?:{_KEY_WORDS})"', rest, re.IGNORECASE) is not None
+
+
+def _value(raw: str) -> str:
+    """A section's text without its quotes, trailing comma, braces and Markdown rule."""
+    value = raw.strip().strip("`").strip()
+    value = re.sub(r"\s*\}\s*$", "", value) if value.count("{") < value.count("}") else value
+    value = value.rstrip().removesuffix(",").rstrip()
+    value = re.sub(r"\s*[{(\[]$|\s*-{3,}$|\s*[#*]+$", "", value)
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        try:
+            return str(json.loads(value, strict=False)).strip()
+        except ValueError:
+            return value[1:-1].strip()
+    return value.strip('"').strip()
+
+
+def _read_label(body: str, found: dict[str, str]) -> Sentiment | None:
+    if PREDICTION_KEY in found:
+        return _first_label(found[PREDICTION_KEY])
+    has_sections = any(key in found for key in SECTION_KEYS)
+    word = _WORD_PREDICTION.search(body)
+    if word is not None and not has_sections:
+        return _first_label(body[word.end() :])
+    labels = _LABEL.findall(_QUOTED_PREDICTION.sub(" ", body))
+    return Sentiment(labels[-1].lower()) if labels else None
+
+
+def _first_label(text: str) -> Sentiment | None:
+    match = _LABEL.search(text)
+    return Sentiment(match.group().lower()) if match else None
+
+
+def _canonical(key: str) -> str:
+    return key.strip().replace(" ", "_").capitalize()

@@ -1,0 +1,157 @@
+"""The records of the project: one pydantic class for every row that is written to disk.
+
+Everything above this module speaks in these types; this module knows nothing of what is above it.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+class Sentiment(StrEnum):
+    """The three sentiment classes of all four data sets (paper, Section 3.1)."""
+
+    NEGATIVE = "negative"
+    NEUTRAL = "neutral"
+    POSITIVE = "positive"
+
+
+class Record(BaseModel):
+    """A row of a JSONL file: unknown fields are refused, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Post(Record):
+    """One image-text post ``x_i`` with its gold label ``L_i`` (paper, Section 3.1).
+
+    ``aspect`` is the aspect term of fine-grained data sets and ``None`` in coarse-grained ones.
+    ``image`` is the path of the image file as found by ingest.
+    """
+
+    id: str
+    split: Split
+    text: str
+    aspect: str | None
+    image: str
+    label: Sentiment
+
+
+class Rejected(Record):
+    """A raw row that ingest left out. ``row`` names it as its own file does (line number or id)."""
+
+    split: str
+    row: str
+    reason: str
+
+
+class Reasoning(Record):
+    """The four-section reasoning ``c_i`` and the label read from it (paper, Section 3.2 and Figure 6).
+
+    A section that the answer lacks is the empty string; a label that cannot be read is ``None``.
+    """
+
+    text_analysis: str = ""
+    image_analysis: str = ""
+    conflict_resolution: str = ""
+    final_conclusion: str = ""
+    prediction: Sentiment | None = None
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """The four sections by field name, in the order of the response format."""
+        return {
+            "text_analysis": self.text_analysis,
+            "image_analysis": self.image_analysis,
+            "conflict_resolution": self.conflict_resolution,
+            "final_conclusion": self.final_conclusion,
+        }
+
+    @property
+    def problems(self) -> list[str]:
+        """What makes the answer unusable, in words that can be sent back to a model (Appendix E)."""
+        missing = [f'the section "{name.capitalize()}" is missing' for name, text in self.sections.items() if not text]
+        if self.prediction is None:
+            missing.append('"Prediction" is not one of positive, neutral, negative')
+        return missing
+
+
+class Usage(Record):
+    """Tokens that an answer cost, as the server counted them; zero for an offline annotator."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class TeacherRecord(Reasoning):
+    """One row of ``teacher_reasoning.jsonl`` and ``teacher_references.jsonl`` (Eqs. 2 to 4).
+
+    ``stage`` is 1 where the teacher was not told the label and 2 where it was; ``attempts`` counts the
+    answers that were asked for in that stage, the usable one included.
+    """
+
+    id: str
+    stage: Literal[1, 2]
+    label: Sentiment
+    attempts: int = Field(ge=1)
+    model: str
+    usage: Usage = Usage()
+
+    @property
+    def reasoning(self) -> Reasoning:
+        """The reasoning alone."""
+        return Reasoning(**self.sections, prediction=self.prediction)
+
+
+class ExpansionRecord(Reasoning):
+    """One reasoning that the assistant wrote for a training post (Eq. 7)."""
+
+    id: str
+    label: Sentiment
+    attempts: int = Field(ge=1)
+    raw_text: str
+
+    @property
+    def reasoning(self) -> Reasoning:
+        """The reasoning alone."""
+        return Reasoning(**self.sections, prediction=self.prediction)
+
+
+class TrainingRow(Record):
+    """One row of a training set: a post, the reasoning it is trained on, and who wrote that (Eq. 8)."""
+
+    post_id: str
+    source: Literal["teacher", "assistant"]
+    reasoning: Reasoning
+
+
+class PredictionRecord(Record):
+    """What a model answered for one post of an evaluated split, to both prompts.
+
+    ``prediction`` is read from the answer to the label prompt, ``reasoning_prediction`` from the
+    answer to the reasoning prompt; both are ``None`` where no label could be read. ``raw_text`` is the
+    reasoning answer as generated, ``raw_label_text`` the label answer. ``attempts`` counts reasoning
+    answers, ``label_attempts`` label answers.
+    """
+
+    id: str
+    label: Sentiment
+    prediction: Sentiment | None
+    reasoning_prediction: Sentiment | None
+    text_analysis: str
+    image_analysis: str
+    conflict_resolution: str
+    final_conclusion: str
+    raw_text: str
+    raw_label_text: str
+    attempts: int = Field(ge=0)
+    label_attempts: int = Field(ge=0)
+
+
+def as_rows(records: list[Any]) -> list[dict[str, Any]]:
+    """Records as plain JSON-able dictionaries, in order."""
+    return [record.model_dump(mode="json") for record in records]
