@@ -1,0 +1,24 @@
+"""Metrics of labels and of reasonings (paper, Section 4.1.4), and how sure they are; all offline."""
+
+from mulcot_rd.metrics.classification import agreement, classification_scores
+from mulcot_rd.metrics.reasoning import distinct, reasoning_scores, reasoning_scores_by_pair
+from mulcot_rd.metrics.statistics import (
+    Interval,
+    McNemar,
+    bootstrap_interval,
+    bootstrap_mean_interval,
+    mcnemar,
+)
+
+__all__ = [
+    "Interval",
+    "McNemar",
+    "agreement",
+    "bootstrap_interval",
+    "bootstrap_mean_interval",
+    "classification_scores",
+    "distinct",
+    "mcnemar",
+    "reasoning_scores",
+    "reasoning_scores_by_pair",
+]
