@@ -1,0 +1,28 @@
+"""What a user can set about reading raw data."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class IngestParameters(BaseModel):
+    """Parameters of ingest (``ingest`` in the parameters files)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_rejected_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Largest share of raw rows that may be left out before the run stops (fraction, 0 to 1; own "
+        "choice). Posts dropped by MVSA's label merge don't count.",
+    )
+    folder: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name of the data set's folder below raw_dir; null: the data set's own name.",
+    )
+    split_files: str | None = Field(
+        default=None,
+        min_length=1,
+        description="MVSA only: path of a folder with train.txt, dev.txt and test.txt, one post id a line, as seen "
+        "from the working directory; null: a seeded 8:1:1 split (paper, Table 1).",
+    )
