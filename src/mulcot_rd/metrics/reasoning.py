@@ -98,7 +98,7 @@ def _overlap(generated: str, reference: str) -> dict[str, float]:
     """METEOR, BLEU and ROUGE-L of one pair, the generated text not empty."""
     return {
         "meteor": float(single_meteor_score(_tokens(reference), _tokens(generated), wordnet=wordnet())),
-        # A corpus of one pair: the value of sentence_score, without its advice to use another metric; rounding may pass 1.
+        # A corpus of one pair: sentence_score without its advice to use another metric. Rounding may pass 1.
         "bleu": min(1.0, _BLEU.corpus_score([generated], [[reference]]).score / 100),
         "rouge_l": float(_ROUGE.score(reference, generated)["rougeL"].fmeasure),
     }

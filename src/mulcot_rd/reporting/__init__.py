@@ -1,0 +1,1 @@
+"""What a reader sees: tables measured beside published, baselines, figures, case studies."""
