@@ -1,0 +1,36 @@
+"""Backbones: families, loading, tiny models, low-rank adapters."""
+
+from mulcot_rd.models.backbone import (
+    Backbone,
+    BackboneParameters,
+    WeightsError,
+    device_at_hand,
+    load_backbone,
+    load_processor,
+    looks_local,
+)
+from mulcot_rd.models.counts import parameter_counts
+from mulcot_rd.models.family import Family, TinySize
+from mulcot_rd.models.lora import AdapterParameters, attach_adapter, load_adapter
+from mulcot_rd.models.registry import FAMILIES, family_named
+from mulcot_rd.models.tiny import build_tiny_checkpoint, train_tokenizer
+
+__all__ = [
+    "FAMILIES",
+    "AdapterParameters",
+    "Backbone",
+    "BackboneParameters",
+    "Family",
+    "TinySize",
+    "WeightsError",
+    "attach_adapter",
+    "build_tiny_checkpoint",
+    "device_at_hand",
+    "family_named",
+    "load_adapter",
+    "load_backbone",
+    "load_processor",
+    "looks_local",
+    "parameter_counts",
+    "train_tokenizer",
+]

@@ -1,0 +1,128 @@
+"""Loading a backbone: full-size by hub id and pinned revision, or any checkpoint by local path."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.utils import logging as transformers_logging
+
+from mulcot_rd.models.family import Family, TinySize
+from mulcot_rd.models.lora import AdapterParameters
+from mulcot_rd.models.registry import family_named
+
+transformers_logging.disable_progress_bar()
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+
+
+class BackboneParameters(BaseModel):
+    """Which model plays a role, how it is loaded and what of it is trained (paper, Table 2 and Appendix D.3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: str = Field(description="Model family, one of the modules of mulcot_rd.models")
+    model: str | None = Field(
+        description="Hub id, or path of a local checkpoint folder; null builds a tiny random model"
+    )
+    revision: str | None = Field(None, description="Commit of the hub repository; null takes the newest")
+    tiny: TinySize | None = Field(None, description="Dimensions of the tiny random model; needed where model is null")
+    dtype: Literal["float32", "bfloat16"] = Field(description="Type of the frozen weights and of the computation")
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Attention implementation in transformers"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: slower, less memory"
+    )
+    adapter: AdapterParameters = Field(description="What is trained (Appendix D.3)")
+
+
+class WeightsError(RuntimeError):
+    """Model weights that can't be found or loaded; the message says where they were looked for and the cure."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded model and what is needed to talk to it.
+
+    Attributes:
+        family: The model's family.
+        model: The model, without adapter, in evaluation mode.
+        processor: Image processor, tokenizer and chat template.
+    """
+
+    family: Family
+    model: PreTrainedModel
+    processor: ProcessorMixin
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The processor's tokenizer."""
+        return self.processor.tokenizer
+
+
+def device_at_hand() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_processor(family: Family, location: str, revision: str | None = None) -> ProcessorMixin:
+    """The processor of a checkpoint; ``AutoProcessor`` is not used, it needs torchvision for videos."""
+    return _from_checkpoint(location, revision, lambda: _processor(family, location, revision))
+
+
+def load_backbone(parameters: BackboneParameters, location: str, device: torch.device | None = None) -> Backbone:
+    """Load model and processor for a role.
+
+    Args:
+        parameters: The role's backbone.
+        location: Hub id or local folder: ``parameters.model``, or the folder of the tiny checkpoint.
+        device: Where to put the model; by default the GPU where there is one.
+
+    Raises:
+        WeightsError: If the weights are not at ``location``, not cached, or not loadable.
+    """
+    family = family_named(parameters.family)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[parameters.dtype]
+    model = _from_checkpoint(
+        location,
+        parameters.revision,
+        lambda: family.model_class.from_pretrained(
+            location,
+            revision=parameters.revision,
+            dtype=dtype,
+            attn_implementation=parameters.attention,
+            use_safetensors=True,
+        ),
+    )
+    model.to(device or device_at_hand()).eval()
+    return Backbone(family, model, load_processor(family, location, parameters.revision))
+
+
+def _processor(family: Family, location: str, revision: str | None) -> ProcessorMixin:
+    tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+    tokenizer.padding_side = "left"
+    images = AutoImageProcessor.from_pretrained(location, revision=revision, backend="pil")
+    return family.processor_class(images, tokenizer, chat_template=tokenizer.chat_template)
+
+
+def _from_checkpoint(location: str, revision: str | None, load: object) -> object:
+    if looks_local(location) and not Path(location).is_dir():
+        raise WeightsError(f"there is no checkpoint folder {location}: correct the role's `model` parameter")
+    try:
+        return load()
+    except (OSError, LocalEntryNotFoundError, HfHubHTTPError) as error:
+        at = f"{location} (revision {revision})" if revision else location
+        raise WeightsError(
+            f"the weights of {at} can't be loaded ({type(error).__name__}): download them once with "
+            f"`hf download {location}` on a machine that reaches the hub, or set the role's `model` to the path of "
+            "a local checkpoint, or use the tiny models (`--params scale=tiny`)"
+        ) from error
+
+
+def looks_local(location: str) -> bool:
+    """Whether a location is meant as a path: absolute, dotted, or with more than one slash."""
+    return location.startswith(("/", "./", "../", "~")) or location.count("/") > 1

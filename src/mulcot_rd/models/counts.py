@@ -1,0 +1,44 @@
+"""Parameter counts of the full-size models from their dimensions alone (paper, Table 10)."""
+
+import json
+from importlib.resources import files
+
+import torch
+from peft import get_peft_model
+
+from mulcot_rd.models.lora import AdapterParameters, lora_config
+from mulcot_rd.models.registry import FAMILIES
+
+
+def parameter_counts(backbone_id: str) -> tuple[int, int]:
+    """Total and trainable parameters under the paper's LoRA, without weights (Table 10).
+
+    The model is built on the meta device from the dimensions kept under ``configs/``.
+
+    Args:
+        backbone_id: Hub id such as ``Qwen/Qwen2.5-VL-3B-Instruct``, or its short form ``Qwen2.5-VL-3B``.
+
+    Returns:
+        Number of parameters, adapter included, and how many of them are trained.
+
+    Raises:
+        ValueError: If no dimensions are kept for that id; the message lists those there are.
+    """
+    known = {hub_id: family for family in FAMILIES.values() for hub_id in family.full_configs}
+    names = {alias: hub_id for hub_id in known for alias in _aliases(hub_id)}
+    if backbone_id not in names:
+        raise ValueError(f'no dimensions are kept for "{backbone_id}"; there are: {", ".join(sorted(known))}')
+    hub_id = names[backbone_id]
+    family = known[hub_id]
+    text = (files(__package__) / "configs" / family.full_configs[hub_id]).read_text(encoding="utf-8")
+    with torch.device("meta"):
+        model = family.model_class(family.config_class(**json.loads(text)))
+    # Dropout has no parameters, so its value changes neither count.
+    adapted = get_peft_model(model, lora_config(AdapterParameters(dropout=0.0)))
+    trainable, total = adapted.get_nb_trainable_parameters()
+    return total, trainable
+
+
+def _aliases(hub_id: str) -> tuple[str, ...]:
+    name = hub_id.rpartition("/")[2]
+    return hub_id, name, name.removesuffix("-Instruct")

@@ -1,0 +1,147 @@
+"""Training rows as tensors: each row holds its opening once and a branch for each task behind it.
+
+A branch sees the opening and itself, never the other branch, and its positions go on from the opening's end. The
+model's outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.prompts import Task
+from mulcot_rd.reasoning import write, write_label
+from mulcot_rd.schema import Post, TrainingRow
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training row, tokenised.
+
+    Attributes:
+        post_id: The post it comes from.
+        image: Path of its image.
+        opening: Token ids that all tasks share.
+        endings: Task to the token ids between the opening and the answer.
+        targets: Task to the token ids of the answer, the end of the turn included.
+    """
+
+    post_id: str
+    image: str
+    opening: list[int]
+    endings: dict[Task, list[int]]
+    targets: dict[Task, list[int]]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row with all its branches."""
+        return len(self.opening) + sum(len(self.endings[t]) + len(self.targets[t]) for t in self.targets)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch of B rows, right-padded to length L.
+
+    Attributes:
+        input_ids: Token ids [B, L].
+        attention: Which positions may look at which, boolean [B, 1, L, L].
+        branch_offset: What the positions of each token are set back by, [B, L]; zero in opening and first branch.
+        valid: Which positions are not padding, boolean [B, L].
+        image_positions: Which positions are pieces of the image, boolean [B, L].
+        pixel_values: Patches of all images, float32.
+        image_grid_thw: Patches of each image, [B, 3].
+        predictors: Task to (row, position) of the N states whose next token is a target.
+        targets: Task to the N target ids.
+    """
+
+    input_ids: Tensor
+    attention: Tensor
+    branch_offset: Tensor
+    valid: Tensor
+    image_positions: Tensor
+    pixel_values: Tensor
+    image_grid_thw: Tensor
+    predictors: dict[Task, tuple[Tensor, Tensor]]
+    targets: dict[Task, Tensor]
+
+
+def make_example(row: TrainingRow, post: Post, encoder: InputEncoder, tasks: Sequence[Task]) -> Example:
+    """Tokenise a training row: the reasoning it carries and the post's gold label are the targets."""
+    texts: dict[Task, str] = {"label": write_label(post.label), "reasoning": write(row.reasoning)}
+    prompts = {task: encoder.prompt(post, task) for task in tasks}
+    return Example(
+        post_id=post.id,
+        image=post.image,
+        opening=next(iter(prompts.values())).opening,
+        endings={task: prompt.ending for task, prompt in prompts.items()},
+        targets={task: encoder.target(texts[task]) for task in tasks},
+    )
+
+
+def collate(examples: Sequence[Example], encoder: InputEncoder) -> Batch:
+    """Pad examples into a batch; nothing is ever cut, so image tokens can't be lost."""
+    rows, length = len(examples), max(example.length for example in examples)
+    input_ids = torch.full((rows, length), encoder.tokenizer.pad_token_id, dtype=torch.long)
+    segment = torch.full((rows, length), -1, dtype=torch.long)
+    offset = torch.zeros((rows, length), dtype=torch.long)
+    tasks = list(examples[0].targets)
+    places: dict[Task, tuple[list[int], list[int]]] = {task: ([], []) for task in tasks}
+    targets: dict[Task, list[int]] = {task: [] for task in tasks}
+    for index, example in enumerate(examples):
+        start = len(example.opening)
+        input_ids[index, :start] = torch.tensor(example.opening)
+        segment[index, :start] = 0
+        for number, task in enumerate(tasks, start=1):
+            branch = example.endings[task] + example.targets[task]
+            end = start + len(branch)
+            input_ids[index, start:end] = torch.tensor(branch)
+            segment[index, start:end] = number
+            offset[index, start:end] = start - len(example.opening)
+            first = start + len(example.endings[task]) - 1
+            places[task][0].extend([index] * len(example.targets[task]))
+            places[task][1].extend(range(first, end - 1))
+            targets[task].extend(example.targets[task])
+            start = end
+    pixel_values, image_grid_thw = encoder.pixels([example.image for example in examples])
+    return Batch(
+        input_ids=input_ids,
+        attention=_branch_attention(segment),
+        branch_offset=offset,
+        valid=segment >= 0,
+        image_positions=input_ids == encoder.image_token_id,
+        pixel_values=pixel_values,
+        image_grid_thw=image_grid_thw,
+        predictors={task: (torch.tensor(r), torch.tensor(p)) for task, (r, p) in places.items()},
+        targets={task: torch.tensor(ids) for task, ids in targets.items()},
+    )
+
+
+def windows(examples: Sequence[Example], rows: int, seed: int, epoch: int) -> list[list[int]]:
+    """The epoch's accumulation windows as indices of examples: a permutation drawn from seed and epoch.
+
+    Within a window the rows are ordered by length, so that micro-batches cut from it need little padding.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(len(examples), generator=generator).tolist()
+    return [
+        sorted(order[start : start + rows], key=lambda index: (examples[index].length, index))
+        for start in range(0, len(order), rows)
+    ]
+
+
+def micro_batches(window: Sequence[int], rows: int) -> Iterator[Sequence[int]]:
+    """A window cut into micro-batches of at most ``rows`` rows, the longest first."""
+    for end in range(len(window), 0, -rows):
+        yield window[max(0, end - rows) : end]
+
+
+def _branch_attention(segment: Tensor) -> Tensor:
+    """Causal attention in which a position sees the opening (segment 0) and its own segment; padding sees itself."""
+    length = segment.shape[1]
+    causal = torch.ones((length, length), dtype=torch.bool).tril()
+    query, key = segment[:, :, None], segment[:, None, :]
+    seen = causal & ((key == query) | (key == 0)) & (key >= 0)
+    # A row of the mask with nothing in it makes softmax divide by zero.
+    return (seen | torch.eye(length, dtype=torch.bool))[:, None]

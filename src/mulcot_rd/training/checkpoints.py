@@ -1,0 +1,94 @@
+"""Checkpoints of a training in progress: atomic, exact, and without pickle.
+
+A checkpoint is a safetensors file with the trained weights and AdamW's moments, and a JSON file, written last,
+that names it. Dropout draws from the seed, the step and the micro-batch, so no generator state is kept.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+
+from mulcot_rd.files import replace_file, write_text
+
+
+class TrainingState(BaseModel):
+    """Where a training stands.
+
+    ``epoch`` and ``window`` name the next accumulation window to train on; ``step`` counts optimiser steps done.
+    ``bad_epochs`` counts epochs since the rate was last halved or the score last rose, ``stale_epochs`` those
+    since the best score.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    fingerprint: str
+    epoch: int = 0
+    window: int = 0
+    step: int = 0
+    learning_rate: float
+    bad_epochs: int = 0
+    stale_epochs: int = 0
+    best_score: float | None = None
+    best_epoch: int | None = None
+    finished: bool = False
+    tensors: str | None = None
+
+
+class Checkpoints:
+    """The checkpoints of one training in one folder; only the newest is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "state.json"
+
+    def state(self, fingerprint: str) -> TrainingState | None:
+        """The newest state, or ``None`` where there is none or it belongs to another configuration or data."""
+        if not self._state_file.exists():
+            return None
+        state = TrainingState(**json.loads(self._state_file.read_text(encoding="utf-8")))
+        return state if state.fingerprint == fingerprint else None
+
+    def save(self, state: TrainingState, model: PeftModel, optimizer: torch.optim.AdamW) -> None:
+        """Write weights, moments and state; the one before stays valid until this one is complete."""
+        tensors: dict[str, torch.Tensor] = {}
+        for name, parameter in _trained(model):
+            tensors[f"weight/{name}"] = parameter.detach().contiguous()
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"{key}/{name}"] = value.contiguous()
+        name = f"step-{state.step:07d}.safetensors"
+        replace_file(self.folder / name, lambda path: save_file(tensors, path))
+        write_text(self._state_file, state.model_copy(update={"tensors": name}).model_dump_json(indent=2))
+        for old in self.folder.glob("step-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def restore(self, state: TrainingState, model: PeftModel, optimizer: torch.optim.AdamW) -> None:
+        """Put weights and moments of ``state`` back, bit for bit."""
+        if state.tensors is None:
+            return
+        tensors = load_file(self.folder / state.tensors)
+        with torch.no_grad():
+            for name, parameter in _trained(model):
+                parameter.copy_(tensors[f"weight/{name}"])
+                kept = {
+                    key: tensors[f"{key}/{name}"]
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                    if f"{key}/{name}" in tensors
+                }
+                if kept:
+                    # AdamW keeps its step counter on the CPU and its moments beside the weights.
+                    optimizer.state[parameter] = {
+                        key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
+                        for key, value in kept.items()
+                    }
+
+
+def _trained(model: PeftModel) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -1,0 +1,217 @@
+"""The training loop that assistant and student share: accumulation, schedule, early end, exact resume."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from mulcot_rd.files import empty_folder
+from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.prompts import Task
+from mulcot_rd.progress import progress
+from mulcot_rd.training.batches import Batch, Example, collate, micro_batches, windows
+from mulcot_rd.training.checkpoints import Checkpoints, TrainingState
+from mulcot_rd.training.parameters import OptimisationParameters
+
+logger = logging.getLogger(__name__)
+
+# Indices of the batch's examples, the batch, and the window's target tokens by task, to loss and named terms.
+LossFunction = Callable[[Sequence[int], Batch, Mapping[Task, int]], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """How a training went.
+
+    Attributes:
+        best_folder: Folder of the best epoch's adapter, in peft's layout.
+        best_epoch: That epoch, counted from 1.
+        best_score: Its score on the dev split.
+        history: One row a step (losses) and one an epoch (score, learning rate).
+    """
+
+    best_folder: Path
+    best_epoch: int
+    best_score: float
+    history: list[dict[str, Any]]
+
+
+class Trainer:
+    """Trains one adapter, and goes on exactly where it was killed.
+
+    Args:
+        role: "assistant" or "student", for progress and logs.
+        model: Model with the adapter to train.
+        encoder: Makes the inputs.
+        examples: The training rows.
+        loss: One micro-batch's share of its window's loss.
+        validate: Scores the model on the dev split.
+        parameters: Optimiser, schedule and batches.
+        seed: Of order and dropout.
+        folder: Where checkpoints, history and the best adapter are kept meanwhile.
+        fingerprint: Of everything that determines the result; work of another fingerprint is not continued.
+    """
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        model: PeftModel,
+        encoder: InputEncoder,
+        examples: Sequence[Example],
+        loss: LossFunction,
+        validate: Callable[[], float],
+        parameters: OptimisationParameters,
+        seed: int,
+        folder: Path,
+        fingerprint: str,
+    ) -> None:
+        self.role = role
+        self.model = model
+        self.encoder = encoder
+        self.examples = examples
+        self.loss = loss
+        self.validate = validate
+        self.parameters = parameters
+        self.seed = seed
+        self.folder = folder
+        self.checkpoints = Checkpoints(folder / "checkpoint")
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay)
+        self.state = self._begin(fingerprint)
+
+    def run(self) -> TrainingOutcome:
+        """Train to the end and return the best epoch's adapter."""
+        while not self.state.finished:
+            self._epoch()
+        if self.state.best_epoch is None or self.state.best_score is None:
+            raise RuntimeError("training ended without a scored epoch")
+        return TrainingOutcome(self.folder / "best", self.state.best_epoch + 1, self.state.best_score, self._history())
+
+    def _begin(self, fingerprint: str) -> TrainingState:
+        state = self.checkpoints.state(fingerprint)
+        if state is None:
+            if self.folder.exists() and any(self.folder.iterdir()):
+                logger.info(
+                    "%s: what is in %s belongs to other parameters or data; starting anew", self.role, self.folder
+                )
+            empty_folder(self.folder)
+            return TrainingState(fingerprint=fingerprint, learning_rate=self.parameters.learning_rate)
+        logger.info("%s: going on at epoch %d, step %d", self.role, state.epoch + 1, state.step)
+        self.checkpoints.restore(state, self.model, self.optimizer)
+        kept = [
+            row
+            for row in self._history()
+            if row["step"] <= state.step and ("score" not in row or row["epoch"] <= state.epoch)
+        ]
+        self._history_file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        return state
+
+    def _epoch(self) -> None:
+        state, parameters = self.state, self.parameters
+        order = windows(self.examples, parameters.batch_size * parameters.accumulation, self.seed, state.epoch)
+        started = time.monotonic()
+        self.model.train()
+        bar = progress(
+            total=len(self.examples),
+            initial=sum(len(window) for window in order[: state.window]),
+            desc=f"{self.role}, epoch {state.epoch + 1} of at most {parameters.epochs}",
+            unit="row",
+        )
+        with bar:
+            while state.window < len(order):
+                window = order[state.window]
+                terms = self._step(window)
+                state.window += 1
+                state.step += 1
+                self._record({"epoch": state.epoch + 1, "step": state.step, **terms})
+                if state.step % parameters.checkpoint_every == 0 or state.window == len(order):
+                    self.checkpoints.save(state, self.model, self.optimizer)
+                bar.update(len(window))
+                bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()}, refresh=False)
+        self._finish_epoch(time.monotonic() - started)
+
+    def _step(self, window: Sequence[int]) -> dict[str, float]:
+        """One optimiser step over a window; returns the window's loss terms."""
+        tokens: dict[Task, int] = {}
+        for index in window:
+            for task, ids in self.examples[index].targets.items():
+                tokens[task] = tokens.get(task, 0) + len(ids)
+        rate = self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        sums: dict[str, float] = {}
+        for number, indices in enumerate(micro_batches(window, self.parameters.batch_size)):
+            torch.manual_seed(hash((self.seed, self.state.step, number)) % (1 << 63))
+            batch = collate([self.examples[index] for index in indices], self.encoder)
+            total, terms = self.loss(indices, batch, tokens)
+            total.backward()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if self.parameters.gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(
+                [p for p in self.model.parameters() if p.requires_grad], self.parameters.gradient_norm
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return sums
+
+    def _rate(self) -> float:
+        warmup = self.parameters.warmup_steps
+        return (
+            self.state.learning_rate * min(1.0, (self.state.step + 1) / warmup) if warmup else self.state.learning_rate
+        )
+
+    def _finish_epoch(self, seconds: float) -> None:
+        state, parameters = self.state, self.parameters
+        self.model.eval()
+        score = self.validate()
+        self._record(
+            {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": state.learning_rate}
+        )
+        if state.best_score is None or score > state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
+            state.bad_epochs = state.stale_epochs = 0
+            self.model.save_pretrained(empty_folder(self.folder / "best"))
+        else:
+            state.bad_epochs += 1
+            state.stale_epochs += 1
+            if state.bad_epochs >= parameters.halve_after:
+                state.learning_rate = max(state.learning_rate / 2, parameters.minimum_learning_rate)
+                state.bad_epochs = 0
+        logger.info(
+            "%s, epoch %d: dev score %.3f (best %.3f in epoch %d), %.0f s",
+            self.role, state.epoch + 1, score, state.best_score, state.best_epoch + 1, seconds,
+        )  # fmt: skip
+        state.epoch += 1
+        state.window = 0
+        early = parameters.stop_after is not None and state.stale_epochs >= parameters.stop_after
+        state.finished = early or state.epoch == parameters.epochs
+        self.checkpoints.save(state, self.model, self.optimizer)
+
+    @property
+    def _history_file(self) -> Path:
+        return self.folder / "history.jsonl"
+
+    def _record(self, row: dict[str, Any]) -> None:
+        with self._history_file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+    def _history(self) -> list[dict[str, Any]]:
+        if not self._history_file.exists():
+            return []
+        rows = []
+        for line in self._history_file.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                # The line that was being written when the process was killed; its step is done again.
+                break
+        return rows

@@ -1,0 +1,192 @@
+"""The objectives of assistant and student (paper, Eqs. 5, 6 and 9 to 13), in plain form and as used in training.
+
+Both tasks are normalised by their own number of target tokens: a label target has a handful, a reasoning target
+hundreds. Over an accumulation window that number is known before the first micro-batch, so the sum over the
+window's micro-batches equals the loss of the whole window at once, whatever the batch size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+
+class TaskWeights(BaseModel):
+    """Weights of the two tasks (paper, Section 4.1.3 and Appendix D.1)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: float = Field(0.2, ge=0, description="lambda_cls, weight of the classification task")
+    reasoning: float = Field(0.8, ge=0, description="lambda_rea, weight of the reasoning task")
+
+    def of(self, task: str) -> float:
+        """The weight of a task named "label" or "reasoning"."""
+        return {"label": self.label, "reasoning": self.reasoning}[task]
+
+
+class StudentLossWeights(BaseModel):
+    """Everything that weighs the student's objective (Eqs. 10, 12 and 13)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hard: TaskWeights = Field(TaskWeights(), description="Weights of the hard-label losses (Eq. 12)")
+    soft: TaskWeights = Field(TaskWeights(), description="Weights of the soft-label losses (Eq. 12)")
+    distillation: float = Field(0.3, ge=0, le=1, description="lambda of Eq. 13 (Appendix D.2)")
+    temperature: float = Field(2.0, gt=0, description="tau of Eq. 10; the paper gives no value, the released code 2")
+    vocabulary_size: int | None = Field(
+        None,
+        ge=1,
+        description="Token ids that the shared tokenizer really has; both heads are cut to it before the softmax. "
+        "Null cuts both to the narrower head",
+    )
+
+
+@dataclass(frozen=True)
+class StudentLoss:
+    """The student's loss and its terms; all are scalars that carry gradients.
+
+    Attributes:
+        total: Eq. 13.
+        hard: Cross-entropy of each task (Eq. 9), before weighting.
+        soft: Kullback-Leibler divergence of each task (Eq. 11), before weighting.
+    """
+
+    total: Tensor
+    hard: dict[str, Tensor]
+    soft: dict[str, Tensor]
+
+
+def reference_student_loss(
+    student_logits: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    assistant_logits: Mapping[str, Tensor],
+    weights: StudentLossWeights,
+) -> StudentLoss:
+    """The student's objective in plain form (Eqs. 9 to 13); everything faster is tested equal to this.
+
+    Args:
+        student_logits: Task name ("label", "reasoning") to logits [N, V_student] at the N target positions.
+        targets: Task name to target token ids [N].
+        assistant_logits: Task name to logits [N, V_assistant] at the same positions.
+        weights: Task weights, lambda, temperature, and the vocabulary that both models share.
+
+    Returns:
+        Total, hard and soft terms; each term is the mean over its task's N positions.
+
+    Raises:
+        ValueError: If shapes disagree, a task is empty, or a target lies outside the shared vocabulary.
+    """
+    counts = {task: len(ids) for task, ids in targets.items()}
+    return windowed_student_loss(student_logits, targets, assistant_logits, weights, counts)
+
+
+def windowed_student_loss(
+    student_logits: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    assistant_logits: Mapping[str, Tensor],
+    weights: StudentLossWeights,
+    window_tokens: Mapping[str, int],
+) -> StudentLoss:
+    """One micro-batch's share of the objective of its accumulation window.
+
+    Args:
+        student_logits: As for :func:`reference_student_loss`.
+        targets: As for :func:`reference_student_loss`.
+        assistant_logits: As for :func:`reference_student_loss`.
+        weights: As for :func:`reference_student_loss`.
+        window_tokens: Task name to the number of target tokens in the whole window. The shares of all
+            micro-batches of the window add up to the reference loss of the window.
+    """
+    hard: dict[str, Tensor] = {}
+    soft: dict[str, Tensor] = {}
+    for task, student in student_logits.items():
+        hard[task], soft[task] = _task_terms(
+            student, targets[task], assistant_logits[task], weights, count=window_tokens[task], task=task
+        )
+    return StudentLoss(_total(hard, soft, weights), hard, soft)
+
+
+@dataclass(frozen=True)
+class MultiTaskLoss:
+    """The multi-task loss without soft labels (Eq. 6) and its terms.
+
+    Attributes:
+        total: Eq. 6.
+        hard: Cross-entropy of each task (Eq. 5), before weighting.
+    """
+
+    total: Tensor
+    hard: dict[str, Tensor]
+
+
+def windowed_multi_task_loss(
+    logits: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    weights: TaskWeights,
+    window_tokens: Mapping[str, int],
+    vocabulary_size: int,
+) -> MultiTaskLoss:
+    """One micro-batch's share of the assistant's objective (Eqs. 5 and 6).
+
+    Args:
+        logits: Task name to logits [N, V] at the N target positions of the micro-batch.
+        targets: Task name to target token ids [N].
+        weights: lambda_cls and lambda_rea.
+        window_tokens: Task name to the number of target tokens in the whole accumulation window.
+        vocabulary_size: Token ids that the tokenizer really has; the head's other columns are cut off.
+    """
+    hard = {
+        task: F.cross_entropy(values[:, :vocabulary_size].float(), targets[task], reduction="sum") / window_tokens[task]
+        for task, values in logits.items()
+    }
+    total = sum((weights.of(task) * term for task, term in hard.items()), start=_zero(hard))
+    return MultiTaskLoss(total, hard)
+
+
+def _task_terms(
+    student: Tensor, targets: Tensor, assistant: Tensor, weights: StudentLossWeights, count: int, task: str
+) -> tuple[Tensor, Tensor]:
+    if not len(student) == len(targets) == len(assistant):
+        raise ValueError(
+            f"the {task} task has {len(student)} student rows, {len(targets)} targets and {len(assistant)} assistant "
+            "rows; they must be the same positions"
+        )
+    if count == 0:
+        raise ValueError(f"the {task} task has no target token")
+    columns = weights.vocabulary_size or min(student.shape[1], assistant.shape[1])
+    if columns > min(student.shape[1], assistant.shape[1]):
+        raise ValueError(
+            f"a vocabulary of {columns} ids does not fit heads of {student.shape[1]} and {assistant.shape[1]} columns"
+        )
+    if len(targets) and int(targets.max()) >= columns:
+        raise ValueError(
+            f"target id {int(targets.max())} of the {task} task lies outside the shared vocabulary of {columns} ids"
+        )
+    # Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least.
+    student = student[:, :columns].to(torch.promote_types(student.dtype, torch.float32))
+    assistant = assistant[:, :columns].to(student.dtype)
+    hard = F.cross_entropy(student, targets, reduction="sum") / count
+    # kl_div takes the student's log-probabilities first: this is KL(assistant, student), Eq. 11.
+    soft = (
+        F.kl_div(
+            F.log_softmax(student / weights.temperature, dim=-1),
+            F.log_softmax(assistant / weights.temperature, dim=-1),
+            reduction="sum",
+            log_target=True,
+        )
+        / count
+    )
+    return hard, soft
+
+
+def _total(hard: Mapping[str, Tensor], soft: Mapping[str, Tensor], weights: StudentLossWeights) -> Tensor:
+    hard_sum = sum((weights.hard.of(task) * term for task, term in hard.items()), start=_zero(hard))
+    soft_sum = sum((weights.soft.of(task) * term for task, term in soft.items()), start=_zero(soft))
+    return (1 - weights.distillation) * hard_sum + weights.distillation * soft_sum
+
+
+def _zero(terms: Mapping[str, Tensor]) -> Tensor:
+    return torch.zeros_like(next(iter(terms.values())))

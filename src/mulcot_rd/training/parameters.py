@@ -1,0 +1,63 @@
+"""Parameters of training: the paper's values are those of the full-size configuration."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mulcot_rd.prompts import Task
+from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
+
+
+class ValidationParameters(BaseModel):
+    """How an epoch is scored on the dev split; the best epoch's adapter is kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tasks: list[Task] = Field(
+        ["label"], min_length=1, description="Prompts that are answered; the score is the mean over them"
+    )
+    metric: Literal["accuracy", "macro_f1", "weighted_f1"] = Field(
+        "accuracy", description="Score of the labels read from the answers, a fraction"
+    )
+    posts: int | None = Field(None, ge=1, description="Dev posts to score, the first so many; null scores all")
+
+
+class OptimisationParameters(BaseModel):
+    """Optimiser, schedule and batches (paper, Section 4.1.3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(20, ge=1, description="Epochs at most (Section 4.1.3)")
+    batch_size: int = Field(2, ge=1, description="Rows of a micro-batch (Section 4.1.3)")
+    accumulation: int = Field(20, ge=1, description="Micro-batches of one optimiser step (Section 4.1.3)")
+    learning_rate: float = Field(3e-4, gt=0, description="Initial learning rate of AdamW (Section 4.1.3)")
+    minimum_learning_rate: float = Field(1e-6, ge=0, description="The schedule's floor (Section 4.1.3)")
+    halve_after: int = Field(2, ge=1, description="Epochs without a better score until the rate is halved (4.1.3)")
+    stop_after: int | None = Field(
+        None, ge=1, description="Epochs without a better score until training ends early; null never does"
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps over which the rate rises linearly; none in the paper")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay (PyTorch's default)")
+    gradient_norm: float | None = Field(1.0, gt=0, description="Gradients are scaled down to this norm; null never")
+    checkpoint_every: int = Field(
+        1, ge=1, description="Optimiser steps between checkpoints; a kill loses at most these"
+    )
+    validation: ValidationParameters = Field(ValidationParameters(), description="Scoring of an epoch")
+
+
+class AssistantTrainingParameters(BaseModel):
+    """Training of the assistant (Eqs. 5 and 6)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights: TaskWeights = Field(TaskWeights(), description="lambda_cls and lambda_rea of Eq. 6 (Section 4.1.3)")
+    optimisation: OptimisationParameters = Field(description="Optimiser, schedule and batches")
+
+
+class StudentTrainingParameters(BaseModel):
+    """Distillation of the student (Eqs. 9 to 13)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights: StudentLossWeights = Field(StudentLossWeights(), description="Weights of Eqs. 10, 12 and 13")
+    optimisation: OptimisationParameters = Field(description="Optimiser, schedule and batches")
