@@ -1,0 +1,110 @@
+"""The result table of one run: baselines, teacher, assistant and student beside what the paper prints."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mulcot_rd.reporting.published import published_rows
+
+MEASURED = "measured"
+MEASURED_TINY = "measured (tiny model, random initial weights)"
+PUBLISHED = "published"
+
+CLASSIFICATION_METRICS = ("accuracy", "weighted_f1", "macro_f1", "valid_rate", "agreement")
+REASONING_METRICS = ("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2")
+REFERENCE_METRICS = {"reference_dist_1": "dist_1", "reference_dist_2": "dist_2"}
+INTERVAL_COLUMN = "accuracy 95% interval"
+DIST_NOTE = (
+    "Measured Dist-1/2 are those of the generated texts; the published ones are those of the reference texts and "
+    "compare with the reference_dist columns."
+)
+
+# Keys of the baselines and of the metrics, and the name of the row that each becomes.
+_BASELINE_ROWS = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + logistic regression"}
+_MODEL_ROWS = {"assistant": "assistant", "student": "student"}
+_COLUMNS = (
+    *("method", "run", "source", "accuracy", INTERVAL_COLUMN),
+    *CLASSIFICATION_METRICS[1:],
+    *REASONING_METRICS,
+    *REFERENCE_METRICS,
+)
+
+
+def result_table(
+    metrics: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]], dataset: str, run: str, scale: str
+) -> pd.DataFrame:
+    """Lay out what one run measured, in percent, with the published rows of the same data set below.
+
+    Args:
+        metrics: The contents of ``metrics.json``: scores of ``assistant`` and ``student`` as fractions and, where
+            they were measured, of ``teacher`` (its stage one on the test split); each may hold ``accuracy_interval``
+            (two fractions). ``references`` holds ``dist_1`` and ``dist_2`` of the reference texts.
+        baselines: What :func:`mulcot_rd.reporting.baselines.measure_baselines` gives.
+        dataset: Name of the data set.
+        run: Name of the run.
+        scale: ``tiny`` or ``full``.
+
+    Returns:
+        A row a method: ``method``, ``run``, ``source`` (measured, measured with a tiny model, or published), the
+        metrics in percent and the 95 percent interval of the accuracy as text. What is unknown is missing.
+
+    Raises:
+        ValueError: If the metrics hold neither assistant nor student, the scale is unknown, or a score is no fraction.
+    """
+    source = source_of(scale)
+    if not any(metrics.get(role) for role in _MODEL_ROWS):
+        raise ValueError(f"the metrics of run {run} on {dataset} hold no model: run the evaluation pipeline first")
+    rows = [
+        {"method": name, "source": MEASURED, **_measured(baselines[key])}
+        for key, name in _BASELINE_ROWS.items()
+        if key in baselines
+    ]
+    references = {
+        column: percent(metrics["references"].get(name), column)
+        for column, name in REFERENCE_METRICS.items()
+        if metrics.get("references")
+    }
+    if metrics.get("teacher"):
+        rows.append({"method": "teacher (stage one)", "source": MEASURED, **_measured(metrics["teacher"])})
+    for key, name in _MODEL_ROWS.items():
+        if metrics.get(key):
+            rows.append({"method": name, "source": source, **_measured(metrics[key]), **references})
+    rows = [{**row, "run": run} for row in rows]
+    rows += [{**row, "source": PUBLISHED} for row in published_rows(dataset, (3, 4, 5, 7)).to_dict("records")]
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def source_of(scale: str) -> str:
+    """How a figure of a model of this scale is named wherever it appears.
+
+    Raises:
+        ValueError: If the scale is not ``tiny`` or ``full``.
+    """
+    names = {"tiny": MEASURED_TINY, "full": MEASURED}
+    if scale not in names:
+        raise ValueError(f"unknown scale {scale!r}: choose one of {', '.join(names)}")
+    return names[scale]
+
+
+def percent(value: float | None, name: str) -> float | None:
+    """A fraction in percent, to two decimals; ``None`` stays.
+
+    Raises:
+        ValueError: If the value is no fraction (Sim may be negative).
+    """
+    if value is None:
+        return None
+    if not -1 <= value <= 1:
+        raise ValueError(f"{name} is {value}: metrics are kept as fractions, 0 to 1")
+    return round(100 * value, 2)
+
+
+def _measured(scores: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        name: percent(scores.get(name), name) for name in (*CLASSIFICATION_METRICS, *REASONING_METRICS)
+    }
+    if scores.get("accuracy_interval"):
+        low, high = (percent(end, "accuracy_interval") for end in scores["accuracy_interval"])
+        row[INTERVAL_COLUMN] = f"{low:.1f} to {high:.1f}"
+    return row
