@@ -1,0 +1,13 @@
+"""What can go wrong with a teacher: for one request, or for the whole annotation."""
+
+
+class TeacherError(RuntimeError):
+    """The annotation can't go on; the message is one sentence with the cure. Answers in the ledger are kept."""
+
+
+class DryRunFinished(TeacherError):  # noqa: N818 - the end of a dry run is no error of anybody's
+    """A dry run printed its estimate; nothing was asked, so there is nothing to go on with."""
+
+
+class RequestFailedError(RuntimeError):
+    """One request got no answer, for the reason in the message; others may well get theirs."""

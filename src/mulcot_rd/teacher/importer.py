@@ -1,0 +1,108 @@
+"""Reasonings that already exist, in the form of the authors' released file, as a teacher.
+
+A row is one JSON object: ``text`` with the aspect filled in, ``aspect`` (absent or null in coarse-grained
+sets), ``image_path`` and ``cot``, the answer as a model wrote it. Other fields are not read.
+"""
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+
+from mulcot_rd import reasoning as response_format
+from mulcot_rd.schema import Post
+from mulcot_rd.teacher.errors import TeacherError
+from mulcot_rd.teacher.provider import Answer, Provider, Request
+
+logger = logging.getLogger(__name__)
+
+PostKey = tuple[str, str, str]
+
+
+def read_import(path: Path) -> dict[PostKey, str]:
+    """The usable answers of an import file, by image file name, aspect and text.
+
+    Rows without a text, image or complete reasoning are skipped and counted in a warning; of several rows
+    for one post the first counts.
+
+    Raises:
+        TeacherError: If the file is missing or holds no usable row.
+    """
+    if not path.is_file():
+        raise TeacherError(f"import file not found: {path}; set teacher.import_path to a JSONL file of reasonings")
+    answers: dict[PostKey, str] = {}
+    skipped: Counter[str] = Counter()
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            key, cot, fault = _read_row(line)
+            if fault is not None:
+                skipped[fault] += 1
+            else:
+                answers.setdefault(key, cot)
+    if skipped:
+        counts = ", ".join(f"{count} with {fault}" for fault, count in sorted(skipped.items()))
+        logger.warning("%s: %d row(s) skipped: %s", path, skipped.total(), counts)
+    if not answers:
+        raise TeacherError(f"{path} holds no usable reasoning: each row needs text, aspect, image_path and cot")
+    return answers
+
+
+def post_key(text: str, aspect: str | None, image: str) -> PostKey:
+    """What identifies a post across files: image file name, aspect and text with white space evened out."""
+    return Path(image).name, " ".join((aspect or "").split()), " ".join(text.split())
+
+
+class ImportingTeacher:
+    """A :class:`~mulcot_rd.teacher.provider.Provider` that answers from an import file what that covers.
+
+    Its reasonings were written without the label, so they answer stage one alone; stage two and posts that
+    the file lacks go to the fallback provider.
+    """
+
+    def __init__(self, path: Path, fallback: Provider) -> None:
+        """Read ``path``; see :func:`read_import` for what is raised."""
+        self._answers = read_import(path)
+        self._model = path.stem
+        self._fallback = fallback
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"import+{self._fallback.name}"
+
+    def covers(self, post: Post) -> bool:
+        """Whether the file has a usable reasoning for the post."""
+        return post_key(post.text, post.aspect, post.image) in self._answers
+
+    async def answer(self, request: Request) -> Answer:
+        """The file's answer in stage one, else the fallback's."""
+        post = request.post
+        text = self._answers.get(post_key(post.text, post.aspect, post.image)) if request.stage == 1 else None
+        if text is None or request.attempt > 1:
+            return await self._fallback.answer(request)
+        return Answer(text=text, model=self._model, finish_reason="import")
+
+    async def close(self) -> None:
+        """Close the fallback."""
+        await self._fallback.close()
+
+
+def _read_row(line: str) -> tuple[PostKey, str, str | None]:
+    """Key and answer of one row, and what is wrong with it if anything is."""
+    nothing: PostKey = ("", "", "")
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return nothing, "", "broken JSON"
+    if not isinstance(row, dict):
+        return nothing, "", "no object"
+    text, image, cot, aspect = row.get("text"), row.get("image_path"), row.get("cot"), row.get("aspect")
+    if not (isinstance(text, str) and isinstance(image, str) and isinstance(cot, str)):
+        return nothing, "", "no text, image_path or cot"
+    if not (aspect is None or isinstance(aspect, str)):
+        return nothing, "", "an aspect that is no text"
+    if response_format.parse(cot).problems:
+        return nothing, "", "an incomplete reasoning"
+    return post_key(text, aspect, image), cot, None

@@ -1,0 +1,47 @@
+"""The leak check of stage two: an explanation must not reveal that its author was told the label (Eq. 4)."""
+
+import re
+
+from mulcot_rd.schema import Reasoning
+
+_LABEL = r"(?:sentiment(?: label)?|label|answer|verdict|prediction|classification)"
+_TASK = r"(?:task|prompt|instructions?|question|input|user)"
+_LEAKS = re.compile(
+    "|".join(
+        (
+            rf"\b(?:given|provided|supplied|pre-?determined|pre-?established|established|assigned|annotated|gold|known"
+            rf"|specified|stated|required|requested)[ -](?:gold |correct |true )?{_LABEL}\b",
+            r"\b(?:correct|true|target|actual) label\b|\bcorrect answer\b",
+            r"\bground[ -]?truth\b",
+            r"\b(?:was|were|been|am|being) (?:already )?(?:told|informed|instructed)\b",
+            r"\b(?:told|informed|instructed) (?:me|us|that the sentiment|to)\b",
+            rf"\b(?:as|was|is|been) (?:stated|given|specified|established|indicated|provided|mentioned|requested)"
+            rf"(?: to (?:me|us))? (?:in|by|beforehand)(?: the)? {_TASK}\b",
+            rf"\baccording to the (?:label|{_TASK})\b",
+            r"\bsentiment (?:of (?:the|this) post |toward\w* [^.]{1,40} )?(?:was|is|has been|had been) (?:already )?"
+            r"(?:given|provided|established|specified|pre-?determined|known|set|labell?ed|stated)\b",
+            r"\b(?:known|decided|established|determined) (?:to (?:me|us) )?(?:beforehand|in advance)\b",
+            r"\b(?:the|this) label (?:is|was|says|states|indicates|confirms|given|provided|of)\b",
+            r"\b(?:with|matche?s?|matching|supports?|justif(?:y|ies)|to) the (?:[a-z]+ )?label\b",
+            r"\blabell?ed (?:as )?(?:positive|neutral|negative)\b",
+        )
+    ),
+    re.IGNORECASE,
+)
+
+
+def find_leak(reasoning: Reasoning, post_text: str) -> str | None:
+    """The first phrase that gives away that the label was known, or ``None``.
+
+    A phrase that the post itself contains is taken for a quotation of the post.
+
+    Args:
+        reasoning: An answer of stage two.
+        post_text: The text of the post that it explains.
+    """
+    spoken = " ".join(post_text.lower().split())
+    for section in reasoning.sections.values():
+        for match in _LEAKS.finditer(" ".join(section.split())):
+            if match.group().lower() not in spoken:
+                return match.group()
+    return None

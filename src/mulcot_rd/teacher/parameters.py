@@ -1,0 +1,65 @@
+"""What a user can set about the teacher, each with its unit and its source."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TeacherParameters(BaseModel):
+    """The parameters group ``teacher``; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    provider: Literal["offline", "openai", "import"] = Field(
+        "offline",
+        description="Who annotates: the rule-based annotator, an OpenAI-compatible server, or a file of reasonings.",
+    )
+    fallback_provider: Literal["offline", "openai"] = Field(
+        "offline", description="Who writes what an import lacks; used with provider=import alone."
+    )
+    import_path: str | None = Field(None, description="JSONL file of existing reasonings, for provider=import.")
+    base_url: str | None = Field(
+        None, description="Address of an OpenAI-compatible server (ends in /v1); null is the OpenAI API itself."
+    )
+    model: str = Field("gpt-4o-mini", description="Model name as the server knows it (paper, Table 2).")
+    max_concurrency: int = Field(16, ge=1, description="Requests in flight at once.")
+    max_retries: int = Field(
+        3, ge=0, description="Further answers asked for after an unusable one, a stage (paper, Appendix E: 3)."
+    )
+    max_request_retries: int = Field(
+        6, ge=0, description="Repeats of one request after a transport fault (429, 5xx, timeout, lost connection)."
+    )
+    backoff_s: float = Field(
+        0.5, gt=0, description="First wait after a transport fault, in seconds; it doubles each time, up to 60."
+    )
+    timeout_s: float = Field(120.0, gt=0, description="Longest time that one request may take, in seconds.")
+    temperature: float = Field(
+        0.0, ge=0, le=2, description="Sampling temperature; 0 is greedy (the paper's own runs give none)."
+    )
+    max_tokens: int = Field(1024, ge=1, description="Longest answer, in tokens.")
+    mode: Literal["online", "batch"] = Field("online", description="One request at a time, or the Batch API.")
+    budget_usd: float | None = Field(None, gt=0, description="Most that an annotation may cost, in US dollars.")
+    dry_run: bool = Field(False, description="Print the requests and tokens to expect, ask nothing, and stop.")
+    image_size: int = Field(
+        280, ge=28, description="Side in pixels of the square that every image is sent as (280 in the authors' code)."
+    )
+
+    @property
+    def writer(self) -> Literal["offline", "openai"]:
+        """The provider that writes answers: ``provider``, or for an import its fallback."""
+        return self.fallback_provider if self.provider == "import" else self.provider
+
+    @model_validator(mode="after")
+    def _supported(self) -> Self:
+        if self.provider == "import" and self.import_path is None:
+            raise ValueError("teacher.provider=import needs teacher.import_path, the JSONL file of reasonings to take")
+        if self.provider != "import" and self.import_path is not None:
+            raise ValueError("teacher.import_path is read only with teacher.provider=import: set that, or leave it out")
+        if self.mode == "batch":
+            raise ValueError("teacher.mode=batch is not supported by this version: use teacher.mode=online")
+        if self.budget_usd is not None:
+            raise ValueError(
+                "teacher.budget_usd is not enforced by this version: leave it null and use teacher.dry_run=true to "
+                "see what an annotation takes"
+            )
+        return self
