@@ -82,7 +82,8 @@ def read_rows(dataset: str, folder: Path, split_files: Path | None, seed: int) -
         except _RowError as problem:
             rows.append(Rejected(split=NO_SPLIT, row=row, reason=str(problem)))
     # The split depends on ids and labels alone: a broken image or text moves no other post to another split.
-    splits = assign_splits({row[1] for row in rows if not isinstance(row, Rejected)}, split_files, seed)
+    labelled = {row[1] for row in rows if not isinstance(row, Rejected)}
+    splits = assign_splits(labelled, split_files, seed)
     for entry in rows:
         if isinstance(entry, Rejected):
             yield entry
@@ -100,6 +101,10 @@ def read_rows(dataset: str, folder: Path, split_files: Path | None, seed: int) -
             continue
         image = str(data / f"{post_id}.jpg")
         yield Candidate(row=row, post=Post(id=post_id, split=split, text=text, aspect=None, image=image, label=label))
+    for post_id, split in splits.items():
+        if post_id not in labelled:
+            reason = f"no label: listed in {split}.txt, but {LABEL_FILE} gives it none"
+            yield Rejected(split=split, row=f"id {post_id}", reason=reason)
 
 
 def _labelled_id(fields: list[str] | None, annotators: int) -> tuple[str, Sentiment]:

@@ -24,7 +24,7 @@ KINDS = (
     Kind(("Paper Lanterns", "Northern Static", "Velvet Avenue", "Juniper Road"), ("singer", "concert", "song"), "of"),
     Kind(("Riverside Rovers", "Kingsport City", "Hill Town Hawks", "Lakeside Lions"), ("match", "coach", "goal"), "of"),
     Kind(("Willow Park", "Stone Bridge Garden", "Maple Lake", "Fern Valley"), ("picnic", "walk", "path"), "at"),
-    Kind(("Silent Orbit", "Glass Orchard", "Midnight Ferry", "Seven Rivers"), ("story", "ending", "music"), "of"),
+    Kind(("Silent Orbit", "Glass Orchard", "Midnight Ferry", "Seven Rivers"), ("story", "ending", "plot"), "of"),
     Kind(("Nova Seven", "Pixelia Mini", "Zenit Fold", "Tundra Phone"), ("screen", "camera", "battery"), "of"),
     Kind(("Harbour Museum", "Old Mill Gallery", "Map Museum", "Clock Tower Gallery"), ("tour", "hall", "guide"), "at"),
     Kind(("Coastline Rail", "Northway Air", "City Tram", "Island Bus"), ("trip", "seat", "crew"), "on"),
@@ -35,7 +35,7 @@ POSITIVE_ADJECTIVES = (
     "superb", "great", "awesome", "charming", "magnificent", "splendid", "joyful", "glorious", "pleasant", "nice",
     "impressive", "inspiring", "fabulous",
 )  # fmt: skip
-POSITIVE_VERBS = ("loved", "enjoyed", "adored")
+POSITIVE_VERBS = ("loved", "enjoyed")
 NEGATIVE_ADJECTIVES = (
     "terrible", "awful", "horrible", "boring", "dreadful", "disappointing", "miserable", "nasty", "pathetic",
     "depressing", "lousy", "annoying", "frustrating",
@@ -65,7 +65,7 @@ PRAISE_FRAMES = (
     "Oh how {a}, {X} again {time}, what a {b} way to end the week",
     "So {X} is every bit as {a} as they told us, simply {b}",
     "Another {a} {t1}, {X} really knows how to make a {day} {b}",
-    "Look at this {a} {t1} {prep} {X}, I feel {b} already",
+    "Look at this {a} {t1} {prep} {X}, how {b} of them",
     "Of course {X} gave us a {a} {day} {time}, how very {b}",
 )
 # Strong words that may be meant or slang for delight.
