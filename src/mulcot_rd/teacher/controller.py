@@ -114,10 +114,16 @@ async def run_stage(
 
 
 async def annotate_training_post(post: Post, provider: Provider, max_retries: int) -> Outcome:
-    """Both stages for a training post: stage one, and stage two where it was wrong or never usable."""
+    """Both stages for a training post: stage one, and stage two where it was wrong or never usable.
+
+    A post whose request got no answer at all goes to quarantine: whether its teacher would have been right is
+    not known, so it is not explained but asked again by the next run.
+    """
     first = await run_stage(post, None, "reasoning", provider, max_retries)
     if first.reasoning is not None and first.reasoning.prediction == post.label:
         return Outcome(post, "reasoning", (first,), first.record(post), None)
+    if first.failure is not None:
+        return Outcome(post, "reasoning", (first,), None, _quarantine(post, (first,)))
     second = await run_stage(post, post.label, "reasoning", provider, max_retries)
     stages = (first, second)
     record = second.record(post)

@@ -1,0 +1,86 @@
+"""Importing reasonings that exist: the authors' released file, and files with faults."""
+
+import json
+
+import pytest
+
+from mulcot_rd.reasoning import write
+from mulcot_rd.schema import Post, Reasoning
+from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate
+from mulcot_rd.teacher.importer import post_key, read_import
+
+COT = Reasoning(
+    text_analysis="a", image_analysis="b", conflict_resolution="c", final_conclusion="d", prediction="positive"
+)
+
+
+def imported(post, cot=None, **changed):
+    fields = {"text": post.text, "aspect": post.aspect, "image_path": f"images/{post.image.rsplit('/', 1)[-1]}"}
+    return {**fields, "cot": write(COT) if cot is None else cot, "label": "neutral", **changed}
+
+
+def write_rows(path, rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def test_right_imports_are_stage_one_wrong_ones_go_to_the_fallback(make_post, tmp_path):
+    posts = [make_post(1, "positive"), make_post(2, "negative"), make_post(3, "positive")]
+    test_post = make_post(4, "negative", id="test-4", split="test")
+    path = write_rows(tmp_path / "big-model.jsonl", [imported(post) for post in (posts[0], posts[1], test_post)])
+    parameters = TeacherParameters(provider="import", import_path=str(path))
+    result = annotate(posts, [test_post], parameters, tmp_path / "ledger.jsonl")
+    first, second, third = result.reasoning
+    assert (first.stage, first.model, first.text_analysis) == (1, "big-model", "a")
+    assert (second.stage, second.model, second.prediction.value) == (2, "offline-rules", "negative")
+    assert third.model == "offline-rules"
+    assert (result.references[0].model, result.references[0].prediction.value) == ("big-model", "positive")
+    assert not (tmp_path / "ledger.jsonl").exists()
+
+
+def test_white_space_does_not_matter(make_post, tmp_path):
+    post = make_post(1, text="Some  text\twith gaps ")
+    path = write_rows(tmp_path / "i.jsonl", [imported(post, text=" Some text with gaps")])
+    assert post_key(post.text, post.aspect, post.image) in read_import(path)
+
+
+def test_unusable_rows_are_counted_and_skipped(make_post, tmp_path, caplog):
+    good = imported(make_post(1))
+    bad = ["{torn", "[1]", imported(make_post(2), cot="nothing here"), imported(make_post(3), cot=None, text=5), ""]
+    path = write_rows(tmp_path / "i.jsonl", [*bad, good])
+    assert len(read_import(path)) == 1
+    assert "4 row(s) skipped: 1 with an incomplete reasoning, 1 with broken JSON, 1 with no object, 1 with no text" in (
+        caplog.text
+    )
+
+
+def test_a_missing_or_useless_file_is_one_clear_sentence(tmp_path):
+    with pytest.raises(TeacherError, match="import file not found"):
+        read_import(tmp_path / "none.jsonl")
+    with pytest.raises(TeacherError, match="holds no usable reasoning"):
+        read_import(write_rows(tmp_path / "i.jsonl", [{"text": "a"}]))
+
+
+def test_all_800_released_reasonings_find_their_test_post(shared_data):
+    folder = shared_data / "twitter2015"
+    name = "teacher_reasoning_qwen2.5-vl-72b.jsonl"
+    keys = read_import(folder / name)
+    rows = [line.split("\t") for line in (folder / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]]
+    posts = [
+        Post(
+            id=row[0],
+            split="test",
+            text=row[3].replace("$T$", row[4].strip()),
+            aspect=row[4].strip(),
+            image=str(folder / "images" / row[2]),
+            label=["negative", "neutral", "positive"][int(row[1])],
+        )
+        for row in rows
+    ]
+    wanted = {post_key(post.text, post.aspect, post.image) for post in posts}
+    released = [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+    assert len(released) == 800
+    assert all(post_key(row["text"], row["aspect"], row["image_path"]) in wanted for row in released)
+    assert set(keys) <= wanted
+    # Five test posts are in the file twice (equal image, text and aspect), so 800 rows cover 803 posts.
+    assert sum(post_key(post.text, post.aspect, post.image) in keys for post in posts) == 803

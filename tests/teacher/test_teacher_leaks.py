@@ -1,0 +1,57 @@
+"""The leak check finds what gives the told label away, and lets ordinary reasoning pass."""
+
+import json
+
+import pytest
+
+from mulcot_rd.reasoning import parse
+from mulcot_rd.schema import Reasoning
+from mulcot_rd.teacher.leaks import find_leak
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "This matches the given label.",
+        "The provided sentiment is negative, so the irony is clear.",
+        "As stated in the task, the post is neutral.",
+        "The ground truth is positive.",
+        "I was told that this post is negative.",
+        "According to the label, the writer is angry.",
+        "The sentiment was already established as negative.",
+        "Since the post is labeled as positive, the smile counts.",
+        "It follows the correct label.",
+        "The sentiment toward Lydia is given as negative.",
+        "This is consistent with the established sentiment.",
+        "The prompt asks, and according to the prompt it is negative.",
+    ],
+)
+def test_leaks_are_found(sentence):
+    assert find_leak(Reasoning(final_conclusion=sentence), "A post about Lydia") is not None
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Given the smiling faces, the sentiment is positive.",
+        "The provided text is factual and the image shows a stadium.",
+        "The true sentiment behind the words is ironic.",
+        "The record label is named in the caption.",
+        "The crowd gives the target aspect a positive light.",
+    ],
+)
+def test_ordinary_reasoning_passes(sentence):
+    assert find_leak(Reasoning(text_analysis=sentence), "A post") is None
+
+
+def test_a_quotation_of_the_post_is_no_leak():
+    reasoning = Reasoning(text_analysis='The writer says "I was told to wait", which sounds annoyed.')
+    assert find_leak(reasoning, "I was  told to wait for hours") is None
+    assert find_leak(reasoning, "Another post") == "was told"
+
+
+def test_hardly_any_real_reasoning_is_refused(shared_data):
+    path = shared_data / "twitter2015" / "teacher_reasoning_qwen2.5-vl-72b.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    refused = [leak for row in rows if (leak := find_leak(parse(row["cot"]), row["text"]))]
+    assert len(refused) <= 8, refused
