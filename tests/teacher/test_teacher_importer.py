@@ -82,5 +82,5 @@ def test_all_800_released_reasonings_find_their_test_post(shared_data):
     assert len(released) == 800
     assert all(post_key(row["text"], row["aspect"], row["image_path"]) in wanted for row in released)
     assert set(keys) <= wanted
-    # Five test posts are in the file twice (equal image, text and aspect), so 800 rows cover 803 posts.
+    # Some rows of the test split are equal in image, text and aspect: one reasoning then covers each of them.
     assert sum(post_key(post.text, post.aspect, post.image) in keys for post in posts) == 803

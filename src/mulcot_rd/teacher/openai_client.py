@@ -19,6 +19,8 @@ from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Request
 from mulcot_rd.teacher.transport import RetryLayer, TransientFaultError, parse_retry_after
 
+logger = logging.getLogger(__name__)
+
 JPEG_QUALITY = 90
 # A post's retries and stage two follow soon after its first request; 2,048 images of 280 pixels are some 50 MB.
 CACHED_IMAGES = 2048
@@ -76,7 +78,10 @@ class OpenAITeacher:
             return await self.transport.call(lambda: self._send(messages))
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and say which transport faults were waited out."""
+        if self.transport.faults:
+            counts = ", ".join(f"{reason} ({count})" for reason, count in self.transport.faults.items())
+            logger.info("transport faults: %s", counts)
         await self._client.close()
 
     async def _send(self, messages: list[dict[str, Any]]) -> Answer:
