@@ -34,7 +34,7 @@ NOTES = {"table_5": DIST_NOTE}
 class RunInfo(BaseModel):
     """Which run a ``metrics.json`` belongs to."""
 
-    dataset: Literal["sample", "twitter2015", "twitter2017", "mvsa_single", "mvsa_multiple"]
+    dataset: str
     run: str
     arch: int
     scale: Literal["tiny", "full"]

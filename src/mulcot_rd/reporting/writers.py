@@ -1,9 +1,25 @@
 """Tables on disk: GitHub Markdown to read, CSV to compute with, LaTeX to print."""
 
 import numbers
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table with what a reader needs beside it.
+
+    Attributes:
+        frame: The cells; missing values are empty cells.
+        caption: What the table shows.
+        note: What a reader must know to read it right.
+    """
+
+    frame: pd.DataFrame
+    caption: str
+    note: str = ""
 
 
 def write_table(frame: pd.DataFrame, folder: Path, name: str, caption: str, note: str = "") -> list[Path]:

@@ -1,0 +1,61 @@
+import warnings
+from collections import Counter
+
+import pytest
+
+from mulcot_rd.reporting.baselines import majority_baseline, measure_baselines, tfidf_logistic_regression
+from mulcot_rd.schema import Post, Sentiment
+
+NEG, NEU, POS = Sentiment
+WORDS = {NEG: "awful sad terrible", NEU: "report table schedule", POS: "lovely happy great"}
+
+
+def post(number: int, label: Sentiment, split: str = "train", text: str = "", aspect: str | None = None) -> Post:
+    return Post(
+        id=f"{split}-{number}", split=split, text=text or WORDS[label], aspect=aspect, image="none.jpg", label=label
+    )
+
+
+def test_the_majority_is_that_of_the_training_labels():
+    assert majority_baseline([POS, POS, NEG], [NEG] * 4) == [POS] * 4
+    assert majority_baseline([POS, NEG], [POS]) == [NEG]
+    with pytest.raises(ValueError, match="needs training labels"):
+        majority_baseline([], [POS])
+
+
+def test_words_that_tell_the_classes_apart_are_learned():
+    train = [post(number, label) for number in range(5) for label in Sentiment]
+    test = [post(number, label, "test", WORDS[label].split()[0]) for number, label in enumerate(Sentiment)]
+    assert tfidf_logistic_regression(train, test, seed=0) == [NEG, NEU, POS]
+
+
+def test_the_aspect_counts_and_is_not_mixed_up_with_the_text():
+    train = [
+        post(number, label, text="storm meets sun", aspect=aspect)
+        for number in range(5)
+        for label, aspect in ((NEG, "storm"), (POS, "sun"))
+    ]
+    test = [post(0, NEG, "test", "storm meets sun", "storm"), post(1, POS, "test", "storm meets sun", "sun")]
+    assert tfidf_logistic_regression(train, test, seed=0) == [NEG, POS]
+
+
+def test_few_posts_or_one_class_are_enough():
+    assert tfidf_logistic_regression([post(0, NEU)], [post(0, POS, "test")], seed=0) == [NEU]
+    assert tfidf_logistic_regression([post(0, NEU), post(1, POS)], [post(0, POS, "test")], seed=0) == [POS]
+
+
+def test_both_splits_are_needed():
+    with pytest.raises(ValueError, match="1 training and 0 test posts"):
+        measure_baselines([post(0, POS)], seed=0)
+
+
+def test_real_twitter_2015(twitter2015):
+    assert Counter(each.split for each in twitter2015) == {"train": 3179, "dev": 1122, "test": 1037}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measured = measure_baselines(twitter2015, seed=42)
+    assert measured["majority"]["accuracy"] == pytest.approx(0.585, abs=0.001)
+    words = measured["tfidf_logistic_regression"]
+    assert words["accuracy"] == pytest.approx(0.63, abs=0.015)
+    low, high = words["accuracy_interval"]
+    assert low < words["accuracy"] < high

@@ -1,0 +1,82 @@
+import pandas as pd
+import pytest
+
+from mulcot_rd.reporting.tables import INTERVAL_COLUMN, MEASURED_TINY, result_table
+from mulcot_rd.reporting.writers import to_latex, to_markdown, write_table
+
+
+@pytest.fixture
+def baselines(scores):
+    plain = {name: scores[name] for name in ("accuracy", "weighted_f1", "macro_f1", "valid_rate", "accuracy_interval")}
+    return {"majority": plain, "tfidf_logistic_regression": plain}
+
+
+def test_every_row_says_where_it_comes_from(scores, baselines):
+    metrics = {
+        "assistant": scores,
+        "student": scores,
+        "teacher": {"accuracy": 0.7},
+        "references": {"dist_1": 0.42, "dist_2": 0.73},
+    }
+    table = result_table(metrics, baselines, "twitter2015", "arch4-tiny-full", "tiny").set_index("method")
+    assert table["source"].to_dict() == {
+        "majority class": "measured",
+        "TF-IDF + logistic regression": "measured",
+        "teacher (stage one)": "measured",
+        "assistant": MEASURED_TINY,
+        "student": MEASURED_TINY,
+    } | {name: "published" for name in table.index if name.startswith("MulCoT-RD")}
+    assert (table["source"] == "published").sum() == 8
+    student = table.loc["student"]
+    assert student["accuracy"] == 61.23
+    assert student[INTERVAL_COLUMN] == "58.0 to 64.0"
+    assert (student["dist_1"], student["reference_dist_1"]) == (44.0, 42.0)
+    assert pd.isna(table.loc["teacher (stage one)", "sim"])
+    assert table.loc["MulCoT-RD(stu), teacher GPT-4o-mini", "sim"] == 90.3
+
+
+def test_a_full_run_is_plainly_measured_and_the_sample_has_no_published_rows(scores):
+    table = result_table({"student": scores}, {}, "sample", "arch4-full-no_assistant", "full")
+    assert table[["method", "source"]].to_numpy().tolist() == [["student", "measured"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "scale", "message"),
+    [
+        ({}, "tiny", "hold no model: run the evaluation pipeline first"),
+        ({"student": {"accuracy": 61.2}}, "tiny", "accuracy is 61.2: metrics are kept as fractions"),
+        ({"student": {"accuracy": 0.6}}, "huge", "unknown scale 'huge'"),
+    ],
+)
+def test_faults(change, scale, message):
+    with pytest.raises(ValueError, match=message):
+        result_table(change, {}, "sample", "r", scale)
+
+
+FRAME = pd.DataFrame({"a|b_c": ["x|y", "50% & $1"], "n": pd.array([3, None], dtype="Int64"), "v": [1.25, None]})
+
+
+def test_markdown():
+    assert to_markdown(FRAME).splitlines() == [
+        "| a\\|b_c | n | v |",
+        "| --- | ---: | ---: |",
+        "| x\\|y | 3 | 1.2 |",
+        "| 50% & $1 |  |  |",
+    ]
+
+
+def test_latex_escapes_and_has_the_rules_of_booktabs():
+    text = to_latex(FRAME, "50% of a_b", "tab:x")
+    assert r"\caption{50\% of a\_b}" in text
+    assert r"50\% \& \$1 &  &  \\" in text
+    assert r"\toprule" in text
+    assert "nan" not in text.lower()
+
+
+def test_three_files_are_written(tmp_path):
+    files = write_table(FRAME, tmp_path / "tables", "table_x", "A caption", "A note")
+    assert [file.name for file in files] == ["table_x.md", "table_x.csv", "table_x.tex"]
+    assert files[0].read_text().startswith("**A caption**\n\n| a")
+    assert files[0].read_text().endswith("\n\nA note\n")
+    assert pd.read_csv(files[1])["v"].tolist()[0] == 1.25
+    assert "A caption. A note" in files[2].read_text()
