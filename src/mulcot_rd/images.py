@@ -31,9 +31,9 @@ def load_image(path: Path | str, size: int | None = None) -> Image.Image:
         ImageError: If the file is missing, can't be decoded to the end, or has more than ``MAX_PIXELS`` pixels.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"image not found: {path}")
     try:
+        if not path.is_file():
+            raise ImageError(f"image not found: {path}")
         with warnings.catch_warnings():
             # What Pillow has to say of odd metadata is nothing that a user can act on; broken pixels raise.
             warnings.simplefilter("ignore")

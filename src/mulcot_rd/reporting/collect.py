@@ -1,6 +1,6 @@
 """The paper's tables from every run on disk: what was measured beside what was published."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +16,11 @@ from mulcot_rd.reporting.tables import (
     percent,
     source_of,
 )
-from mulcot_rd.reporting.writers import write_table
+from mulcot_rd.reporting.writers import ReportTable
 
 COARSE_DATASETS = ("mvsa_single", "mvsa_multiple")
-# The shipped sample has aspects too; it gets a column where a run of it is on disk.
-FINE_DATASETS = ("twitter2015", "twitter2017", "sample")
+# The shipped sample and a user's own data sets get columns beside these where a run of them is on disk.
+FINE_DATASETS = ("twitter2015", "twitter2017")
 CAPTIONS = {
     "table_1": "Posts of each data set, and training rows after data expansion (Table 1)",
     "table_3": "Coarse-grained sentiment classification, percent (Tables 3 and 7)",
@@ -96,12 +96,12 @@ def read_runs(folder: Path) -> list[RunMetrics]:
     return runs
 
 
-def collect_tables(folder: Path) -> dict[str, pd.DataFrame]:
+def collect_tables(folder: Path) -> dict[str, ReportTable]:
     """Build the paper's tables from every run below a folder (``data/08_reporting``).
 
     Returns:
-        ``table_1``, ``table_3``, ``table_4``, ``table_5`` and ``table_8``: published rows, then measured ones, each
-        naming its source; scores in percent, what is unknown missing.
+        ``table_1``, ``table_3``, ``table_4``, ``table_5`` and ``table_8``, with caption and note: published rows, then
+        measured ones, each naming its source; scores in percent, what is unknown missing.
 
     Raises:
         FileNotFoundError: If there is no run.
@@ -109,24 +109,17 @@ def collect_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """
     runs = read_runs(folder)
     measured = {run.run.dataset for run in runs}
-    fine = tuple(name for name in FINE_DATASETS if name != "sample" or name in measured)
+    own = sorted(measured - {*COARSE_DATASETS, *FINE_DATASETS})
+    fine = (*FINE_DATASETS, *own)
     every = (*COARSE_DATASETS, *fine)
-    return {
+    frames = {
         "table_1": _split_table(runs, every),
         "table_3": _classification_table(runs, COARSE_DATASETS, ("accuracy", "weighted_f1"), (3, 7)),
         "table_4": _classification_table(runs, fine, ("accuracy", "macro_f1"), (4, 7)),
         "table_5": _reasoning_table(runs, every),
         "table_8": _expansion_table(runs, every),
     }
-
-
-def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Write the tables of :func:`collect_tables` as Markdown, CSV and LaTeX; returns the files."""
-    return [
-        file
-        for name, frame in tables.items()
-        for file in write_table(frame, folder, name, CAPTIONS[name], NOTES.get(name, ""))
-    ]
+    return {name: ReportTable(frame, CAPTIONS[name], NOTES.get(name, "")) for name, frame in frames.items()}
 
 
 def _classification_table(

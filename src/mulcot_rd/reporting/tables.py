@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.reporting.published import published_rows
+from mulcot_rd.reporting.writers import ReportTable
 
 MEASURED = "measured"
 MEASURED_TINY = "measured (tiny model, random initial weights)"
@@ -73,6 +74,14 @@ def result_table(
     rows = [{**row, "run": run} for row in rows]
     rows += [{**row, "source": PUBLISHED} for row in published_rows(dataset, (3, 4, 5, 7)).to_dict("records")]
     return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def run_report(
+    metrics: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]], dataset: str, run: str, scale: str
+) -> ReportTable:
+    """The table of :func:`result_table` with its caption and what a reader must know."""
+    frame = result_table(metrics, baselines, dataset, run, scale)
+    return ReportTable(frame, f"Test split of {dataset}, run {run}: {source_of(scale)}, percent", DIST_NOTE)
 
 
 def source_of(scale: str) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mulcot_rd.files import empty_folder
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.prompts import Task
 from mulcot_rd.progress import progress
+from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Batch, Example, collate, micro_batches, windows
 from mulcot_rd.training.checkpoints import Checkpoints, TrainingState
 from mulcot_rd.training.parameters import OptimisationParameters

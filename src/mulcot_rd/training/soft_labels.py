@@ -27,9 +27,9 @@ from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example, collate
 from mulcot_rd.training.forward import target_states
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _HEAD = "head.safetensors"
-_WORK = "in_progress.json"
+IN_PROGRESS = "in_progress.json"
 
 
 class SoftLabelError(ValueError):
@@ -110,8 +110,8 @@ def write_soft_labels(
         tasks=list(examples[0].targets),
         bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
     )
-    write_json(folder / _MANIFEST, manifest.model_dump())
-    (folder / _WORK).unlink()
+    write_json(folder / MANIFEST, manifest.model_dump())
+    (folder / IN_PROGRESS).unlink()
     return manifest
 
 
@@ -123,10 +123,10 @@ class SoftLabels:
     """
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / _MANIFEST).exists():
+        if not (folder / MANIFEST).exists():
             raise SoftLabelError(f"{folder} holds no finished soft labels: run the pipeline data_expansion first")
         self.folder = folder
-        self.manifest = SoftLabelManifest(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+        self.manifest = SoftLabelManifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
         self._head = load_file(folder / _HEAD)["weight"]
         self._load = lru_cache(maxsize=256)(self._load_shard)
 
@@ -185,7 +185,7 @@ class SoftLabels:
 
 def _begin(folder: Path, fingerprint: str) -> None:
     """Keep the shards of an earlier start with the same fingerprint, throw any others away."""
-    work = folder / _WORK
+    work = folder / IN_PROGRESS
     if work.exists() and json.loads(work.read_text(encoding="utf-8"))["fingerprint"] == fingerprint:
         return
     empty_folder(folder)

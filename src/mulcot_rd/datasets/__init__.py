@@ -1,0 +1,17 @@
+"""Kedro datasets of the project's own kinds of files."""
+
+from mulcot_rd.datasets.adapter import AdapterDataset
+from mulcot_rd.datasets.credentials import CredentialsDataset
+from mulcot_rd.datasets.jsonl import JSONLinesDataset
+from mulcot_rd.datasets.path import PathDataset
+from mulcot_rd.datasets.report_table import ReportTableDataset
+from mulcot_rd.datasets.soft_labels import SoftLabelsDataset
+
+__all__ = [
+    "AdapterDataset",
+    "CredentialsDataset",
+    "JSONLinesDataset",
+    "PathDataset",
+    "ReportTableDataset",
+    "SoftLabelsDataset",
+]

@@ -1,0 +1,71 @@
+"""Trained adapters: folders that are complete when their manifest is there."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import JSONPreview
+
+from mulcot_rd.files import write_json
+
+MANIFEST = "manifest.json"
+_WEIGHTS = "adapter_model.safetensors"
+
+
+class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
+    """A folder with an adapter in peft's own layout, its processor and a manifest.
+
+    What travels between nodes is the manifest: weights stay on disk. Saving writes the manifest, last of all, and
+    drops the checkpoints of the training that is now complete.
+
+    Example:
+        .. code-block:: yaml
+
+            student_adapter:
+              type: mulcot_rd.datasets.AdapterDataset
+              filepath: data/06_models/sample/arch4-tiny-full/student
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Name the folder.
+
+        Args:
+            filepath: The folder.
+            metadata: Anything; kedro-viz reads its part.
+        """
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Any]:
+        """The manifest, with the folder's path under "folder".
+
+        Raises:
+            DatasetError: If the adapter's weights are missing beside their manifest.
+        """
+        if not (self._filepath / _WEIGHTS).is_file():
+            raise DatasetError(f"{self._filepath} has a manifest but no {_WEIGHTS}: delete the folder and train again")
+        manifest = json.loads((self._filepath / MANIFEST).read_text(encoding="utf-8"))
+        return {**manifest, "folder": str(self._filepath)}
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Write the manifest; the weights are there already.
+
+        Raises:
+            DatasetError: If they are not.
+        """
+        if not (self._filepath / _WEIGHTS).is_file():
+            raise DatasetError(f"{self._filepath} holds no {_WEIGHTS}: its manifest would promise what is not there")
+        write_json(self._filepath / MANIFEST, {key: value for key, value in data.items() if key != "folder"})
+        shutil.rmtree(self._filepath / "work" / "checkpoint", ignore_errors=True)
+
+    def _exists(self) -> bool:
+        return (self._filepath / MANIFEST).is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+    def preview(self) -> JSONPreview:
+        """The manifest, for kedro-viz."""
+        return JSONPreview((self._filepath / MANIFEST).read_text(encoding="utf-8"))

@@ -1,0 +1,44 @@
+"""Credentials as an input of a node, from ``conf/local/credentials.yml``."""
+
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+
+
+class CredentialsDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
+    """Hands a node its credentials; they appear in no description and are never written.
+
+    An entry that the user has not filled in loads as an empty dictionary; the node then looks in its environment
+    variable.
+
+    Example:
+        .. code-block:: yaml
+
+            teacher_credentials:
+              type: mulcot_rd.datasets.CredentialsDataset
+              credentials: teacher
+    """
+
+    def __init__(self, *, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> None:
+        """Take the credentials.
+
+        Args:
+            credentials: What ``credentials.yml`` holds under the entry's name.
+            metadata: Anything; kedro-viz reads its part.
+        """
+        self._credentials = dict(credentials or {})
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Any]:
+        """The credentials."""
+        return dict(self._credentials)
+
+    def save(self, data: dict[str, Any]) -> NoReturn:
+        """Refused: credentials are only read."""
+        raise DatasetError("credentials are never written")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"credentials": "(not shown)"}

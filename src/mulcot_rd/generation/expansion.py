@@ -1,0 +1,60 @@
+"""Data expansion with the trained assistant (paper, Appendix A, Eqs. 7 and 8)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mulcot_rd.generation.answers import Answer
+from mulcot_rd.metrics import classification_scores
+from mulcot_rd.schema import ExpansionRecord, Post, TeacherRecord, TrainingRow
+
+
+def keep_correct(posts: Sequence[Post], answers: Sequence[Answer]) -> list[ExpansionRecord]:
+    """``D_rea^a``: the complete reasonings whose own label is the gold label (Eq. 7).
+
+    Args:
+        posts: Posts of the training split; any other split is refused, so that nothing leaks.
+        answers: The assistant's reasoning of each post.
+
+    Raises:
+        ValueError: If a post is not of the training split.
+    """
+    strangers = [post.id for post in posts if post.split != "train"]
+    if strangers:
+        raise ValueError(f"data expansion is for the training split alone; post {strangers[0]} is of another")
+    kept = []
+    for post, answer in zip(posts, answers, strict=True):
+        reasoning = answer.reasoning
+        if not reasoning.problems and reasoning.prediction == post.label:
+            kept.append(
+                ExpansionRecord(
+                    id=post.id,
+                    label=post.label,
+                    attempts=answer.attempts,
+                    raw_text=answer.text,
+                    **reasoning.model_dump(),
+                )
+            )
+    return kept
+
+
+def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: int) -> dict[str, Any]:
+    """The figures of Table 8: the labels that the assistant's reasonings reach on the training split."""
+    scores = classification_scores([answer.reasoning.prediction for answer in answers], [p.label for p in posts])
+    return {
+        "samples": len(posts),
+        "kept": kept,
+        "accuracy": scores["accuracy"],
+        "weighted_f1": scores["weighted_f1"],
+        "macro_f1": scores["macro_f1"],
+        "valid_rate": scores["valid_rate"],
+        "answers_by_attempts": {
+            str(n): sum(answer.attempts == n for answer in answers) for n in sorted({a.attempts for a in answers})
+        },
+    }
+
+
+def student_rows(teacher: Sequence[TeacherRecord], assistant: Sequence[ExpansionRecord]) -> list[TrainingRow]:
+    """``D_rea^all``: the union of the teacher's and the assistant's reasonings (Eq. 8), N + N_a rows."""
+    rows = [TrainingRow(post_id=record.id, source="teacher", reasoning=record.reasoning) for record in teacher]
+    rows += [TrainingRow(post_id=record.id, source="assistant", reasoning=record.reasoning) for record in assistant]
+    return rows

@@ -1,0 +1,81 @@
+"""Hooks: what is checked before anything runs, so that a mistake costs seconds and is named in one sentence."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from mulcot_rd.pipeline_registry import STAGES, stage
+
+FLAT_PARAMETERS = (
+    "arch", "dataset", "scale", "variant", "run", "raw_dir", "limit", "seed", "engine", "dry_run",
+)  # fmt: skip
+
+
+class UnknownParameterError(ValueError):
+    """A name after ``--params`` that no parameter has, or a value outside its choices."""
+
+
+class MissingInputError(FileNotFoundError):
+    """Something an earlier pipeline writes is not on disk; the message names that pipeline."""
+
+
+class ProjectHooks:
+    """The project's hooks."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Refuse runtime parameters that nothing would read, and an unknown architecture or scale."""
+        loader = context.config_loader
+        if isinstance(loader, OmegaConfigLoader):
+            check_runtime_parameters(loader.runtime_params or {}, Path(loader.conf_source), loader.base_env)
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Refuse to start where an earlier pipeline has not written what this one reads."""
+        check_inputs(pipeline, catalog)
+
+
+def check_runtime_parameters(given: dict[str, Any], conf_source: Path, base_env: str) -> None:
+    """Check the names given after ``--params``, and the choices that select configuration.
+
+    Raises:
+        UnknownParameterError: If a name is unknown (with the nearest known one), or a choice does not exist.
+    """
+    plain = OmegaConfigLoader(conf_source=str(conf_source), base_env=base_env, default_run_env=base_env)
+    known = plain["parameters"]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(FLAT_PARAMETERS)} and the groups"
+            raise UnknownParameterError(f'there is no parameter "{name}"; {hint}')
+    for name, choices in (("arch", known["architectures"]), ("scale", known["scales"])):
+        if name in given and str(given[name]) not in choices:
+            raise UnknownParameterError(f"{name}={given[name]} does not exist; there are: {', '.join(choices)}")
+
+
+def check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Check that every input a pipeline does not make itself is there.
+
+    Raises:
+        MissingInputError: If one is missing; the message names the pipeline that writes it.
+    """
+    for name in sorted(pipeline.inputs()):
+        if name.startswith("params:") or name == "parameters":
+            continue
+        if name in catalog and catalog.exists(name):
+            continue
+        writer = next(earlier for earlier in STAGES if name in stage(earlier).all_outputs())
+        cure = f"run `kedro run --pipeline {writer}` with the same --params first"
+        raise MissingInputError(f"{_place(catalog, name)} is missing: {cure}")
+
+
+def _place(catalog: DataCatalog, name: str) -> str:
+    described = catalog.get(name)
+    path = described._describe().get("filepath") if described is not None else None
+    return f"{name} ({path})" if path else name

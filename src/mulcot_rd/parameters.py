@@ -1,0 +1,37 @@
+"""Parameters of a run as a whole; those of each part live beside that part."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RunParameters(BaseModel):
+    """What a run is: the contract's flat parameters, resolved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Data set by name, also the name of its folder")
+    arch: int = Field(ge=1, le=4, description="Distillation architecture (paper, Table 2)")
+    scale: Literal["tiny", "full"] = Field(
+        description="Small random models of the same families, or the paper's models"
+    )
+    variant: Literal["full"] = Field(description="The whole method")
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the run's folders")
+    raw_dir: str = Field(description="Folder that holds the raw data sets")
+    limit: int | None = Field(None, ge=1, description="Posts a split, the first so many; null takes all")
+    seed: int = Field(ge=0, lt=2**31, description="Seed of everything random (42 in the authors' code)")
+    engine: Literal["local"] = Field(description="Where training and generation run: in this process")
+    dry_run: Literal[False] = Field(False, description="Reserved for engines that submit work elsewhere")
+
+
+class InputParameters(BaseModel):
+    """How posts are turned into model inputs; the same in training, soft labels and evaluation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_size: int = Field(280, ge=28, description="Side in pixels of the square every image is resized to")
+    tiny_vocabulary_size: int = Field(
+        2048,
+        ge=300,
+        description="Token ids of the tokenizer that is trained for tiny models; full-size ones bring theirs",
+    )

@@ -1,0 +1,28 @@
+"""The project's pipelines."""
+
+from importlib import import_module
+
+from kedro.framework.project import find_pipelines
+from kedro.pipeline import Pipeline
+
+STAGES = (
+    "data_preparation",
+    "teacher_annotation",
+    "assistant_training",
+    "data_expansion",
+    "student_distillation",
+    "evaluation",
+    "reporting",
+)
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """The stages by name, and all of them in order as ``__default__``; Kedro asks for those it needs."""
+    found = find_pipelines(raise_errors=True)
+    stages = {name: found[name] for name in STAGES if name in found}
+    return {**stages, "__default__": sum(stages.values(), start=Pipeline([]))}
+
+
+def stage(name: str) -> Pipeline:
+    """One stage, whether or not it was asked for."""
+    return import_module(f"mulcot_rd.pipelines.{name}").create_pipeline()

@@ -1,0 +1,1 @@
+"""The pipelines, one a stage of the method; nothing imports them."""

@@ -1,0 +1,42 @@
+"""Wiring of the pipeline assistant_training."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mulcot_rd.pipelines.assistant_training.nodes import prepare_assistant, train_assistant_adapter
+
+
+def create_pipeline() -> Pipeline:
+    """Posts and teacher reasoning -> assistant adapter."""
+    return Pipeline(
+        [
+            Node(
+                prepare_assistant,
+                inputs=[
+                    "posts",
+                    "teacher_reasoning",
+                    "params:assistant_backbone",
+                    "params:inputs",
+                    "params:run_settings",
+                    "assistant_base_workspace",
+                ],
+                outputs="assistant_base",
+                name="prepare_assistant",
+            ),
+            Node(
+                train_assistant_adapter,
+                inputs=[
+                    "posts",
+                    "teacher_reasoning",
+                    "assistant_base",
+                    "params:assistant_backbone",
+                    "params:assistant_training",
+                    "params:generation",
+                    "params:inputs",
+                    "params:run_settings",
+                    "assistant_workspace",
+                ],
+                outputs="assistant_adapter",
+                name="train_assistant",
+            ),
+        ]
+    )

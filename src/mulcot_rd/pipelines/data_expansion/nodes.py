@@ -1,0 +1,72 @@
+"""Nodes of the pipeline data_expansion."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.frames import posts_from_frame
+from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.generation.expansion import expansion_figures, keep_correct, student_rows
+from mulcot_rd.generation.predict import prompts_fingerprint
+from mulcot_rd.models import BackboneParameters
+from mulcot_rd.parameters import InputParameters, RunParameters
+from mulcot_rd.prompts import TASKS
+from mulcot_rd.schema import ExpansionRecord, TeacherRecord, TrainingRow
+from mulcot_rd.training.batches import make_example
+from mulcot_rd.training.roles import examples_fingerprint, load_role
+from mulcot_rd.training.soft_labels import SoftLabelManifest, SoftLabelParameters, write_soft_labels
+
+
+def write_assistant_reasoning(
+    posts: pd.DataFrame,
+    adapter: dict[str, Any],
+    base: dict[str, Any],
+    backbone: BackboneParameters,
+    generation: GenerationParameters,
+    inputs: InputParameters,
+    run: RunParameters,
+    workspace: Path,
+) -> tuple[list[ExpansionRecord], dict[str, Any]]:
+    """Let the assistant reason about the training split and keep what reaches the gold label (Eq. 7)."""
+    training_posts = posts_from_frame(posts, "train")
+    role = load_role("assistant", backbone, base, Path(adapter["folder"]), image_size=inputs.image_size)
+    made_from = (adapter["weights"], prompts_fingerprint(role.encoder, training_posts), generation, run.seed)
+    answers = answer_posts(
+        role.model,
+        role.encoder,
+        training_posts,
+        "reasoning",
+        generation,
+        seed=run.seed,
+        log=AnswerLog(workspace / "answers.jsonl", fingerprint(*made_from)),
+        description=f"assistant, {len(training_posts)} training posts",
+    )
+    kept = keep_correct(training_posts, answers)
+    return kept, expansion_figures(training_posts, answers, len(kept))
+
+
+def join_training_set(
+    teacher_reasoning: list[TeacherRecord], assistant_reasoning: list[ExpansionRecord]
+) -> list[TrainingRow]:
+    """The union of the teacher's and the assistant's reasonings (Eq. 8)."""
+    return student_rows(teacher_reasoning, assistant_reasoning)
+
+
+def cache_soft_labels(
+    posts: pd.DataFrame,
+    training_set: list[TrainingRow],
+    adapter: dict[str, Any],
+    base: dict[str, Any],
+    backbone: BackboneParameters,
+    soft_labels: SoftLabelParameters,
+    inputs: InputParameters,
+    workspace: Path,
+) -> SoftLabelManifest:
+    """Store the assistant's distributions at every target of the student's training set (Eq. 10)."""
+    by_id = {post.id: post for post in posts_from_frame(posts, "train")}
+    role = load_role("assistant", backbone, base, Path(adapter["folder"]), image_size=inputs.image_size)
+    examples = [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in training_set]
+    made_from = (adapter["weights"], examples_fingerprint(examples), soft_labels)
+    return write_soft_labels(role.model, role.encoder, examples, workspace, fingerprint(*made_from), soft_labels)

@@ -1,0 +1,49 @@
+"""Wiring of the pipeline data_expansion."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mulcot_rd.pipelines.data_expansion.nodes import cache_soft_labels, join_training_set, write_assistant_reasoning
+
+
+def create_pipeline() -> Pipeline:
+    """Posts and assistant adapter -> assistant reasoning, training set, soft labels."""
+    return Pipeline(
+        [
+            Node(
+                write_assistant_reasoning,
+                inputs=[
+                    "posts",
+                    "assistant_adapter",
+                    "assistant_base",
+                    "params:assistant_backbone",
+                    "params:generation",
+                    "params:inputs",
+                    "params:run_settings",
+                    "expansion_workspace",
+                ],
+                outputs=["assistant_reasoning", "expansion_figures"],
+                name="write_assistant_reasoning",
+            ),
+            Node(
+                join_training_set,
+                inputs=["teacher_reasoning", "assistant_reasoning"],
+                outputs="student_training_set",
+                name="join_training_set",
+            ),
+            Node(
+                cache_soft_labels,
+                inputs=[
+                    "posts",
+                    "student_training_set",
+                    "assistant_adapter",
+                    "assistant_base",
+                    "params:assistant_backbone",
+                    "params:soft_labels",
+                    "params:inputs",
+                    "soft_labels_workspace",
+                ],
+                outputs="soft_labels",
+                name="cache_soft_labels",
+            ),
+        ]
+    )

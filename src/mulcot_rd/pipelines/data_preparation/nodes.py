@@ -1,0 +1,23 @@
+"""Nodes of the pipeline data_preparation."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mulcot_rd.frames import posts_to_frame, rejected_to_frame
+from mulcot_rd.ingest import IngestParameters, IngestResult, check_rejected_share, read_posts
+from mulcot_rd.parameters import RunParameters
+
+
+def read_raw(run: RunParameters, ingest: IngestParameters) -> tuple[IngestResult, pd.DataFrame]:
+    """Read the raw data set; what had to be left out is saved before anything is decided about it."""
+    result = read_posts(run.dataset, Path(run.raw_dir), ingest, run.seed, run.limit)
+    return result, rejected_to_frame(result.rejected)
+
+
+def accept_posts(
+    result: IngestResult, rejected: pd.DataFrame, run: RunParameters, ingest: IngestParameters
+) -> pd.DataFrame:
+    """The posts as a table, unless too large a share of the rows was rejected."""
+    check_rejected_share(result, ingest, run.dataset)
+    return posts_to_frame(result.posts)

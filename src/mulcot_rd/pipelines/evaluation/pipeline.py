@@ -1,0 +1,46 @@
+"""Wiring of the pipeline evaluation."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mulcot_rd.pipelines.evaluation.nodes import predict_test_split, score_run
+
+
+def create_pipeline() -> Pipeline:
+    """Adapters and posts[test] -> predictions -> metrics."""
+    predictions = [
+        Node(
+            predict_test_split,
+            inputs=[
+                "posts",
+                f"{role}_adapter",
+                f"{role}_base",
+                f"params:{role}_backbone",
+                "params:generation",
+                "params:inputs",
+                "params:run_settings",
+                "evaluation_workspace",
+            ],
+            outputs=f"{role}_test",
+            name=f"predict_with_{role}",
+        )
+        for role in ("assistant", "student")
+    ]
+    return Pipeline(
+        [
+            *predictions,
+            Node(
+                score_run,
+                inputs=[
+                    "assistant_test",
+                    "student_test",
+                    "teacher_references",
+                    "expansion_figures",
+                    "student_training_set",
+                    "posts",
+                    "params:run_settings",
+                ],
+                outputs="metrics",
+                name="score_run",
+            ),
+        ]
+    )

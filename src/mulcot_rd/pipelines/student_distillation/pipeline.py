@@ -1,0 +1,43 @@
+"""Wiring of the pipeline student_distillation."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mulcot_rd.pipelines.student_distillation.nodes import distil_student_adapter, prepare_student
+
+
+def create_pipeline() -> Pipeline:
+    """Training set and soft labels -> student adapter."""
+    return Pipeline(
+        [
+            Node(
+                prepare_student,
+                inputs=[
+                    "posts",
+                    "teacher_reasoning",
+                    "params:student_backbone",
+                    "params:inputs",
+                    "params:run_settings",
+                    "student_base_workspace",
+                ],
+                outputs="student_base",
+                name="prepare_student",
+            ),
+            Node(
+                distil_student_adapter,
+                inputs=[
+                    "posts",
+                    "student_training_set",
+                    "soft_labels",
+                    "student_base",
+                    "params:student_backbone",
+                    "params:student_training",
+                    "params:generation",
+                    "params:inputs",
+                    "params:run_settings",
+                    "student_workspace",
+                ],
+                outputs="student_adapter",
+                name="distil_student",
+            ),
+        ]
+    )

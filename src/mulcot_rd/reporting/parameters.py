@@ -1,0 +1,14 @@
+"""Parameters of the reports."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ReportingParameters(BaseModel):
+    """What the reports show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    case_posts: list[str] | None = Field(
+        None, min_length=1, description="Ids of the test posts in the case study; null draws them with the run's seed"
+    )
+    cases: int = Field(3, ge=1, description="How many posts are drawn")

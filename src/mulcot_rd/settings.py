@@ -1,0 +1,14 @@
+"""Settings of the Kedro project."""
+
+from kedro.config import OmegaConfigLoader
+
+from mulcot_rd.hooks import ProjectHooks
+
+HOOKS = (ProjectHooks(),)
+CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment that overrides one nested parameter keeps its siblings.
+    "merge_strategy": {"parameters": "soft"},
+}

@@ -1,0 +1,77 @@
+"""Training of the assistant with two tasks (paper, Section 3.3.1, Eqs. 5 and 6)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.models import BackboneParameters
+from mulcot_rd.prompts import TASKS, Task
+from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
+from mulcot_rd.training.batches import Batch, make_example
+from mulcot_rd.training.forward import head_logits, target_states
+from mulcot_rd.training.objective import windowed_multi_task_loss
+from mulcot_rd.training.parameters import AssistantTrainingParameters
+from mulcot_rd.training.roles import examples_fingerprint, finished_manifest, start_role, train_role
+
+
+def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:
+    """``D_rea^t``: the teacher's reasonings as training rows (Eqs. 3 and 4)."""
+    return [TrainingRow(post_id=record.id, source="teacher", reasoning=record.reasoning) for record in teacher]
+
+
+def train_assistant(
+    posts: Mapping[str, Post],
+    dev: Sequence[Post],
+    teacher: Sequence[TeacherRecord],
+    backbone: BackboneParameters,
+    prepared: Mapping[str, Any],
+    parameters: AssistantTrainingParameters,
+    generation: GenerationParameters,
+    *,
+    image_size: int,
+    seed: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Train the assistant on the teacher's reasonings and return the manifest of its adapter.
+
+    An adapter that is complete and made from the same things is left as it is; one in work is continued.
+
+    Args:
+        posts: Posts of the training split by id.
+        dev: Posts of the dev split.
+        teacher: The teacher's reasonings (``D_rea^t``).
+        backbone: The assistant's backbone.
+        prepared: Where its weights are.
+        parameters: Weights of the tasks, optimiser, schedule and batches.
+        generation: How dev posts are answered.
+        image_size: Side of the images in pixels.
+        seed: Of adapter, order and dropout.
+        folder: The adapter's folder.
+    """
+    role = start_role("assistant", backbone, prepared, image_size=image_size, seed=seed)
+    examples = [make_example(row, posts[row.post_id], role.encoder, TASKS) for row in teacher_rows(teacher)]
+    mark = fingerprint(
+        "assistant", examples_fingerprint(examples), [post.model_dump(mode="json") for post in dev],
+        prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
+    )  # fmt: skip
+    done = finished_manifest(folder, mark)
+    if done is not None:
+        return done
+    vocabulary = len(role.encoder.tokenizer)
+
+    def loss(
+        indices: Sequence[int], batch: Batch, window_tokens: Mapping[Task, int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = head_logits(role.model, target_states(role.model, batch))
+        targets = {task: ids.to(role.model.device) for task, ids in batch.targets.items()}
+        terms = windowed_multi_task_loss(logits, targets, parameters.weights, window_tokens, vocabulary)
+        return terms.total, {f"{task}_loss": term for task, term in terms.hard.items()}
+
+    return train_role(
+        role, examples, loss, dev, parameters.optimisation, generation,
+        seed=seed, folder=folder, mark=mark, details={"backbone": backbone.model_dump(), "base": dict(prepared)},
+    )  # fmt: skip

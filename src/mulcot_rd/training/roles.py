@@ -1,0 +1,182 @@
+"""Training of a role from files to files: what assistant and student have in common."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from peft import PeftModel
+
+from mulcot_rd import __version__
+from mulcot_rd.fingerprint import file_fingerprint, fingerprint
+from mulcot_rd.generation import GenerationParameters, answer_posts
+from mulcot_rd.metrics import classification_scores
+from mulcot_rd.models import Backbone, BackboneParameters, attach_adapter, load_adapter, load_backbone
+from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.schema import Post
+from mulcot_rd.training.batches import Example
+from mulcot_rd.training.loop import LossFunction, Trainer, TrainingOutcome
+from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role's model, loaded and ready to train.
+
+    Attributes:
+        name: "assistant" or "student".
+        backbone: The frozen model and its processor.
+        model: The same with a fresh adapter.
+        encoder: Makes its inputs.
+    """
+
+    name: str
+    backbone: Backbone
+    model: PeftModel
+    encoder: InputEncoder
+
+
+def start_role(
+    name: str, parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int, seed: int
+) -> Role:
+    """Load a role's backbone and give it a fresh adapter drawn from ``seed``."""
+    backbone = load_backbone(parameters, prepared["location"])
+    model = attach_adapter(backbone.model, parameters.adapter, seed)
+    if parameters.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Role(name, backbone, model, InputEncoder(backbone.processor, image_size))
+
+
+def load_role(
+    name: str, parameters: BackboneParameters, prepared: Mapping[str, Any], folder: Path, *, image_size: int
+) -> Role:
+    """Load a role's backbone with its trained adapter, for inference."""
+    backbone = load_backbone(parameters, prepared["location"])
+    model = load_adapter(backbone.model, folder)
+    return Role(name, backbone, model, InputEncoder(backbone.processor, image_size))
+
+
+def finished_manifest(folder: Path, mark: str) -> dict[str, Any] | None:
+    """The manifest of an adapter that is complete and made from the same things, else ``None``.
+
+    A manifest of other things is removed at once, so that an adapter in work never passes for complete.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    if manifest["fingerprint"] == mark and (folder / WEIGHTS).exists():
+        return manifest
+    path.unlink()
+    return None
+
+
+def train_role(
+    role: Role,
+    examples: Sequence[Example],
+    loss: LossFunction,
+    dev: Sequence[Post],
+    optimisation: OptimisationParameters,
+    generation: GenerationParameters,
+    *,
+    seed: int,
+    folder: Path,
+    mark: str,
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train, keep the best epoch's adapter and the processor in ``folder``, and return the manifest.
+
+    Args:
+        role: The model to train.
+        examples: Its training rows.
+        loss: One micro-batch's share of its window's loss.
+        dev: Posts of the dev split.
+        optimisation: Optimiser, schedule and batches.
+        generation: How dev posts are answered; without retries.
+        seed: Of order and dropout.
+        folder: The adapter's folder; work in progress is kept in its subfolder ``work``.
+        mark: Fingerprint of everything that determines the result.
+        details: More for the manifest.
+    """
+    scored = dev[: optimisation.validation.posts]
+    if not scored:
+        raise ValueError(f"the dev split is empty, so no epoch of the {role.name} can be scored: give it posts")
+    trainer = Trainer(
+        role=role.name,
+        model=role.model,
+        encoder=role.encoder,
+        examples=examples,
+        loss=loss,
+        validate=lambda: _score(role, scored, optimisation.validation, generation),
+        parameters=optimisation,
+        seed=seed,
+        folder=folder / "work",
+        fingerprint=mark,
+    )
+    outcome = trainer.run()
+    _install(outcome, role, folder)
+    trainable, total = role.model.get_nb_trainable_parameters()
+    logger.info(
+        "%s: kept epoch %d, dev score %.3f, %d rows, %s trained of %s parameters",
+        role.name, outcome.best_epoch, outcome.best_score, len(examples), f"{trainable:,}", f"{total:,}",
+    )  # fmt: skip
+    return {
+        "role": role.name,
+        "fingerprint": mark,
+        "weights": file_fingerprint(folder / WEIGHTS),
+        "best_epoch": outcome.best_epoch,
+        "best_dev_score": outcome.best_score,
+        "validation": optimisation.validation.model_dump(),
+        "training_rows": len(examples),
+        "parameters": {"total": total, "trainable": trainable},
+        **details,
+        "versions": {
+            "mulcot_rd": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+        },
+    }
+
+
+def examples_fingerprint(examples: Sequence[Example]) -> str:
+    """A hash of the tokenised rows: posts, prompts, tokenizer and reasonings all show in it."""
+    return fingerprint([[e.post_id, e.image, e.opening, e.endings, e.targets] for e in examples])
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """The training history kept beside an adapter: losses by step, scores by epoch."""
+    text = (folder / "work" / "history.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _score(
+    role: Role, posts: Sequence[Post], validation: ValidationParameters, generation: GenerationParameters
+) -> float:
+    """The mean over tasks of the score of the labels that the model answers, a fraction."""
+    once = generation.model_copy(update={"max_retries": 0})
+    scores = []
+    for task in validation.tasks:
+        answers = answer_posts(
+            role.model, role.encoder, posts, task, once,
+            seed=0, log=None, description=f"{role.name}, dev posts by {task} prompt",
+        )  # fmt: skip
+        labels = [answer.reasoning.prediction for answer in answers]
+        scores.append(classification_scores(labels, [post.label for post in posts])[validation.metric])
+    return sum(scores) / len(scores)
+
+
+def _install(outcome: TrainingOutcome, role: Role, folder: Path) -> None:
+    for path in outcome.best_folder.iterdir():
+        shutil.copy2(path, folder / path.name)
+    role.backbone.processor.save_pretrained(folder)

@@ -1,0 +1,83 @@
+"""Distillation of the student from hard and soft labels (paper, Section 3.3.2, Eqs. 9 to 13)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.models import BackboneParameters
+from mulcot_rd.prompts import TASKS, Task
+from mulcot_rd.schema import Post, TrainingRow
+from mulcot_rd.training.batches import Batch, make_example
+from mulcot_rd.training.forward import head_logits, target_states
+from mulcot_rd.training.objective import windowed_student_loss
+from mulcot_rd.training.parameters import StudentTrainingParameters
+from mulcot_rd.training.roles import examples_fingerprint, finished_manifest, start_role, train_role
+from mulcot_rd.training.soft_labels import SoftLabels
+
+
+def distil_student(
+    posts: Mapping[str, Post],
+    dev: Sequence[Post],
+    rows: Sequence[TrainingRow],
+    soft_labels: SoftLabels,
+    backbone: BackboneParameters,
+    prepared: Mapping[str, Any],
+    parameters: StudentTrainingParameters,
+    generation: GenerationParameters,
+    *,
+    image_size: int,
+    seed: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Distil the student and return the manifest of its adapter.
+
+    An adapter that is complete and made from the same things is left as it is; one in work is continued.
+
+    Args:
+        posts: Posts of the training split by id.
+        dev: Posts of the dev split.
+        rows: ``D_rea^all``: the teacher's reasonings and the assistant's correct ones (Eq. 8).
+        soft_labels: The assistant's distributions at the targets of these rows.
+        backbone: The student's backbone.
+        prepared: Where its weights are.
+        parameters: Weights, temperature, optimiser, schedule and batches.
+        generation: How dev posts are answered.
+        image_size: Side of the images in pixels.
+        seed: Of adapter, order and dropout.
+        folder: The adapter's folder.
+
+    Raises:
+        SoftLabelError: If the soft labels belong to other rows, other targets or another tokenizer.
+    """
+    role = start_role("student", backbone, prepared, image_size=image_size, seed=seed)
+    examples = [make_example(row, posts[row.post_id], role.encoder, TASKS) for row in rows]
+    soft_labels.check(role.encoder.tokenizer, examples)
+    mark = fingerprint(
+        "student", examples_fingerprint(examples), [post.model_dump(mode="json") for post in dev],
+        soft_labels.manifest, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
+    )  # fmt: skip
+    done = finished_manifest(folder, mark)
+    if done is not None:
+        return done
+    # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
+    weights = parameters.weights.model_copy(update={"vocabulary_size": len(role.encoder.tokenizer)})
+
+    def loss(
+        indices: Sequence[int], batch: Batch, window_tokens: Mapping[Task, int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        device = role.model.device
+        logits = head_logits(role.model, target_states(role.model, batch))
+        targets = {task: ids.to(device) for task, ids in batch.targets.items()}
+        taught = soft_labels.logits(indices, examples, device)
+        terms = windowed_student_loss(logits, targets, taught, weights, window_tokens)
+        hard = {f"{task}_loss": term for task, term in terms.hard.items()}
+        return terms.total, {**hard, **{f"{task}_soft_loss": term for task, term in terms.soft.items()}}
+
+    return train_role(
+        role, examples, loss, dev, parameters.optimisation, generation,
+        seed=seed, folder=folder, mark=mark, details={"backbone": backbone.model_dump(), "base": dict(prepared)},
+    )  # fmt: skip
