@@ -38,12 +38,14 @@ class Role:
         backbone: The frozen model and its processor.
         model: The same with a fresh adapter.
         encoder: Makes its inputs.
+        parameters: How many parameters the model has with its adapter.
     """
 
     name: str
     backbone: Backbone
     model: PeftModel
     encoder: InputEncoder
+    parameters: int
 
 
 def start_role(
@@ -51,10 +53,11 @@ def start_role(
 ) -> Role:
     """Load a role's backbone and give it a fresh adapter drawn from ``seed``."""
     backbone = load_backbone(parameters, prepared["location"])
+    own = backbone.model.num_parameters()
     model = attach_adapter(backbone.model, parameters.adapter, seed)
     if parameters.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Role(name, backbone, model, InputEncoder(backbone.processor, image_size))
+    return Role(name, backbone, model, InputEncoder(backbone.processor, image_size), own + _low_rank(model))
 
 
 def load_role(
@@ -62,8 +65,9 @@ def load_role(
 ) -> Role:
     """Load a role's backbone with its trained adapter, for inference."""
     backbone = load_backbone(parameters, prepared["location"])
+    own = backbone.model.num_parameters()
     model = load_adapter(backbone.model, folder)
-    return Role(name, backbone, model, InputEncoder(backbone.processor, image_size))
+    return Role(name, backbone, model, InputEncoder(backbone.processor, image_size), own + _low_rank(model))
 
 
 def finished_manifest(folder: Path, mark: str) -> dict[str, Any] | None:
@@ -125,10 +129,10 @@ def train_role(
     )
     outcome = trainer.run()
     _install(outcome, role, folder)
-    trainable, total = role.model.get_nb_trainable_parameters()
+    trainable, _ = role.model.get_nb_trainable_parameters()
     logger.info(
         "%s: kept epoch %d, dev score %.3f, %d rows, %s trained of %s parameters",
-        role.name, outcome.best_epoch, outcome.best_score, len(examples), f"{trainable:,}", f"{total:,}",
+        role.name, outcome.best_epoch, outcome.best_score, len(examples), f"{trainable:,}", f"{role.parameters:,}",
     )  # fmt: skip
     return {
         "role": role.name,
@@ -138,7 +142,7 @@ def train_role(
         "best_dev_score": outcome.best_score,
         "validation": optimisation.validation.model_dump(),
         "training_rows": len(examples),
-        "parameters": {"total": total, "trainable": trainable},
+        "parameters": {"total": role.parameters, "trainable": trainable},
         **details,
         "versions": {
             "mulcot_rd": __version__,
@@ -174,6 +178,11 @@ def _score(
         labels = [answer.reasoning.prediction for answer in answers]
         scores.append(classification_scores(labels, [post.label for post in posts])[validation.metric])
     return sum(scores) / len(scores)
+
+
+def _low_rank(model: PeftModel) -> int:
+    """Parameters that the adapter adds; peft's copies of modules trained whole replace what is there already."""
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" in name)
 
 
 def _install(outcome: TrainingOutcome, role: Role, folder: Path) -> None:
