@@ -22,6 +22,11 @@ class TinySize(BaseModel):
     vision_hidden_size: int = Field(ge=16, description="Width of the vision tower, in units")
     vision_layers: int = Field(ge=1, description="Blocks of the vision tower")
     vision_heads: int = Field(ge=1, description="Attention heads of the vision tower")
+    initializer_range: float = Field(
+        gt=0,
+        description="Standard deviation of the random weights of the text model; at a small width the full-size "
+        "models' 0.02 leaves the attention too weak to learn copying, about hidden_size ** -0.5 does not",
+    )
     head_rows: int = Field(
         ge=1,
         description="The output head is padded to a multiple of this many columns, as the full-size heads are",
@@ -87,6 +92,7 @@ def text_dimensions(size: TinySize, tokenizer: PreTrainedTokenizerBase) -> dict[
         "num_key_value_heads": size.key_value_heads,
         "vocab_size": columns,
         "max_position_embeddings": 8192,
+        "initializer_range": size.initializer_range,
         "tie_word_embeddings": False,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,

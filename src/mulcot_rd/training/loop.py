@@ -176,10 +176,13 @@ class Trainer:
         self._record(
             {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": state.learning_rate}
         )
-        if state.best_score is None or score > state.best_score:
+        better = state.best_score is None or score > state.best_score
+        # An equal score is no reason to go on at the same rate, but the adapter that has learned longer is kept.
+        if better or score == state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            state.bad_epochs = state.stale_epochs = 0
             self.model.save_pretrained(empty_folder(self.folder / "best"))
+        if better:
+            state.bad_epochs = state.stale_epochs = 0
         else:
             state.bad_epochs += 1
             state.stale_epochs += 1
