@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from mulcot_rd.models import FAMILIES, AdapterParameters, BackboneParameters, TinySize
+from mulcot_rd.models.prepare import prepare_backbone
+from mulcot_rd.schema import Post, Sentiment, TeacherRecord
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -13,3 +18,91 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data sets (../shared/data beside the checkout) are not on this machine")
     return SHARED_DATA
+
+
+TEXTS = (
+    "A sunny morning at Maple Lake, I love it",
+    "Terrible queue at the Harbour Grill, what a waste of time",
+    "The Glass Orchard opens on Tuesday at ten",
+    "Just what I needed, another wonderful evening at Fern Valley",
+    "Kingsport City has announced its new team",
+    "Great food, grim weather, but Juniper Road was worth it",
+)
+ASPECTS = ("Maple Lake", "Harbour Grill", "Glass Orchard", "Fern Valley", "Kingsport City", "Juniper Road")
+LABELS = (
+    Sentiment.POSITIVE,
+    Sentiment.NEGATIVE,
+    Sentiment.NEUTRAL,
+    Sentiment.NEGATIVE,
+    Sentiment.NEUTRAL,
+    Sentiment.POSITIVE,
+)
+COLOURS = ("gold", "dimgray", "tan", "black", "silver", "skyblue")
+TINY = TinySize(
+    hidden_size=32,
+    intermediate_size=64,
+    layers=2,
+    heads=4,
+    key_value_heads=2,
+    vision_hidden_size=32,
+    vision_layers=2,
+    vision_heads=4,
+    initializer_range=0.15,
+    head_rows=64,
+)
+TINY_ADAPTER = AdapterParameters(
+    dropout=0.1,
+    target_modules=["qkv"],
+    fully_trained_modules=["language_model", "lm_head", "patch_embed", "pos_embed", "merger"],
+)
+
+
+@pytest.fixture(scope="session")
+def posts(tmp_path_factory) -> list[Post]:
+    """Six posts with images of one colour each."""
+    folder = tmp_path_factory.mktemp("images")
+    made = []
+    for number, (text, aspect, label, colour) in enumerate(zip(TEXTS, ASPECTS, LABELS, COLOURS, strict=True)):
+        path = folder / f"{number}.png"
+        Image.new("RGB", (40 + 9 * number, 50), colour).save(path)
+        made.append(Post(id=f"p{number}", split="train", text=text, aspect=aspect, image=str(path), label=label))
+    return made
+
+
+@pytest.fixture(scope="session")
+def reasonings(posts) -> list[TeacherRecord]:
+    """A teacher's reasoning of each post, of different lengths."""
+    return [
+        TeacherRecord(
+            id=post.id,
+            stage=1,
+            label=post.label,
+            attempts=1,
+            model="made up",
+            text_analysis=f"The text speaks of {post.aspect}." + " It says more." * number,
+            image_analysis="The image has one colour.",
+            conflict_resolution="There is no conflict.",
+            final_conclusion=f"The feeling toward {post.aspect} is {post.label.value}.",
+            prediction=post.label,
+        )
+        for number, post in enumerate(posts)
+    ]
+
+
+@pytest.fixture(scope="session", params=sorted(FAMILIES))
+def family_name(request) -> str:
+    """Every family in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def backbone_parameters(family_name) -> BackboneParameters:
+    """A very small backbone of the family."""
+    return BackboneParameters(family=family_name, model=None, tiny=TINY, dtype="float32", adapter=TINY_ADAPTER)
+
+
+@pytest.fixture(scope="session")
+def prepared(backbone_parameters, posts, reasonings, tmp_path_factory) -> dict:
+    """Its checkpoint on disk."""
+    folder = tmp_path_factory.mktemp("base") / "assistant"
+    return prepare_backbone(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=1, folder=folder)

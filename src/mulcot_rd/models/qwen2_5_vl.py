@@ -2,18 +2,21 @@
 
 from typing import Any
 
+import transformers
 from transformers import (
     PreTrainedTokenizerBase,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
 )
 
 from mulcot_rd.models.family import Family, TinySize, mrope_section, text_dimensions, vision_token_ids
 
 
-class Qwen25VLImageProcessor(Qwen2_5_VLProcessor):
-    """The family's processor without its video part, which would need torchvision."""
+class Qwen2_5_VLProcessor(transformers.Qwen2_5_VLProcessor):  # noqa: N801
+    """The family's processor without its video part, which would need torchvision.
+
+    It keeps the name of the class it replaces, so that saved folders load with the stock class elsewhere.
+    """
 
     def __init__(
         self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
@@ -54,7 +57,7 @@ FAMILY = Family(
     name="qwen2_5_vl",
     config_class=Qwen2_5_VLConfig,
     model_class=Qwen2_5_VLForConditionalGeneration,
-    processor_class=Qwen25VLImageProcessor,
+    processor_class=Qwen2_5_VLProcessor,
     patch_size=14,
     tiny_config=tiny_config,
     full_configs={

@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+import transformers
+from transformers import PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from mulcot_rd.models.family import Family, TinySize, mrope_section, text_dimensions, vision_token_ids
 
 
-class Qwen3VLImageProcessor(Qwen3VLProcessor):
-    """The family's processor without its video part, which would need torchvision."""
+class Qwen3VLProcessor(transformers.Qwen3VLProcessor):
+    """The family's processor without its video part, which would need torchvision.
+
+    It keeps the name of the class it replaces, so that saved folders load with the stock class elsewhere.
+    """
 
     def __init__(
         self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
@@ -51,7 +55,7 @@ FAMILY = Family(
     name="qwen3_vl",
     config_class=Qwen3VLConfig,
     model_class=Qwen3VLForConditionalGeneration,
-    processor_class=Qwen3VLImageProcessor,
+    processor_class=Qwen3VLProcessor,
     patch_size=16,
     tiny_config=tiny_config,
     full_configs={

@@ -1,0 +1,170 @@
+"""The training loop: batch size changes nothing, schedule, early end, exact resume after a kill at any step."""
+
+import json
+
+import pytest
+import torch
+
+from mulcot_rd.fingerprint import file_fingerprint
+from mulcot_rd.training.forward import head_logits, target_states
+from mulcot_rd.training.loop import Trainer
+from mulcot_rd.training.objective import TaskWeights, windowed_multi_task_loss
+from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
+from mulcot_rd.training.roles import start_role
+
+
+class KilledError(Exception):
+    """Stands for a SIGKILL: nothing after it runs."""
+
+
+def _trainer(role, examples, folder, scores=(0.5, 0.6, 0.7), fingerprint="same", **optimisation):
+    parameters = OptimisationParameters(
+        **{
+            "epochs": len(scores),
+            "batch_size": 2,
+            "accumulation": 1,
+            "learning_rate": 1e-2,
+            "validation": ValidationParameters(),
+            **optimisation,
+        }
+    )
+
+    def loss(indices, batch, tokens):
+        logits = head_logits(role.model, target_states(role.model, batch))
+        terms = windowed_multi_task_loss(logits, batch.targets, TaskWeights(), tokens, len(role.encoder.tokenizer))
+        return terms.total, terms.hard
+
+    trainer = Trainer(
+        role="assistant",
+        model=role.model,
+        encoder=role.encoder,
+        examples=examples,
+        loss=loss,
+        validate=lambda: scores[trainer.state.epoch],
+        parameters=parameters,
+        seed=7,
+        folder=folder,
+        fingerprint=fingerprint,
+    )
+    return trainer
+
+
+@pytest.fixture
+def fresh(backbone_parameters, prepared):
+    """Makes equal roles, each untrained."""
+    return lambda: start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+
+
+def _trained(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(1, 6), (2, 3), (3, 2)])
+def test_batch_size_and_accumulation_change_nothing(fresh, examples, tmp_path, batch_size, accumulation):
+    """One window of six rows gives the same step however it is cut; dropout is off, it draws per micro-batch."""
+    results = []
+    for rows, steps in ((6, 1), (batch_size, accumulation)):
+        role = fresh()
+        for module in role.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer = _trainer(
+            role, examples, tmp_path / f"{rows}", scores=(0.1,), batch_size=rows, accumulation=steps, learning_rate=1e-3
+        )
+        results.append((trainer.run().history[0], _trained(role.model)))
+    (first, weights), (other, others) = results
+    for term in ("label", "reasoning"):
+        assert first[term] == pytest.approx(other[term], rel=1e-5)
+    for name, value in weights.items():
+        # Adam's first step has the gradient's sign alone, so rounding of a gradient near zero may flip it.
+        assert (value - others[name]).abs().gt(1e-4).float().mean() < 0.02
+
+
+def test_training_lowers_both_losses(fresh, examples, tmp_path):
+    history = [r for r in _trainer(fresh(), examples, tmp_path, scores=(0.1,) * 8).run().history if "score" not in r]
+    for term in ("label", "reasoning"):
+        assert history[-1][term] < 0.7 * history[0][term]
+
+
+def test_a_kill_after_any_step_changes_nothing(fresh, examples, tmp_path, monkeypatch):
+    whole = _trainer(fresh(), examples, tmp_path / "whole").run()
+    wanted = file_fingerprint(whole.best_folder / "adapter_model.safetensors")
+    steps = 9
+    folder = tmp_path / "killed"
+    done = 0
+    for kill_at in (1, 3, 4, 8):
+        trainer = _trainer(fresh(), examples, folder)
+        assert trainer.state.step == done
+        step = trainer._step
+
+        def dying(window, step=step, trainer=trainer, kill_at=kill_at):
+            if trainer.state.step == kill_at:
+                # What a kill in the middle of a write leaves behind: a torn history line, a partial checkpoint.
+                with (folder / "history.jsonl").open("a") as stream:
+                    stream.write('{"epoch": 1, "st')
+                (folder / "checkpoint" / ".step-9999999.safetensors.1.partial").write_bytes(b"torn")
+                raise KilledError
+            return step(window)
+
+        monkeypatch.setattr(trainer, "_step", dying)
+        with pytest.raises(KilledError):
+            trainer.run()
+        done = kill_at
+    resumed = _trainer(fresh(), examples, folder).run()
+    assert resumed.history == whole.history
+    assert len([row for row in whole.history if "score" not in row]) == steps
+    assert file_fingerprint(resumed.best_folder / "adapter_model.safetensors") == wanted
+
+
+def test_a_kill_while_the_best_adapter_is_written_changes_nothing(fresh, examples, tmp_path, monkeypatch):
+    whole = _trainer(fresh(), examples, tmp_path / "whole").run()
+    trainer = _trainer(fresh(), examples, tmp_path / "killed")
+
+    def dying(folder):
+        (folder / "adapter_model.safetensors").write_bytes(b"half")
+        raise KilledError
+
+    monkeypatch.setattr(trainer.model, "save_pretrained", dying)
+    with pytest.raises(KilledError):
+        trainer.run()
+    resumed = _trainer(fresh(), examples, tmp_path / "killed").run()
+    assert resumed.history == whole.history
+    assert file_fingerprint(resumed.best_folder / "adapter_model.safetensors") == file_fingerprint(
+        whole.best_folder / "adapter_model.safetensors"
+    )
+
+
+def test_work_of_another_fingerprint_is_not_continued(fresh, examples, tmp_path):
+    _trainer(fresh(), examples, tmp_path, scores=(0.1,)).run()
+    assert _trainer(fresh(), examples, tmp_path, scores=(0.1,)).state.finished
+    assert _trainer(fresh(), examples, tmp_path, scores=(0.1,), fingerprint="other").state.step == 0
+
+
+def test_the_rate_is_halved_after_two_epochs_without_a_better_score(fresh, examples, tmp_path):
+    scores = (0.5, 0.4, 0.4, 0.4, 0.4, 0.6, 0.1)
+    outcome = _trainer(fresh(), examples, tmp_path, scores=scores, learning_rate=8e-3, minimum_learning_rate=3e-3).run()
+    rates = [row["learning_rate"] for row in outcome.history if "score" in row]
+    assert rates == [8e-3, 8e-3, 8e-3, 4e-3, 4e-3, 3e-3, 3e-3]
+    assert (outcome.best_epoch, outcome.best_score) == (6, 0.6)
+
+
+def test_training_ends_early_and_keeps_the_best_epoch(fresh, examples, tmp_path):
+    outcome = _trainer(fresh(), examples, tmp_path, scores=(0.5, 0.9, 0.9, 0.1, 1.0), stop_after=2).run()
+    assert [row["score"] for row in outcome.history if "score" in row] == [0.5, 0.9, 0.9, 0.1]
+    assert outcome.best_epoch == 3
+
+
+def test_warmup_raises_the_rate_linearly(fresh, examples, tmp_path):
+    trainer = _trainer(fresh(), examples, tmp_path, scores=(0.1,), warmup_steps=4, learning_rate=4e-3)
+    rates = []
+    for step in range(6):
+        trainer.state.step = step
+        rates.append(trainer._rate())
+    assert rates == pytest.approx([1e-3, 2e-3, 3e-3, 4e-3, 4e-3, 4e-3])
+
+
+def test_the_checkpoint_holds_no_pickle(fresh, examples, tmp_path):
+    _trainer(fresh(), examples, tmp_path, scores=(0.1,)).run()
+    endings = {path.suffix for path in (tmp_path / "checkpoint").iterdir()}
+    assert endings == {".json", ".safetensors"}
+    assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["finished"] is True
