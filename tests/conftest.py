@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from mulcot_rd.models import FAMILIES, AdapterParameters, BackboneParameters, TinySize
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.schema import Post, Sentiment, TeacherRecord
+
+# The models of the tests are so small that a second thread costs more than it gives.
+torch.set_num_threads(1)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

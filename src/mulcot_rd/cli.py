@@ -3,6 +3,7 @@
 import copy
 import functools
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,8 @@ from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
 logger = logging.getLogger(__name__)
+
+_FAULT = re.compile(r"^(?:(\S+)\n)?  (?:Value error, )?(.+) \[type=\w+, input_value=(.*), input_type=", re.MULTILINE)
 
 # Warnings of libraries about themselves, which a user of this project can do nothing about.
 warnings.filterwarnings("ignore", message=".*register_new_resolver.*")
@@ -44,6 +47,21 @@ def _user_errors() -> tuple[type[Exception], ...]:
     )
 
 
+def one_sentence(error: Exception) -> str:
+    """An error's message on one line; of refused parameters only their names, what is wrong, and what was given."""
+    text = str(error)
+    if isinstance(error, ParameterValidationError):
+        refused = []
+        for part in re.split(r"^- (?=Parameter ')", text, flags=re.MULTILINE)[1:]:
+            group = re.match(r"Parameter '([^']+)'", part)
+            for name, what, value in _FAULT.findall(part):
+                where = ".".join(piece for piece in (group[1] if group else "", name) if piece)
+                refused.append(f"{where}: {what}" + (f" (given: {value})" if name else ""))
+        if refused:
+            text = "parameters refused: " + "; ".join(refused)
+    return " ".join(text.split())
+
+
 def _in_one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -51,7 +69,7 @@ def _in_one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except _user_errors() as error:
             logger.debug("the error in full", exc_info=error)
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(one_sentence(error)) from error
 
     return run
 

@@ -65,14 +65,17 @@ def check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
     Raises:
         MissingInputError: If one is missing; the message names the pipeline that writes it.
     """
-    for name in sorted(pipeline.inputs()):
-        if name.startswith("params:") or name == "parameters":
-            continue
-        if name in catalog and catalog.exists(name):
-            continue
-        writer = next(earlier for earlier in STAGES if name in stage(earlier).all_outputs())
-        cure = f"run `kedro run --pipeline {writer}` with the same --params first"
-        raise MissingInputError(f"{_place(catalog, name)} is missing: {cure}")
+    missing = {
+        name
+        for name in pipeline.inputs()
+        if not (name.startswith("params:") or name == "parameters" or (name in catalog and catalog.exists(name)))
+    }
+    # The earliest stage is named: the later ones need it first anyway.
+    for earlier in STAGES if missing else ():
+        for name in sorted(missing & stage(earlier).all_outputs()):
+            raise MissingInputError(
+                f"{_place(catalog, name)} is missing: run `kedro run --pipeline {earlier}` with the same --params first"
+            )
 
 
 def _place(catalog: DataCatalog, name: str) -> str:

@@ -16,7 +16,7 @@ class CredentialsDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
             teacher_credentials:
               type: mulcot_rd.datasets.CredentialsDataset
-              credentials: teacher
+              credentials: openai
     """
 
     def __init__(self, *, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> None:

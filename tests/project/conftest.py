@@ -1,0 +1,65 @@
+"""A project of its own for every test that runs Kedro: this one's code and configuration, an empty data folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# What a small run is made of; the real sample, few posts, few epochs.
+SMALL = (
+    "limit=12,assistant_training.optimisation.epochs=2,student_training.optimisation.epochs=2,"
+    "assistant_training.optimisation.batch_size=2,student_training.optimisation.batch_size=4,"
+    "generation.max_new_tokens=24,generation.max_retries=1,generation.batch_size=5,soft_labels.rows_per_shard=4"
+)
+
+
+def make_project(folder: Path) -> Path:
+    """Copy configuration and sample, link the code."""
+    folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("credentials.yml"))
+    shutil.copytree(ROOT / "data" / "01_raw" / "sample", folder / "data" / "01_raw" / "sample")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    shutil.copy(ROOT / ".telemetry", folder)
+    (folder / "conf" / "local").mkdir(exist_ok=True)
+    (folder / "src").symlink_to(ROOT / "src", target_is_directory=True)
+    return folder
+
+
+def command(*arguments: str) -> list[str]:
+    """Kedro's command line in this environment."""
+    return [sys.executable, "-m", "kedro", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """One thread, no network, no key."""
+    kept = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    return {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """An own project."""
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture
+def kedro(project) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs Kedro's command line in the own project."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            command(*arguments),
+            cwd=project,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+
+    return run

@@ -1,0 +1,166 @@
+"""The whole walk on a few posts of the sample, undisturbed and killed at every stage."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mulcot_rd.fingerprint import file_fingerprint
+from tests.project.conftest import SMALL, command, environment, make_project
+
+RUN = "sample/arch4-tiny-full"
+RESULTS = (
+    f"data/06_models/{RUN}/assistant/adapter_model.safetensors",
+    f"data/06_models/{RUN}/student/adapter_model.safetensors",
+    f"data/05_model_input/{RUN}/teacher_reasoning.jsonl",
+    f"data/05_model_input/{RUN}/assistant_reasoning.jsonl",
+    f"data/07_model_output/{RUN}/assistant_test.jsonl",
+    f"data/07_model_output/{RUN}/student_test.jsonl",
+    f"data/08_reporting/{RUN}/metrics.json",
+)
+
+
+def _run(project: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command("run", *arguments),
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    project = make_project(tmp_path_factory.mktemp("whole") / "project")
+    result = _run(project, "--params", SMALL)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return project
+
+
+def test_every_path_of_the_contract_is_there(undisturbed):
+    for path in (
+        *RESULTS,
+        "data/03_primary/sample/posts.parquet",
+        "data/03_primary/sample/rejected.csv",
+        f"data/05_model_input/{RUN}/teacher_references.jsonl",
+        *(f"data/06_models/{RUN}/{role}/manifest.json" for role in ("assistant", "student")),
+        *(f"data/06_models/{RUN}/{role}/tokenizer.json" for role in ("assistant", "student")),
+        *(f"data/06_models/{RUN}/{role}/adapter_config.json" for role in ("assistant", "student")),
+        f"data/08_reporting/{RUN}/result_table.md",
+        f"data/08_reporting/{RUN}/case_study.png",
+        f"data/08_reporting/{RUN}/training_curves.png",
+        *(f"data/08_reporting/tables/table_{n}.{kind}" for n in (1, 3, 4, 5, 8) for kind in ("md", "csv", "tex")),
+    ):
+        assert (undisturbed / path).is_file(), path
+
+
+def test_splits_stay_apart(undisturbed):
+    posts = pd.read_parquet(undisturbed / "data/03_primary/sample/posts.parquet")
+    split = dict(zip(posts["id"], posts["split"], strict=True))
+    assert posts["split"].value_counts().to_dict() == {"train": 12, "dev": 12, "test": 12}
+    folder = undisturbed / f"data/05_model_input/{RUN}"
+
+    def splits(name, key):
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        return {split[json.loads(line)[key]] for line in lines}
+
+    assert splits("teacher_reasoning.jsonl", "id") == {"train"}
+    assert splits("student_training_set.jsonl", "post_id") == {"train"}
+    assert splits("assistant_reasoning.jsonl", "id") <= {"train"}
+    assert splits("teacher_references.jsonl", "id") == {"test"}
+
+
+def test_the_metrics_have_the_contracts_names(undisturbed):
+    metrics = json.loads((undisturbed / f"data/08_reporting/{RUN}/metrics.json").read_text())
+    names = {
+        *("accuracy", "weighted_f1", "macro_f1", "majority_accuracy", "valid_rate", "agreement"),
+        *("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2"),
+    }
+    for role in ("assistant", "student"):
+        assert names <= set(metrics[role])
+        assert all(-1 <= metrics[role][name] <= 1 for name in names)
+    rows = metrics["dataset"]["train"] + metrics["expansion"]["kept"]
+    assert metrics["dataset"]["train_plus"] == rows
+
+
+def test_tiny_runs_are_named_as_such(undisturbed):
+    assert (
+        "tiny model, random initial weights" in (undisturbed / f"data/08_reporting/{RUN}/result_table.md").read_text()
+    )
+
+
+def test_a_finished_run_is_left_as_it_is(undisturbed):
+    before = {path: (undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]}
+    wanted = _fingerprints(undisturbed)
+    result = _run(undisturbed, "--params", SMALL)
+    assert result.returncode == 0
+    assert "epoch 1" not in result.stderr
+    assert {path: (undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]} == before
+    assert _fingerprints(undisturbed) == wanted
+
+
+def test_another_run_overwrites_nothing(undisturbed):
+    wanted = _fingerprints(undisturbed)
+    for arch in (1, 2, 3):
+        result = _run(undisturbed, "--pipeline", "teacher_annotation", "--params", f"{SMALL},arch={arch}")
+        assert result.returncode == 0, result.stderr[-2000:]
+    result = _run(undisturbed, "--pipeline", "assistant_training", "--params", f"{SMALL},arch=1")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (undisturbed / "data/06_models/sample/arch1-tiny-full/assistant/manifest.json").exists()
+    assert _fingerprints(undisturbed) == wanted
+
+
+def _fingerprints(project: Path) -> dict[str, str]:
+    return {path: file_fingerprint(project / path) for path in RESULTS}
+
+
+def _steps(project: Path, role: str) -> int:
+    state = project / f"data/06_models/{RUN}/{role}/work/checkpoint/state.json"
+    return json.loads(state.read_text())["step"] if state.exists() else 0
+
+
+def _lines(path: Path) -> int:
+    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
+
+
+MOMENTS = {
+    "the assistant's training": lambda p: _steps(p, "assistant") >= 2,
+    "data expansion": lambda p: _lines(p / f"data/05_model_input/{RUN}/expansion_work/answers.jsonl") >= 6,
+    "soft labels": lambda p: (p / f"data/05_model_input/{RUN}/soft_labels/shard-00000.safetensors").exists(),
+    "the student's distillation": lambda p: _steps(p, "student") >= 1,
+    "evaluation": lambda p: _lines(p / f"data/07_model_output/{RUN}/work/student_test_answers.jsonl") >= 6,
+}
+
+
+def test_a_run_killed_in_every_long_node_ends_as_an_undisturbed_one(undisturbed, tmp_path):
+    """SIGKILL once in each long node, a random while after its first result; the same command goes on."""
+    project = make_project(tmp_path / "project")
+    generator = random.Random(0)
+    for moment, reached in MOMENTS.items():
+        process = subprocess.Popen(
+            command("run", "--params", SMALL),
+            cwd=project,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 300
+        while not reached(project) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(generator.random() * 0.2)
+        assert process.poll() is None, f"the run ended before it could be killed in {moment}"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    result = _run(project, "--params", SMALL)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert _fingerprints(project) == _fingerprints(undisturbed)
