@@ -1,11 +1,10 @@
 """Settings of the Kedro project."""
 
-from kedro.config import OmegaConfigLoader
-
+from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.hooks import ProjectHooks
 
 HOOKS = (ProjectHooks(),)
-CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_CLASS = ProjectConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

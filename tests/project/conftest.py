@@ -19,14 +19,14 @@ SMALL = (
 
 
 def make_project(folder: Path) -> Path:
-    """Copy configuration and sample, link the code."""
+    """Copy configuration and sample, and the code."""
     folder.mkdir(parents=True)
-    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("credentials.yml"))
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     shutil.copytree(ROOT / "data" / "01_raw" / "sample", folder / "data" / "01_raw" / "sample")
     shutil.copy(ROOT / "pyproject.toml", folder)
     shutil.copy(ROOT / ".telemetry", folder)
     (folder / "conf" / "local").mkdir(exist_ok=True)
-    (folder / "src").symlink_to(ROOT / "src", target_is_directory=True)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     return folder
 
 

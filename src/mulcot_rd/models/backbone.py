@@ -31,8 +31,8 @@ class BackboneParameters(BaseModel):
     revision: str | None = Field(None, description="Commit of the hub repository; null takes the newest")
     tiny: TinySize | None = Field(None, description="Dimensions of the tiny random model; needed where model is null")
     dtype: Literal["float32", "bfloat16"] = Field(description="Type of the frozen weights and of the computation")
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="Attention implementation in transformers"
+    attention: Literal["sdpa", "eager"] = Field(
+        "sdpa", description="Attention implementation in transformers; it must take a mask of its own for each row"
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: slower, less memory"
@@ -116,10 +116,11 @@ def _from_checkpoint(location: str, revision: str | None, load: object) -> objec
         return load()
     except (OSError, LocalEntryNotFoundError, HfHubHTTPError) as error:
         at = f"{location} (revision {revision})" if revision else location
+        download = f"hf download {location} --revision {revision}" if revision else f"hf download {location}"
         raise WeightsError(
-            f"the weights of {at} can't be loaded ({type(error).__name__}): download them once with "
-            f"`hf download {location}` on a machine that reaches the hub, or set the role's `model` to the path of "
-            "a local checkpoint, or use the tiny models (`--params scale=tiny`)"
+            f"the weights of {at} can't be loaded ({type(error).__name__}): download them once with `{download}` on a "
+            "machine that reaches the hub, or set the role's `model` to the path of a local checkpoint, or use the "
+            "tiny models (`--params scale=tiny`)"
         ) from error
 
 

@@ -80,6 +80,8 @@ def write_soft_labels(
 ) -> SoftLabelManifest:
     """Compute and store the assistant's states for all examples, going on behind the last finished shard.
 
+    A finished folder of the same fingerprint is left as it is.
+
     Args:
         model: The trained assistant, in evaluation mode.
         encoder: Makes the inputs, as in training.
@@ -88,6 +90,10 @@ def write_soft_labels(
         fingerprint: Of assistant and rows; shards of another fingerprint are thrown away.
         parameters: Batch and shard size.
     """
+    if (folder / MANIFEST).exists() and not (folder / IN_PROGRESS).exists():
+        manifest = SoftLabels(folder).manifest
+        if manifest.fingerprint == fingerprint:
+            return manifest
     _begin(folder, fingerprint)
     base = model.get_base_model()
     vocabulary = len(encoder.tokenizer)

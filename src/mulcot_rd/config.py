@@ -1,0 +1,23 @@
+"""The project's configuration loader: Kedro's own, with the user's credentials in every environment."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kedro.config import OmegaConfigLoader
+
+
+class ProjectConfigLoader(OmegaConfigLoader):
+    """Reads ``conf/local/credentials.yml`` whatever environment a run is started with.
+
+    Kedro reads ``conf/local`` only where no other environment is named; a key kept there would be missing from
+    ``kedro run --env workstation``.
+    """
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """The configuration of that name."""
+        found = super().__getitem__(key)
+        local = Path(self.conf_source) / "local" / "credentials.yml"
+        if key != "credentials" or self.env in (None, "local") or not local.is_file():
+            return found
+        return {**found, **(yaml.safe_load(local.read_text(encoding="utf-8")) or {})}

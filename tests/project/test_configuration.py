@@ -1,0 +1,88 @@
+"""Configuration: the paper's values, architectures that switch together, credentials in every environment."""
+
+from pathlib import Path
+
+import pytest
+
+from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.models import BackboneParameters, parameter_counts
+from mulcot_rd.parameters import InputParameters, RunParameters
+from mulcot_rd.teacher import TeacherParameters
+from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
+
+CONF = Path(__file__).parents[2] / "conf"
+TABLE_2 = {
+    1: ("gpt-4o-mini", "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-VL-2B-Instruct"),
+    2: ("gpt-4o-mini", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
+    3: ("Qwen/Qwen2.5-VL-72B-Instruct", "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-VL-2B-Instruct"),
+    4: ("Qwen/Qwen2.5-VL-72B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
+}
+
+
+def _load(env=None, conf=CONF, **runtime):
+    return ProjectConfigLoader(
+        conf_source=str(conf),
+        env=env,
+        base_env="base",
+        default_run_env="local",
+        runtime_params=runtime,
+        merge_strategy={"parameters": "soft"},
+    )
+
+
+@pytest.mark.parametrize("arch", TABLE_2)
+def test_an_architecture_switches_teacher_assistant_and_student_together(arch):
+    parameters = _load("workstation", arch=arch)["parameters"]
+    teacher = TeacherParameters(**parameters["teacher"])
+    roles = [BackboneParameters(**parameters[f"{role}_backbone"]) for role in ("assistant", "student")]
+    assert (teacher.model, *(role.model for role in roles)) == TABLE_2[arch]
+    assert [role.adapter.dropout for role in roles] == [0.2, 0.05]
+    for role in roles:
+        assert (role.adapter.rank, role.adapter.alpha, role.adapter.fully_trained_modules) == (16, 32, [])
+        assert len(role.revision) == 40
+        parameter_counts(role.model)
+    assert RunParameters(**parameters["run_settings"]).name == f"arch{arch}-full-full"
+
+
+def test_the_workstation_has_the_papers_hyper_parameters():
+    parameters = _load("workstation")["parameters"]
+    assistant = AssistantTrainingParameters(**parameters["assistant_training"])
+    student = StudentTrainingParameters(**parameters["student_training"])
+    assert InputParameters(**parameters["inputs"]).image_size == 280
+    for trained in (assistant, student):
+        how = trained.optimisation
+        assert (how.epochs, how.batch_size, how.accumulation, how.halve_after) == (20, 2, 20, 2)
+        assert (how.learning_rate, how.minimum_learning_rate, how.warmup_steps) == (3e-4, 1e-6, 0)
+    assert (assistant.weights.label, assistant.weights.reasoning) == (0.2, 0.8)
+    assert student.weights.hard == student.weights.soft == assistant.weights
+    assert (student.weights.distillation, student.weights.temperature) == (0.3, 2.0)
+    assert parameters["generation"] == {
+        "batch_size": 24,
+        "max_new_tokens": 512,
+        "max_label_tokens": 16,
+        "max_retries": 3,
+    }
+
+
+def test_the_base_runs_anywhere():
+    parameters = _load()["parameters"]
+    assert parameters["run_settings"]["scale"] == "tiny"
+    assert parameters["teacher"]["provider"] == "offline"
+    assert all(BackboneParameters(**parameters[f"{role}_backbone"]).model is None for role in ("assistant", "student"))
+
+
+def test_paths_are_below_data_set_and_run():
+    catalog = _load(dataset="twitter2015", arch=1)["catalog"]
+    assert catalog["metrics"]["filepath"] == "data/08_reporting/twitter2015/arch1-tiny-full/metrics.json"
+    assert catalog["{role}_adapter"]["filepath"] == "data/06_models/twitter2015/arch1-tiny-full/{role}"
+    named = _load(run="mine")["catalog"]
+    assert named["metrics"]["filepath"] == "data/08_reporting/sample/mine/metrics.json"
+
+
+@pytest.mark.parametrize("env", [None, "workstation"])
+def test_the_users_credentials_are_read_in_every_environment(tmp_path, env):
+    for name in ("base", "local", "workstation"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base" / "credentials.yml").write_text("openai: {}\n")
+    (tmp_path / "local" / "credentials.yml").write_text("openai: {api_key: made-up}\n")
+    assert _load(env, conf=tmp_path)["credentials"] == {"openai": {"api_key": "made-up"}}
