@@ -10,6 +10,7 @@ from mulcot_rd.generation import answers as answers_module
 from mulcot_rd.generation.answers import Answer
 from mulcot_rd.generation.expansion import expansion_figures, keep_correct, student_rows
 from mulcot_rd.reasoning import write
+from mulcot_rd.schema import Sentiment
 from mulcot_rd.training.roles import start_role
 
 PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=2)
@@ -112,7 +113,7 @@ def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
 
 def test_expansion_keeps_complete_and_right_reasonings_alone(posts, reasonings):
     answers = [Answer(post_id=r.id, attempts=1, text=write(r.reasoning)) for r in reasonings]
-    wrong = reasonings[1].reasoning.model_copy(update={"prediction": "positive"})
+    wrong = reasonings[1].reasoning.model_copy(update={"prediction": Sentiment.POSITIVE})
     answers[1] = answers[1].model_copy(update={"text": write(wrong)})
     answers[2] = answers[2].model_copy(update={"text": '"Prediction": neutral'})
     kept = keep_correct(posts, answers)

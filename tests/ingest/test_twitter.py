@@ -79,7 +79,7 @@ FAULTS = {
     "unknown label": b"2\t3\t1860693.jpg\t$T$ is everything\tMCM",
     "image not found": b"2\t1\tnowhere.jpg\t$T$ is everything\tMCM",
     "image can't be read": b"2\t1\tbroken.jpg\t$T$ is everything\tMCM",
-    "image can't be opened": b"2\t1\t" + b"x" * 300 + b"\t$T$ is everything\tMCM",
+    "image can't be read (OSError)": b"2\t1\t" + b"x" * 300 + b"\t$T$ is everything\tMCM",
     "duplicate id": b"1\t1\t1860693.jpg\t$T$ is everything\tMCM",
     "empty text": b"2\t1\t1860693.jpg\t  \tMCM",
     "empty aspect": b"2\t1\t1860693.jpg\t$T$ is everything\t",

@@ -3,8 +3,9 @@ import json
 import pandas as pd
 import pytest
 
-from mulcot_rd.reporting.collect import collect_tables, write_tables
+from mulcot_rd.reporting.collect import collect_tables
 from mulcot_rd.reporting.tables import MEASURED_TINY
+from mulcot_rd.reporting.writers import write_table
 
 
 @pytest.fixture
@@ -33,34 +34,45 @@ def test_every_run_lands_in_its_tables(tmp_path, add_run):
     tables = collect_tables(tmp_path)
     assert list(tables) == ["table_1", "table_3", "table_4", "table_5", "table_8"]
 
-    coarse = tables["table_3"]
+    coarse = tables["table_3"].frame
     measured = coarse[coarse["source"] == "measured"]
     assert measured["method"].tolist() == ["assistant", "student"]
     assert measured[["mvsa_single accuracy", "mvsa_multiple weighted_f1"]].to_numpy().tolist() == [[61.23, 58.0]] * 2
     assert (coarse["source"] == "published").sum() == 8
 
-    fine = tables["table_4"]
+    fine = tables["table_4"].frame
     tiny = fine[fine["source"] == MEASURED_TINY]
     assert tiny["run"].tolist() == ["arch4-tiny-full"] * 2
     assert tiny["twitter2015 macro_f1"].tolist() == [45.0] * 2
     assert tiny["twitter2017 accuracy"].isna().all()
     assert not any("sample" in column for column in fine.columns)
 
-    reasoning = tables["table_5"]
+    reasoning = tables["table_5"].frame
     row = reasoning[(reasoning["dataset"] == "twitter2015") & (reasoning["method"] == "student")].iloc[0]
     assert (row["dist_1"], row["reference_dist_1"], row["bleu"]) == (44.0, 42.5, 30.0)
 
-    sizes = tables["table_1"]
+    sizes = tables["table_1"].frame
     assert sizes[sizes["run"] == "arch4-tiny-full"].iloc[0]["train_plus"] == 5179
-    expansion = tables["table_8"][tables["table_8"]["run"] == "arch4-tiny-full"].iloc[0]
+    grown = tables["table_8"].frame
+    expansion = grown[grown["run"] == "arch4-tiny-full"].iloc[0]
     assert (expansion["kept"], expansion["accuracy"]) == (2000, 62.9)
+
+
+def test_a_users_own_data_set_gets_columns_of_its_own(tmp_path, add_run):
+    add_run("my_posts", "arch4-tiny-full")
+    table = collect_tables(tmp_path)["table_4"].frame
+    assert table.iloc[-1]["my_posts accuracy"] == 61.23
 
 
 def test_what_is_missing_is_an_empty_cell(tmp_path, add_run):
     add_run("sample", "arch4-tiny-no_cot", assistant={}, student={"accuracy": 0.5, "macro_f1": 0.4, "bleu": None})
     tables = collect_tables(tmp_path)
-    assert tables["table_4"].iloc[-1][["method", "sample accuracy"]].tolist() == ["student", 50.0]
-    files = write_tables(tables, tmp_path / "tables")
+    assert tables["table_4"].frame.iloc[-1][["method", "sample accuracy"]].tolist() == ["student", 50.0]
+    files = [
+        file
+        for name, table in tables.items()
+        for file in write_table(table.frame, tmp_path / "tables", name, table.caption, table.note)
+    ]
     assert len(files) == 15
     for file in files:
         text = file.read_text(encoding="utf-8").lower()

@@ -63,7 +63,9 @@ class AnswerLog:
         self.path = path
         self._answers: dict[tuple[str, str, int], str] = {}
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        if not lines or json.loads(lines[0]).get("fingerprint") != fingerprint:
+        # A first line without its end was being written when the process was killed: nothing was logged yet.
+        begun = bool(lines) and lines[0].endswith("\n")
+        if not begun or json.loads(lines[0]).get("fingerprint") != fingerprint:
             write_json_line(path, {"fingerprint": fingerprint})
             return
         whole = len(lines[0].encode())

@@ -130,9 +130,6 @@ def _image_problem(path: str) -> str | None:
         load_image(path)
     except ImageError as error:
         return str(error)
-    except OSError as error:
-        # A name that no file can have (text in the wrong column, too long), or a folder that may not be entered.
-        return f"image can't be opened ({error.strerror}): {path}"
     return None
 
 
