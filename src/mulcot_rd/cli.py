@@ -19,8 +19,7 @@ logger = logging.getLogger(__name__)
 
 _FAULT = re.compile(r"^(?:(\S+)\n)?  (?:Value error, )?(.+) \[type=\w+, input_value=(.*), input_type=", re.MULTILINE)
 
-# Warnings of libraries about themselves, which a user of this project can do nothing about.
-warnings.filterwarnings("ignore", message=".*register_new_resolver.*")
+# The project's commands name --pipeline, the older spelling that every release of Kedro 1 knows.
 warnings.filterwarnings("ignore", message=".*'--pipeline' is deprecated.*")
 
 

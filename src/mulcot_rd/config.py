@@ -1,10 +1,14 @@
 """The project's configuration loader: Kedro's own, with the user's credentials in every environment."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import yaml
 from kedro.config import OmegaConfigLoader
+
+# A warning of Kedro's about OmegaConf, which a user of this project can do nothing about.
+warnings.filterwarnings("ignore", message=".*register_new_resolver.*")
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
