@@ -1,12 +1,23 @@
 """Backbones: tiny checkpoints of the real classes, loaded by the code that loads the real ones."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from mulcot_rd.fingerprint import file_fingerprint
 from mulcot_rd.images import load_image
-from mulcot_rd.models import WeightsError, attach_adapter, family_named, load_adapter, load_backbone
+from mulcot_rd.models import (
+    AdapterParameters,
+    WeightsError,
+    attach_adapter,
+    family_named,
+    load_adapter,
+    load_backbone,
+    load_processor,
+)
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.prompts import TASKS, trained_prompt
@@ -122,3 +133,24 @@ def test_an_image_is_seen_the_same_from_the_cache(encoder, posts):
     first, _ = encoder.pixels([posts[1].image])
     again, _ = encoder.pixels([posts[1].image])
     assert np.array_equal(first.numpy(), again.numpy())
+
+
+def test_a_template_kept_with_the_processor_is_found(backbone_parameters, backbone, prepared, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(prepared["location"], folder)
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    family = family_named(backbone_parameters.family)
+    assert load_processor(family, str(folder)).chat_template == backbone.processor.chat_template
+
+
+def test_low_rank_training_in_half_precision_keeps_the_base(backbone_parameters, prepared):
+    """The full-size set-up on a small model: frozen weights in bfloat16, trained ones in float32."""
+    adapter = AdapterParameters(dropout=0.05)
+    half = backbone_parameters.model_copy(update={"dtype": "bfloat16", "adapter": adapter})
+    model = attach_adapter(load_backbone(half, prepared["location"]).model, adapter, 1)
+    kinds = {parameter.requires_grad: set() for parameter in model.parameters()}
+    for parameter in model.parameters():
+        kinds[parameter.requires_grad].add(parameter.dtype)
+    assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}

@@ -84,3 +84,20 @@ def test_windows_hold_every_row_once_in_an_order_of_seed_and_epoch(examples, row
         assert first != windows(examples, rows, seed=2, epoch=0)
     for window in first:
         assert sorted(index for batch in micro_batches(window, 2) for index in batch) == sorted(window)
+
+
+def test_recomputing_activations_changes_no_gradient(role, examples):
+    batch = collate(examples, role.encoder)
+    trained = [parameter for parameter in role.model.parameters() if parameter.requires_grad]
+
+    def gradients():
+        torch.manual_seed(0)
+        role.model.train()
+        logits = head_logits(role.model, target_states(role.model, batch))
+        return torch.autograd.grad(_loss(logits, batch.targets), trained, allow_unused=True)
+
+    kept = gradients()
+    role.backbone.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    for recomputed, plain in zip(gradients(), kept, strict=True):
+        if plain is not None:
+            torch.testing.assert_close(recomputed, plain, rtol=1e-5, atol=1e-6)

@@ -106,7 +106,11 @@ def _processor(family: Family, location: str, revision: str | None) -> Processor
     tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
     tokenizer.padding_side = "left"
     images = AutoImageProcessor.from_pretrained(location, revision=revision, backend="pil")
-    return family.processor_class(images, tokenizer, chat_template=tokenizer.chat_template)
+    # Some checkpoints keep the template with the processor, some with the tokenizer.
+    processor, _ = family.processor_class.get_processor_dict(location, revision=revision)
+    return family.processor_class(
+        images, tokenizer, chat_template=processor.get("chat_template", tokenizer.chat_template)
+    )
 
 
 def _from_checkpoint(location: str, revision: str | None, load: object) -> object:

@@ -15,7 +15,7 @@ from mulcot_rd.training.batches import Batch, make_example
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import windowed_multi_task_loss
 from mulcot_rd.training.parameters import AssistantTrainingParameters
-from mulcot_rd.training.roles import examples_fingerprint, finished_manifest, start_role, train_role
+from mulcot_rd.training.roles import examples_fingerprint, finished_manifest, role_encoder, start_role, train_role
 
 
 def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:
@@ -52,8 +52,8 @@ def train_assistant(
         seed: Of adapter, order and dropout.
         folder: The adapter's folder.
     """
-    role = start_role("assistant", backbone, prepared, image_size=image_size, seed=seed)
-    examples = [make_example(row, posts[row.post_id], role.encoder, TASKS) for row in teacher_rows(teacher)]
+    encoder = role_encoder(backbone, prepared, image_size=image_size)
+    examples = [make_example(row, posts[row.post_id], encoder, TASKS) for row in teacher_rows(teacher)]
     mark = fingerprint(
         "assistant", examples_fingerprint(examples), [post.model_dump(mode="json") for post in dev],
         prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
@@ -61,7 +61,8 @@ def train_assistant(
     done = finished_manifest(folder, mark)
     if done is not None:
         return done
-    vocabulary = len(role.encoder.tokenizer)
+    role = start_role("assistant", backbone, prepared, image_size=image_size, seed=seed)
+    vocabulary = len(encoder.tokenizer)
 
     def loss(
         indices: Sequence[int], batch: Batch, window_tokens: Mapping[Task, int]

@@ -17,7 +17,15 @@ from mulcot_rd import __version__
 from mulcot_rd.fingerprint import file_fingerprint, fingerprint
 from mulcot_rd.generation import GenerationParameters, answer_posts
 from mulcot_rd.metrics import classification_scores
-from mulcot_rd.models import Backbone, BackboneParameters, attach_adapter, load_adapter, load_backbone
+from mulcot_rd.models import (
+    Backbone,
+    BackboneParameters,
+    attach_adapter,
+    family_named,
+    load_adapter,
+    load_backbone,
+    load_processor,
+)
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.schema import Post
 from mulcot_rd.training.batches import Example
@@ -48,6 +56,12 @@ class Role:
     parameters: int
 
 
+def role_encoder(parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int) -> InputEncoder:
+    """What makes a role's inputs, without loading its weights."""
+    family = family_named(parameters.family)
+    return InputEncoder(load_processor(family, prepared["location"], prepared["revision"]), image_size)
+
+
 def start_role(
     name: str, parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int, seed: int
 ) -> Role:
@@ -56,7 +70,7 @@ def start_role(
     own = backbone.model.num_parameters()
     model = attach_adapter(backbone.model, parameters.adapter, seed)
     if parameters.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        backbone.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     return Role(name, backbone, model, InputEncoder(backbone.processor, image_size), own + _low_rank(model))
 
 

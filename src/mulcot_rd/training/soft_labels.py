@@ -6,6 +6,7 @@ targets differ is refused. Files are safetensors, a shard for a run of training 
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -27,9 +28,11 @@ from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example, collate
 from mulcot_rd.training.forward import target_states
 
+logger = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
-_HEAD = "head.safetensors"
 IN_PROGRESS = "in_progress.json"
+_HEAD = "head.safetensors"
 
 
 class SoftLabelError(ValueError):
@@ -99,6 +102,9 @@ def write_soft_labels(
     vocabulary = len(encoder.tokenizer)
     weight = _head_weight(base.lm_head)[:vocabulary].detach().cpu().contiguous().clone()
     replace_file(folder / _HEAD, lambda path: save_file({"weight": weight}, path))
+    states = expected_bytes(examples, weight.shape[1], weight.element_size())
+    size = (states + weight.numel() * weight.element_size()) / 2**20
+    logger.info("soft labels of %d rows will take %.0f MiB in %s", len(examples), size, folder)
     with progress(total=len(examples), desc="soft labels", unit="row") as bar:
         for start in range(0, len(examples), parameters.rows_per_shard):
             rows = examples[start : start + parameters.rows_per_shard]
@@ -164,11 +170,12 @@ class SoftLabels:
         Raises:
             SoftLabelError: If a row's target ids are not the stored ones.
         """
-        head = self._head.to(device)
+        # A full-size head is a gigabyte: it moves to the device once, not at every step.
+        self._head = self._head.to(device)
         logits: dict[Task, Tensor] = {}
         for task in examples[indices[0]].targets:
             states = torch.cat([self._states(index, task, examples[index].targets[task]) for index in indices])
-            logits[task] = states.to(device) @ head.T
+            logits[task] = states.to(device) @ self._head.T
         return logits
 
     def _states(self, index: int, task: Task, target: Sequence[int]) -> Tensor:

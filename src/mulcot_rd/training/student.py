@@ -15,7 +15,7 @@ from mulcot_rd.training.batches import Batch, make_example
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import windowed_student_loss
 from mulcot_rd.training.parameters import StudentTrainingParameters
-from mulcot_rd.training.roles import examples_fingerprint, finished_manifest, start_role, train_role
+from mulcot_rd.training.roles import examples_fingerprint, finished_manifest, role_encoder, start_role, train_role
 from mulcot_rd.training.soft_labels import SoftLabels
 
 
@@ -53,9 +53,9 @@ def distil_student(
     Raises:
         SoftLabelError: If the soft labels belong to other rows, other targets or another tokenizer.
     """
-    role = start_role("student", backbone, prepared, image_size=image_size, seed=seed)
-    examples = [make_example(row, posts[row.post_id], role.encoder, TASKS) for row in rows]
-    soft_labels.check(role.encoder.tokenizer, examples)
+    encoder = role_encoder(backbone, prepared, image_size=image_size)
+    examples = [make_example(row, posts[row.post_id], encoder, TASKS) for row in rows]
+    soft_labels.check(encoder.tokenizer, examples)
     mark = fingerprint(
         "student", examples_fingerprint(examples), [post.model_dump(mode="json") for post in dev],
         soft_labels.manifest, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
@@ -63,8 +63,9 @@ def distil_student(
     done = finished_manifest(folder, mark)
     if done is not None:
         return done
+    role = start_role("student", backbone, prepared, image_size=image_size, seed=seed)
     # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
-    weights = parameters.weights.model_copy(update={"vocabulary_size": len(role.encoder.tokenizer)})
+    weights = parameters.weights.model_copy(update={"vocabulary_size": len(encoder.tokenizer)})
 
     def loss(
         indices: Sequence[int], batch: Batch, window_tokens: Mapping[Task, int]

@@ -1,0 +1,49 @@
+"""The full-size set-up on small models: bfloat16 weights, LoRA in float32, recomputed activations, soft labels."""
+
+import torch
+
+from mulcot_rd.models import AdapterParameters
+from mulcot_rd.prompts import TASKS
+from mulcot_rd.training.assistant import teacher_rows
+from mulcot_rd.training.batches import collate, make_example
+from mulcot_rd.training.forward import head_logits, target_states
+from mulcot_rd.training.objective import StudentLossWeights, windowed_student_loss
+from mulcot_rd.training.roles import start_role
+from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
+
+
+def test_a_distillation_step_in_half_precision_moves_the_adapter_alone(
+    backbone_parameters, prepared, posts, reasonings, tmp_path
+):
+    parameters = backbone_parameters.model_copy(
+        update={"dtype": "bfloat16", "adapter": AdapterParameters(dropout=0.05), "gradient_checkpointing": True}
+    )
+    assistant, student = (
+        start_role(name, parameters, prepared, image_size=56, seed=seed)
+        for name, seed in (("assistant", 1), ("student", 2))
+    )
+    by_id = {post.id: post for post in posts}
+    examples = [make_example(row, by_id[row.post_id], student.encoder, TASKS) for row in teacher_rows(reasonings)]
+    assistant.model.eval()
+    folder = tmp_path / "soft"
+    write_soft_labels(assistant.model, assistant.encoder, examples, folder, "x", SoftLabelParameters(rows_per_shard=4))
+    batch = collate(examples, student.encoder)
+    student.model.train()
+    trained = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
+    frozen = [parameter.clone() for parameter in student.model.parameters() if not parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2)
+    weights = StudentLossWeights(vocabulary_size=len(student.encoder.tokenizer))
+    counts = {task: len(ids) for task, ids in batch.targets.items()}
+    totals = []
+    for _ in range(8):
+        logits = head_logits(student.model, target_states(student.model, batch))
+        taught = SoftLabels(folder).logits(range(len(examples)), examples, torch.device("cpu"))
+        assert {values.dtype for values in (*logits.values(), *taught.values())} == {torch.bfloat16}
+        loss = windowed_student_loss(logits, batch.targets, taught, weights, counts)
+        loss.total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        totals.append(float(loss.total.detach()))
+    assert totals[-1] < totals[0]
+    still = [parameter for parameter in student.model.parameters() if not parameter.requires_grad]
+    assert all(torch.equal(before, after) for before, after in zip(frozen, still, strict=True))
