@@ -97,6 +97,11 @@ def test_a_prediction_quoted_from_a_post_does_not_win(quoted):
     assert "dark street" in answer.image_analysis
 
 
+def test_a_prediction_in_free_words_behind_the_sections_counts():
+    sections = write(FULL).rpartition("\n")[0]
+    assert parse(f"{sections}\n\nSo my prediction is neutral rather than positive.").prediction == "neutral"
+
+
 def test_an_answer_cut_off_inside_a_quotation_takes_no_label_from_it():
     assert parse('"Text_analysis": "The post says "Prediction": "positive""').prediction is None
 

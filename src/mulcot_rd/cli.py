@@ -25,6 +25,7 @@ warnings.filterwarnings("ignore", message=".*'--pipeline' is deprecated.*")
 
 def _user_errors() -> tuple[type[Exception], ...]:
     """Errors whose message names what is wrong and the cure; imported late, `kedro --help` needs no torch."""
+    from mulcot_rd.errors import UserError
     from mulcot_rd.hooks import MissingInputError, UnknownParameterError
     from mulcot_rd.images import ImageError
     from mulcot_rd.ingest import IngestError
@@ -33,6 +34,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from mulcot_rd.training.soft_labels import SoftLabelError
 
     return (
+        UserError,
         UnknownParameterError,
         MissingInputError,
         IngestError,

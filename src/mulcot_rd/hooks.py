@@ -39,6 +39,7 @@ class ProjectHooks:
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Refuse to start where an earlier pipeline has not written what this one reads."""
         check_inputs(pipeline, catalog)
+        check_backbones(pipeline, catalog)
 
 
 def check_runtime_parameters(given: dict[str, Any], conf_source: Path, base_env: str) -> None:
@@ -76,6 +77,24 @@ def check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
             raise MissingInputError(
                 f"{_place(catalog, name)} is missing: run `kedro run --pipeline {earlier}` with the same --params first"
             )
+
+
+def check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Check that the checkpoints of all roles are within reach, before hours of work need the last of them.
+
+    Raises:
+        WeightsError: If a checkpoint's configuration and processor can't be loaded.
+    """
+    for role in ("assistant", "student"):
+        name = f"params:{role}_backbone"
+        if name not in pipeline.inputs():
+            continue
+        backbone = catalog.load(name)
+        if backbone.model is not None:
+            # Imported here: most commands need no torch.
+            from mulcot_rd.models import family_named, load_processor
+
+            load_processor(family_named(backbone.family), backbone.model, backbone.revision)
 
 
 def _place(catalog: DataCatalog, name: str) -> str:

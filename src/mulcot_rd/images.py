@@ -5,9 +5,12 @@ Training, soft-label caching, generation and evaluation must see the same pixels
 """
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, ImageOps
+
+from mulcot_rd.fingerprint import file_fingerprint, fingerprint
 
 # The odd originals of Twitter-2015 include tall screenshots; anything larger than this is a decompression bomb.
 MAX_PIXELS = 64_000_000
@@ -47,6 +50,18 @@ def load_image(path: Path | str, size: int | None = None) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ImageError(f"image can't be read ({type(error).__name__}): {path}") from error
     return image if size is None else image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def images_fingerprint(paths: Iterable[Path | str]) -> str:
+    """A hash of the bytes of images, whatever the order in which they are named.
+
+    Raises:
+        ImageError: If one can't be read.
+    """
+    try:
+        return fingerprint([[str(path), file_fingerprint(Path(path))] for path in sorted(set(map(str, paths)))])
+    except OSError as error:
+        raise ImageError(f"image not found: {error.filename}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,8 +1,11 @@
 """Parameters of a run as a whole; those of each part live beside that part."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+# A name of digits alone arrives from the command line as a number; one of dots alone would leave its folder.
+Name = Annotated[str, BeforeValidator(str), StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
 
 
 class RunParameters(BaseModel):
@@ -10,13 +13,13 @@ class RunParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Data set by name, also the name of its folder")
+    dataset: Name = Field(description="Data set by name, also the name of its folder")
     arch: int = Field(ge=1, le=4, description="Distillation architecture (paper, Table 2)")
     scale: Literal["tiny", "full"] = Field(
         description="Small random models of the same families, or the paper's models"
     )
     variant: Literal["full"] = Field(description="The whole method")
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the run's folders")
+    name: Name = Field(description="Name of the run's folders")
     raw_dir: str = Field(description="Folder that holds the raw data sets")
     limit: int | None = Field(None, ge=1, description="Posts a split, the first so many; null takes all")
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random (42 in the authors' code)")

@@ -71,11 +71,11 @@ def parse(text: str) -> Reasoning:
         text: Any text at all; nothing in it makes this function raise.
     """
     body = _FENCE.sub("", text)
-    found = _from_json(body)
+    found, rest = _from_json(body), ""
     if found is None:
-        found = _from_markers(body)
+        found, rest = _from_markers(body)
     sections = {key.lower(): found.get(key, "") for key in SECTION_KEYS}
-    return Reasoning(**sections, prediction=_read_label(body, found))
+    return Reasoning(**sections, prediction=_read_label(body, found, rest))
 
 
 def parse_label(text: str) -> Sentiment | None:
@@ -100,8 +100,8 @@ def _from_json(body: str) -> dict[str, str] | None:
     return None
 
 
-def _from_markers(body: str) -> dict[str, str]:
-    """The sections of an answer by the keys that stand where the format allows a key.
+def _from_markers(body: str) -> tuple[dict[str, str], str]:
+    """The sections of an answer by the keys that stand where the format allows a key, and what follows the last one.
 
     Keys are taken from left to right in the order of the format, so a key quoted inside a section can only
     be mistaken for the one that follows; inside a quoted section a key counts only behind a closing quote.
@@ -130,7 +130,8 @@ def _from_markers(body: str) -> dict[str, str]:
     ends = [start for _, start, _ in chosen[1:]] + [len(body)]
     for (key, _, start), end in zip(chosen, ends, strict=False):
         found[key] = _value(body[start:end])
-    return found
+    last = body[chosen[-1][2] :].lstrip() if chosen else ""
+    return found, last.rpartition('"')[2] if last.startswith('"') else ""
 
 
 def _markers(body: str) -> list[tuple[str, int, int]]:
@@ -180,13 +181,15 @@ def _value(raw: str) -> str:
     return value.strip('"').strip()
 
 
-def _read_label(body: str, found: dict[str, str]) -> Sentiment | None:
+def _read_label(body: str, found: dict[str, str], rest: str) -> Sentiment | None:
     if PREDICTION_KEY in found:
         return _first_label(found[PREDICTION_KEY])
     has_sections = any(key in found for key in SECTION_KEYS)
-    word = _WORD_PREDICTION.search(body)
-    if word is not None and not has_sections:
-        return _first_label(body[word.end() :])
+    # Where there are sections, the word counts only behind the last one's closing quote: inside it may be quoted.
+    open_text = rest if has_sections else body
+    word = _WORD_PREDICTION.search(open_text)
+    if word is not None:
+        return _first_label(open_text[word.end() :])
     labels = _LABEL.findall(_QUOTED_PREDICTION.sub(" ", body))
     return Sentiment(labels[-1].lower()) if labels else None
 

@@ -7,7 +7,7 @@ import torch
 
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.generation import answers as answers_module
-from mulcot_rd.generation.answers import Answer
+from mulcot_rd.generation.answers import Answer, Generated
 from mulcot_rd.generation.expansion import expansion_figures, keep_correct, student_rows
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Sentiment
@@ -54,7 +54,7 @@ def scripted(monkeypatch):
     def use(script):
         def generate(model, encoder, prompts, images, task, parameters, *, sample):
             asked.append((len(prompts), sample))
-            return [script(len(asked), number) for number in range(len(prompts))]
+            return [Generated(script(len(asked), number), True) for number in range(len(prompts))]
 
         monkeypatch.setattr(answers_module, "_generate", generate)
         return asked
@@ -99,8 +99,8 @@ def test_what_is_logged_is_not_asked_again_and_a_torn_line_is(role, posts, tmp_p
 
 def test_a_log_of_another_model_is_started_anew(tmp_path):
     log = AnswerLog(tmp_path / "log.jsonl", "one")
-    log.add("label", ["a"], 1, ["text"])
-    assert AnswerLog(tmp_path / "log.jsonl", "one").get("label", "a", 1) == "text"
+    log.add("label", ["a"], 1, [Generated("text", True)])
+    assert AnswerLog(tmp_path / "log.jsonl", "one").get("label", "a", 1) == ("text", True)
     assert AnswerLog(tmp_path / "log.jsonl", "two").get("label", "a", 1) is None
 
 
@@ -112,7 +112,7 @@ def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
 
 
 def test_expansion_keeps_complete_and_right_reasonings_alone(posts, reasonings):
-    answers = [Answer(post_id=r.id, attempts=1, text=write(r.reasoning)) for r in reasonings]
+    answers = [Answer(post_id=r.id, attempts=1, text=write(r.reasoning), finished=True) for r in reasonings]
     wrong = reasonings[1].reasoning.model_copy(update={"prediction": Sentiment.POSITIVE})
     answers[1] = answers[1].model_copy(update={"text": write(wrong)})
     answers[2] = answers[2].model_copy(update={"text": '"Prediction": neutral'})
@@ -127,7 +127,40 @@ def test_expansion_keeps_complete_and_right_reasonings_alone(posts, reasonings):
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_expansion_refuses_posts_of_other_splits(posts, reasonings, split):
-    answers = [Answer(post_id=r.id, attempts=1, text=write(r.reasoning)) for r in reasonings]
+    answers = [Answer(post_id=r.id, attempts=1, text=write(r.reasoning), finished=True) for r in reasonings]
     stranger = [*posts[:-1], posts[-1].model_copy(update={"split": split})]
     with pytest.raises(ValueError, match="p5"):
         keep_correct(stranger, answers)
+
+
+def test_a_cut_reasoning_is_asked_again_and_never_kept(role, posts, reasonings, monkeypatch):
+    """Every key may be there and the last section still break off in the middle."""
+    cut = write(reasonings[0].reasoning)
+
+    def generate(model, encoder, prompts, images, task, parameters, *, sample):
+        return [Generated(cut, False)] * len(prompts)
+
+    monkeypatch.setattr(answers_module, "_generate", generate)
+    answer = _ask(role, posts[:1])[0]
+    assert (answer.attempts, answer.finished) == (3, False)
+    assert keep_correct(posts[:1], [answer]) == []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_end_of_a_turn_is_noticed(role, posts, ends):
+    once = PARAMETERS.model_copy(update={"max_retries": 0})
+    head = role.model.get_base_model().lm_head.modules_to_save["default"]
+    with torch.no_grad():
+        # All logits equal: greedy decoding takes the first id, which pads; or never anything but that.
+        head.weight.zero_()
+        head.weight[role.encoder.tokenizer.eos_token_id if not ends else 0] = 0.0
+    role.encoder.tokenizer.eos_token_id = 0 if ends else role.encoder.tokenizer.eos_token_id
+    assert {answer.finished for answer in _ask(role, posts[:2], parameters=once)} == {ends}
+
+
+def test_unusual_line_ends_in_an_answer_lose_nothing(tmp_path):
+    log = AnswerLog(tmp_path / "log.jsonl", "one")
+    log.add("label", ["a", "b"], 1, [Generated("x\u2028y\x85z", True), Generated("later", False)])
+    again = AnswerLog(tmp_path / "log.jsonl", "one")
+    assert again.get("label", "a", 1) == ("x\u2028y\x85z", True)
+    assert again.get("label", "b", 1) == ("later", False)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -163,4 +164,22 @@ def test_a_run_killed_in_every_long_node_ends_as_an_undisturbed_one(undisturbed,
         process.wait()
     result = _run(project, "--params", SMALL)
     assert result.returncode == 0, result.stderr[-4000:]
+    assert _fingerprints(project) == _fingerprints(undisturbed)
+
+
+def test_other_posts_and_another_backbone_are_refused(undisturbed, tmp_path):
+    """A test split drawn anew may hold training posts; an adapter fits the backbone it was trained on alone."""
+    project = tmp_path / "copy"
+    shutil.copytree(undisturbed, project)
+    result = _run(project, "--pipeline", "evaluation", "--params", f"{SMALL},arch=1,run=arch4-tiny-full")
+    assert result.returncode != 0
+    assert "Error: the assistant in" in result.stderr
+    assert "another backbone" in result.stderr
+    fewer = SMALL.replace("limit=12", "limit=8")
+    assert _run(project, "--pipeline", "data_preparation", "--params", f"{fewer},run=trial").returncode == 0
+    for stage, words in (("evaluation", "was trained with"), ("student_distillation", "not in the training split")):
+        result = _run(project, "--pipeline", stage, "--params", SMALL)
+        assert result.returncode != 0
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr
     assert _fingerprints(project) == _fingerprints(undisturbed)

@@ -8,6 +8,7 @@ answer is greedy; asking a greedy model again would give the same text, so retri
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from peft import PeftModel
@@ -36,6 +37,13 @@ class GenerationParameters(BaseModel):
     retry_top_p: float = Field(0.9, gt=0, le=1, description="Probability mass that retries sample from")
 
 
+class Generated(NamedTuple):
+    """One generated answer: its text, and whether the model ended its turn before the length limit."""
+
+    text: str
+    finished: bool
+
+
 class Answer(BaseModel):
     """The answer that was kept for a post: the first usable one, else the least incomplete."""
 
@@ -44,11 +52,17 @@ class Answer(BaseModel):
     post_id: str
     attempts: int
     text: str
+    finished: bool = Field(description="Whether the model ended its turn; a cut answer is no complete reasoning")
 
     @property
     def reasoning(self) -> Reasoning:
         """The answer as read by the response format."""
         return parse(self.text)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is a whole reasoning with its label."""
+        return self.finished and not self.reasoning.problems
 
 
 class AnswerLog:
@@ -61,37 +75,35 @@ class AnswerLog:
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path = path
-        self._answers: dict[tuple[str, str, int], str] = {}
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        self._answers: dict[tuple[str, str, int], Generated] = {}
+        # Not splitlines: an answer may hold other characters that it takes for the end of a line.
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
         # A first line without its end was being written when the process was killed: nothing was logged yet.
-        begun = bool(lines) and lines[0].endswith("\n")
+        begun = len(lines) > 1
         if not begun or json.loads(lines[0]).get("fingerprint") != fingerprint:
             write_json_line(path, {"fingerprint": fingerprint})
             return
-        whole = len(lines[0].encode())
-        for line in lines[1:]:
-            if not line.endswith("\n"):
-                break
+        for line in lines[1:-1]:
             row = json.loads(line)
-            self._answers[row["task"], row["post_id"], row["attempt"]] = row["text"]
-            whole += len(line.encode())
+            self._answers[row["task"], row["post_id"], row["attempt"]] = Generated(row["text"], row["finished"])
+        whole = sum(len(line.encode()) + 1 for line in lines[:-1])
         # A line torn by a kill is cut off, so that the next one starts on a line of its own.
         with path.open("r+b") as stream:
             stream.truncate(whole)
 
-    def get(self, task: Task, post_id: str, attempt: int) -> str | None:
+    def get(self, task: Task, post_id: str, attempt: int) -> Generated | None:
         """The logged answer, or ``None``."""
         return self._answers.get((task, post_id, attempt))
 
-    def add(self, task: Task, post_ids: Sequence[str], attempt: int, texts: Sequence[str]) -> None:
+    def add(self, task: Task, post_ids: Sequence[str], attempt: int, answers: Sequence[Generated]) -> None:
         """Append a batch of answers."""
         rows = [
-            {"task": task, "post_id": post_id, "attempt": attempt, "text": text}
-            for post_id, text in zip(post_ids, texts, strict=True)
+            {"task": task, "post_id": post_id, "attempt": attempt, "text": answer.text, "finished": answer.finished}
+            for post_id, answer in zip(post_ids, answers, strict=True)
         ]
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        self._answers.update({(task, row["post_id"], attempt): row["text"] for row in rows})
+        self._answers.update(zip(((task, post_id, attempt) for post_id in post_ids), answers, strict=True))
 
 
 def write_json_line(path: Path, value: dict[str, str]) -> None:
@@ -128,7 +140,7 @@ def answer_posts(
     """
     prompts = {post.id: encoder.prompt(post, task).ids for post in posts}
     by_id = {post.id: post for post in posts}
-    answers: dict[str, list[str]] = {post.id: [] for post in posts}
+    answers: dict[str, list[Generated]] = {post.id: [] for post in posts}
     pending = [post.id for post in posts]
     for attempt in range(1, parameters.max_retries + 2):
         if not pending:
@@ -139,7 +151,7 @@ def answer_posts(
             for start in range(0, len(pending), parameters.batch_size):
                 ids = pending[start : start + parameters.batch_size]
                 known = [log.get(task, post_id, attempt) if log else None for post_id in ids]
-                if any(text is None for text in known):
+                if any(answer is None for answer in known):
                     torch.manual_seed(hash((seed, attempt, start)) % (1 << 63))
                     texts = _generate(
                         model, encoder, [prompts[i] for i in ids], [by_id[i].image for i in ids], task, parameters,
@@ -148,7 +160,7 @@ def answer_posts(
                     if log is not None:
                         log.add(task, ids, attempt, texts)
                 else:
-                    texts = [text for text in known if text is not None]
+                    texts = [answer for answer in known if answer is not None]
                 for post_id, text in zip(ids, texts, strict=True):
                     answers[post_id].append(text)
                 bar.update(len(ids))
@@ -156,18 +168,20 @@ def answer_posts(
     return [_kept(post.id, answers[post.id], task) for post in posts]
 
 
-def _kept(post_id: str, texts: Sequence[str], task: Task) -> Answer:
-    best = min(range(len(texts)), key=lambda index: (_shortcomings(texts[index], task), index))
-    return Answer(post_id=post_id, attempts=len(texts), text=texts[best])
+def _kept(post_id: str, given: Sequence[Generated], task: Task) -> Answer:
+    best = min(range(len(given)), key=lambda index: (_shortcomings(given[index], task), index))
+    return Answer(post_id=post_id, attempts=len(given), text=given[best].text, finished=given[best].finished)
 
 
-def _usable(text: str, task: Task) -> bool:
-    return _shortcomings(text, task) == 0
+def _usable(answer: Generated, task: Task) -> bool:
+    return _shortcomings(answer, task) == 0
 
 
-def _shortcomings(text: str, task: Task) -> int:
-    reasoning = parse(text)
-    return len(reasoning.problems) if task == "reasoning" else int(reasoning.prediction is None)
+def _shortcomings(answer: Generated, task: Task) -> int:
+    reasoning = parse(answer.text)
+    if task == "label":
+        return int(reasoning.prediction is None)
+    return len(reasoning.problems) + int(not answer.finished)
 
 
 @torch.no_grad()
@@ -180,7 +194,7 @@ def _generate(
     parameters: GenerationParameters,
     *,
     sample: bool,
-) -> list[str]:
+) -> list[Generated]:
     """Answer one batch of prompts, left-padded."""
     tokenizer, device = encoder.tokenizer, model.device
     length = max(len(ids) for ids in prompts)
@@ -206,9 +220,14 @@ def _generate(
             max_new_tokens=parameters.max_new_tokens if task == "reasoning" else parameters.max_label_tokens,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
+            # Unset fields would be taken from the checkpoint; some Qwen checkpoints bring a penalty.
+            repetition_penalty=1.0,
             # Heads are wider than the tokenizer; the surplus columns mean nothing and are never chosen.
             suppress_tokens=list(range(len(tokenizer), head_columns)) or None,
             **sampling,
         ),
     )
-    return tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
+    written = generated[:, length:].cpu()
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    ended = (written == tokenizer.eos_token_id).any(dim=1).tolist()
+    return [Generated(text, finished) for text, finished in zip(texts, ended, strict=True)]

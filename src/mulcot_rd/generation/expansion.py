@@ -24,7 +24,7 @@ def keep_correct(posts: Sequence[Post], answers: Sequence[Answer]) -> list[Expan
     kept = []
     for post, answer in zip(posts, answers, strict=True):
         reasoning = answer.reasoning
-        if not reasoning.problems and reasoning.prediction == post.label:
+        if answer.usable and reasoning.prediction == post.label:
             kept.append(
                 ExpansionRecord(
                     id=post.id,

@@ -7,6 +7,7 @@ from peft import PeftModel
 
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation.answers import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.schema import Post, PredictionRecord
@@ -14,7 +15,9 @@ from mulcot_rd.schema import Post, PredictionRecord
 
 def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[Post]) -> str:
     """A hash of the token ids of both prompts and the images of all posts."""
-    return fingerprint([[post.id, post.image, *(encoder.prompt(post, task).ids for task in TASKS)] for post in posts])
+    images = images_fingerprint(post.image for post in posts)
+    prompts = [[post.id, post.image, *(encoder.prompt(post, task).ids for task in TASKS)] for post in posts]
+    return fingerprint(images, encoder.image_size, prompts)
 
 
 def predict(
@@ -37,7 +40,7 @@ def predict(
         parameters: Batch size, lengths, retries.
         seed: Of the retries' sampling.
         log_path: JSONL file that keeps finished answers.
-        weights: Fingerprint of the model's weights; answers of other weights are not kept.
+        weights: Fingerprint of the model's weights and base; answers of other ones are not kept.
         name: Names the model on the progress bar.
     """
     log = AnswerLog(log_path, fingerprint(weights, prompts_fingerprint(encoder, posts), parameters, seed))

@@ -77,8 +77,8 @@ class InputEncoder:
         return Prompt(self._ids(opening), self._ids(rendered[split:]))
 
     def target(self, text: str) -> list[int]:
-        """Token ids of an answer, ended by the token that ends a turn."""
-        return [*self._ids(text), self.tokenizer.eos_token_id]
+        """Token ids of an answer, ended by the token that ends a turn; special tokens quoted in it are only text."""
+        return [*self._ids(text.replace("<|", "< |")), self.tokenizer.eos_token_id]
 
     def pixels(self, images: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Patches of the images at these paths.

@@ -7,7 +7,7 @@ from typing import Any
 
 from mulcot_rd.files import empty_folder, write_json
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.models.backbone import BackboneParameters
+from mulcot_rd.models.backbone import BackboneParameters, looks_local
 from mulcot_rd.models.registry import family_named
 from mulcot_rd.models.tiny import build_tiny_checkpoint, train_tokenizer
 from mulcot_rd.prompts import TASKS, trained_prompt
@@ -45,7 +45,7 @@ def prepare_backbone(
     family = family_named(backbone.family)
     if backbone.model is not None:
         made = {"location": backbone.model, "revision": backbone.revision}
-        return {**made, "fingerprint": fingerprint(made)}
+        return {**made, "fingerprint": fingerprint(made, _contents(backbone.model))}
     if backbone.tiny is None:
         raise ValueError("a backbone without `model` needs `tiny`, the dimensions of the random model to build")
     texts = [trained_prompt(post, task) for post in posts for task in TASKS]
@@ -60,3 +60,12 @@ def prepare_backbone(
     build_tiny_checkpoint(folder, family, backbone.tiny, train_tokenizer(texts, vocabulary_size), seed)
     write_json(note, made)
     return made
+
+
+def _contents(location: str) -> list[object]:
+    """What tells whether a local checkpoint was replaced: its configuration, names, sizes and times of its weights."""
+    if not looks_local(location):
+        return []
+    weights = sorted(Path(location).glob("*.safetensors"))
+    marks = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
+    return [(Path(location) / "config.json").read_text(encoding="utf-8"), marks]

@@ -1,5 +1,6 @@
 """The families the project knows. A new one is a module of its own and a line here."""
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.models import qwen2_5_vl, qwen3_vl
 from mulcot_rd.models.family import Family
 
@@ -10,8 +11,8 @@ def family_named(name: str) -> Family:
     """The family of that name.
 
     Raises:
-        ValueError: If there is none; the message lists those there are.
+        UserError: If there is none; the message lists those there are.
     """
     if name not in FAMILIES:
-        raise ValueError(f'no model family is named "{name}"; there are: {", ".join(sorted(FAMILIES))}')
+        raise UserError(f'no model family is named "{name}"; there are: {", ".join(sorted(FAMILIES))}')
     return FAMILIES[name]

@@ -40,6 +40,8 @@ class RunInfo(BaseModel):
     scale: Literal["tiny", "full"]
     variant: str
     seed: int
+    limit: int | None = None
+    teacher: str | None = None
 
 
 class Expansion(BaseModel):
@@ -133,7 +135,7 @@ def _classification_table(
             row.update({f"{dataset} {metric}": published[metric] for metric in metrics})
     for run in (run for run in runs if run.run.dataset in datasets):
         for role, scores in _roles(run):
-            row = rows.setdefault((role, run.run.run, source_of(run.run.scale)), {})
+            row = rows.setdefault((role, run.run.run, source_of(run.run.scale, run.run.teacher, run.run.limit)), {})
             row.update({f"{run.run.dataset} {metric}": percent(scores.get(metric), metric) for metric in metrics})
     columns = ["method", "run", "source", *(f"{dataset} {metric}" for dataset in datasets for metric in metrics)]
     named = [dict(zip(columns, key, strict=False)) | row for key, row in rows.items()]
@@ -188,7 +190,7 @@ _IDENTITY = ("dataset", "method", "run", "source")
 
 
 def _identity(run: RunMetrics, method: str) -> dict[str, Any]:
-    source = source_of(run.run.scale)
+    source = source_of(run.run.scale, run.run.teacher, run.run.limit)
     return dict(zip(_IDENTITY, (run.run.dataset, method, run.run.run, source), strict=True))
 
 

@@ -11,6 +11,7 @@ from mulcot_rd.reporting.writers import ReportTable
 MEASURED = "measured"
 MEASURED_TINY = "measured (tiny model, random initial weights)"
 PUBLISHED = "published"
+RULES_TEACHER = "offline-rules"
 
 CLASSIFICATION_METRICS = ("accuracy", "weighted_f1", "macro_f1", "valid_rate", "agreement")
 REASONING_METRICS = ("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2")
@@ -53,7 +54,8 @@ def result_table(
     Raises:
         ValueError: If the metrics hold neither assistant nor student, the scale is unknown, or a score is no fraction.
     """
-    source = source_of(scale)
+    about = metrics.get("run", {})
+    source = source_of(scale, about.get("teacher"), about.get("limit"))
     if not any(metrics.get(role) for role in _MODEL_ROWS):
         raise ValueError(f"the metrics of run {run} on {dataset} hold no model: run the evaluation pipeline first")
     rows = [
@@ -67,7 +69,8 @@ def result_table(
         if metrics.get("references")
     }
     if metrics.get("teacher"):
-        rows.append({"method": "teacher (stage one)", "source": MEASURED, **_measured(metrics["teacher"])})
+        taught = f"{MEASURED}; {about['teacher']}" if about.get("teacher") else MEASURED
+        rows.append({"method": "teacher (stage one)", "source": taught, **_measured(metrics["teacher"])})
     for key, name in _MODEL_ROWS.items():
         if metrics.get(key):
             rows.append({"method": name, "source": source, **_measured(metrics[key]), **references})
@@ -84,8 +87,13 @@ def run_report(
     return ReportTable(frame, f"Test split of {dataset}, run {run}: {source_of(scale)}, percent", DIST_NOTE)
 
 
-def source_of(scale: str) -> str:
+def source_of(scale: str, teacher: str | None = None, limit: int | None = None) -> str:
     """How a figure of a model of this scale is named wherever it appears.
+
+    Args:
+        scale: ``tiny`` or ``full``.
+        teacher: Who taught it; rules of thumb are named, a paper's teacher is the architecture's.
+        limit: Posts a split that the run was limited to.
 
     Raises:
         ValueError: If the scale is not ``tiny`` or ``full``.
@@ -93,7 +101,12 @@ def source_of(scale: str) -> str:
     names = {"tiny": MEASURED_TINY, "full": MEASURED}
     if scale not in names:
         raise ValueError(f"unknown scale {scale!r}: choose one of {', '.join(names)}")
-    return names[scale]
+    remarks = [names[scale]]
+    if teacher is not None and RULES_TEACHER in teacher:
+        remarks.append("taught by rules")
+    if limit is not None:
+        remarks.append(f"first {limit} posts a split")
+    return "; ".join(remarks)
 
 
 def percent(value: float | None, name: str) -> float | None:

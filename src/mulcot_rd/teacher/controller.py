@@ -143,7 +143,8 @@ def find_problems(request: Request, answer: Answer, reasoning: Reasoning) -> lis
     label and an explanation that reveals that the label was told.
     """
     problems = reasoning.problems
-    if problems and answer.finish_reason == "length":
+    # A cut answer may hold every key and still end in the middle of its argument.
+    if answer.finish_reason == "length":
         problems.append("it was cut off at the length limit, so write shorter sections")
     if request.told_label is not None:
         if reasoning.prediction not in (None, request.told_label):

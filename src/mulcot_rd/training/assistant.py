@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
@@ -15,7 +16,15 @@ from mulcot_rd.training.batches import Batch, make_example
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import windowed_multi_task_loss
 from mulcot_rd.training.parameters import AssistantTrainingParameters
-from mulcot_rd.training.roles import examples_fingerprint, finished_manifest, role_encoder, start_role, train_role
+from mulcot_rd.training.roles import (
+    examples_fingerprint,
+    finished_manifest,
+    posts_fingerprint,
+    posts_of,
+    role_encoder,
+    start_role,
+    train_role,
+)
 
 
 def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:
@@ -24,8 +33,7 @@ def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:
 
 
 def train_assistant(
-    posts: Mapping[str, Post],
-    dev: Sequence[Post],
+    posts: Sequence[Post],
     teacher: Sequence[TeacherRecord],
     backbone: BackboneParameters,
     prepared: Mapping[str, Any],
@@ -41,8 +49,7 @@ def train_assistant(
     An adapter that is complete and made from the same things is left as it is; one in work is continued.
 
     Args:
-        posts: Posts of the training split by id.
-        dev: Posts of the dev split.
+        posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
         teacher: The teacher's reasonings (``D_rea^t``).
         backbone: The assistant's backbone.
         prepared: Where its weights are.
@@ -53,9 +60,13 @@ def train_assistant(
         folder: The adapter's folder.
     """
     encoder = role_encoder(backbone, prepared, image_size=image_size)
-    examples = [make_example(row, posts[row.post_id], encoder, TASKS) for row in teacher_rows(teacher)]
+    rows = teacher_rows(teacher)
+    training = {post.id: post for post in posts if post.split == "train"}
+    dev = [post for post in posts if post.split == "dev"]
+    chosen = posts_of((row.post_id for row in rows), training, "the teacher's reasoning")
+    examples = [make_example(row, post, encoder, TASKS) for row, post in zip(rows, chosen, strict=True)]
     mark = fingerprint(
-        "assistant", examples_fingerprint(examples), [post.model_dump(mode="json") for post in dev],
+        "assistant", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
         prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
     )  # fmt: skip
     done = finished_manifest(folder, mark)
@@ -74,5 +85,6 @@ def train_assistant(
 
     return train_role(
         role, examples, loss, dev, parameters.optimisation, generation,
-        seed=seed, folder=folder, mark=mark, details={"backbone": backbone.model_dump(), "base": dict(prepared)},
+        seed=seed, folder=folder, mark=mark,
+        details={"backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts)},
     )  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from mulcot_rd.files import empty_folder
+from mulcot_rd.files import empty_folder, write_text
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
@@ -52,7 +52,7 @@ class Trainer:
         encoder: Makes the inputs.
         examples: The training rows.
         loss: One micro-batch's share of its window's loss.
-        validate: Scores the model on the dev split.
+        validate: Scores the model on the dev split; is told the number of steps done.
         parameters: Optimiser, schedule and batches.
         seed: Of order and dropout.
         folder: Where checkpoints, history and the best adapter are kept meanwhile.
@@ -67,7 +67,7 @@ class Trainer:
         encoder: InputEncoder,
         examples: Sequence[Example],
         loss: LossFunction,
-        validate: Callable[[], float],
+        validate: Callable[[int], float],
         parameters: OptimisationParameters,
         seed: int,
         folder: Path,
@@ -111,7 +111,7 @@ class Trainer:
             for row in self._history()
             if row["step"] <= state.step and ("score" not in row or row["epoch"] <= state.epoch)
         ]
-        self._history_file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        write_text(self._history_file, "".join(json.dumps(row) + "\n" for row in kept))
         return state
 
     def _epoch(self) -> None:
@@ -172,7 +172,7 @@ class Trainer:
     def _finish_epoch(self, seconds: float) -> None:
         state, parameters = self.state, self.parameters
         self.model.eval()
-        score = self.validate()
+        score = self.validate(state.step)
         self._record(
             {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": state.learning_rate}
         )
@@ -211,7 +211,7 @@ class Trainer:
         if not self._history_file.exists():
             return []
         rows = []
-        for line in self._history_file.read_text(encoding="utf-8").splitlines():
+        for line in self._history_file.read_text(encoding="utf-8").split("\n")[:-1]:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import transformers
 from peft import PeftModel
 
 from mulcot_rd import __version__
+from mulcot_rd.errors import StaleInputError
 from mulcot_rd.fingerprint import file_fingerprint, fingerprint
-from mulcot_rd.generation import GenerationParameters, answer_posts
+from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.images import images_fingerprint
 from mulcot_rd.metrics import classification_scores
 from mulcot_rd.models import (
     Backbone,
@@ -75,12 +77,26 @@ def start_role(
 
 
 def load_role(
-    name: str, parameters: BackboneParameters, prepared: Mapping[str, Any], folder: Path, *, image_size: int
+    name: str,
+    parameters: BackboneParameters,
+    prepared: Mapping[str, Any],
+    adapter: Mapping[str, Any],
+    *,
+    image_size: int,
 ) -> Role:
-    """Load a role's backbone with its trained adapter, for inference."""
+    """Load a role's backbone with its trained adapter, for inference.
+
+    Raises:
+        StaleInputError: If the adapter was trained on another backbone than the one that is configured.
+    """
+    if adapter["backbone"] != parameters.model_dump() or adapter["base"] != dict(prepared):
+        raise StaleInputError(
+            f"the {name} in {adapter['folder']} was trained on another backbone than these parameters name: use the "
+            "parameters it was trained with, or train it again"
+        )
     backbone = load_backbone(parameters, prepared["location"])
     own = backbone.model.num_parameters()
-    model = load_adapter(backbone.model, folder)
+    model = load_adapter(backbone.model, Path(adapter["folder"]))
     return Role(name, backbone, model, InputEncoder(backbone.processor, image_size), own + _low_rank(model))
 
 
@@ -97,6 +113,39 @@ def finished_manifest(folder: Path, mark: str) -> dict[str, Any] | None:
         return manifest
     path.unlink()
     return None
+
+
+def check_posts(adapter: Mapping[str, Any], posts: Sequence[Post]) -> None:
+    """Refuse posts other than those an adapter was made with: its training posts might now be test posts.
+
+    Raises:
+        StaleInputError: If the posts differ.
+    """
+    if adapter["posts"] != posts_fingerprint(posts):
+        raise StaleInputError(
+            f"the posts on disk are not those that the {adapter['role']} in {adapter['folder']} was trained with: run "
+            "`kedro run --pipeline data_preparation` with its --params again (limit, seed, raw_dir), or train it again"
+        )
+
+
+def posts_of(ids: Iterable[str], posts: Mapping[str, Post], what: str) -> list[Post]:
+    """The posts with these ids.
+
+    Raises:
+        StaleInputError: If one is not there.
+    """
+    try:
+        return [posts[post_id] for post_id in ids]
+    except KeyError as error:
+        raise StaleInputError(
+            f"{what} names post {error}, which is not in the training split on disk: run the pipelines from "
+            "data_preparation on again, with the same --params (limit, seed, raw_dir)"
+        ) from error
+
+
+def posts_fingerprint(posts: Sequence[Post]) -> str:
+    """A hash of all posts of a data set with their splits and labels."""
+    return fingerprint([post.model_dump(mode="json") for post in posts])
 
 
 def train_role(
@@ -135,7 +184,13 @@ def train_role(
         encoder=role.encoder,
         examples=examples,
         loss=loss,
-        validate=lambda: _score(role, scored, optimisation.validation, generation),
+        validate=lambda step: _score(
+            role,
+            scored,
+            optimisation.validation,
+            generation,
+            AnswerLog(folder / "work" / "validation.jsonl", fingerprint(mark, step)),
+        ),
         parameters=optimisation,
         seed=seed,
         folder=folder / "work",
@@ -168,18 +223,25 @@ def train_role(
 
 
 def examples_fingerprint(examples: Sequence[Example]) -> str:
-    """A hash of the tokenised rows: posts, prompts, tokenizer and reasonings all show in it."""
-    return fingerprint([[e.post_id, e.image, e.opening, e.endings, e.targets] for e in examples])
+    """A hash of the tokenised rows and their images: posts, prompts, tokenizer and reasonings all show in it."""
+    return fingerprint(
+        images_fingerprint(example.image for example in examples),
+        [[e.post_id, e.image, e.opening, e.endings, e.targets] for e in examples],
+    )
 
 
 def history_of(folder: Path) -> list[dict[str, Any]]:
     """The training history kept beside an adapter: losses by step, scores by epoch."""
     text = (folder / "work" / "history.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def _score(
-    role: Role, posts: Sequence[Post], validation: ValidationParameters, generation: GenerationParameters
+    role: Role,
+    posts: Sequence[Post],
+    validation: ValidationParameters,
+    generation: GenerationParameters,
+    log: AnswerLog,
 ) -> float:
     """The mean over tasks of the score of the labels that the model answers, a fraction."""
     once = generation.model_copy(update={"max_retries": 0})
@@ -187,7 +249,7 @@ def _score(
     for task in validation.tasks:
         answers = answer_posts(
             role.model, role.encoder, posts, task, once,
-            seed=0, log=None, description=f"{role.name}, dev posts by {task} prompt",
+            seed=0, log=log, description=f"{role.name}, dev posts by {task} prompt",
         )  # fmt: skip
         labels = [answer.reasoning.prediction for answer in answers]
         scores.append(classification_scores(labels, [post.label for post in posts])[validation.metric])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post, TrainingRow
@@ -15,13 +16,20 @@ from mulcot_rd.training.batches import Batch, make_example
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import windowed_student_loss
 from mulcot_rd.training.parameters import StudentTrainingParameters
-from mulcot_rd.training.roles import examples_fingerprint, finished_manifest, role_encoder, start_role, train_role
+from mulcot_rd.training.roles import (
+    examples_fingerprint,
+    finished_manifest,
+    posts_fingerprint,
+    posts_of,
+    role_encoder,
+    start_role,
+    train_role,
+)
 from mulcot_rd.training.soft_labels import SoftLabels
 
 
 def distil_student(
-    posts: Mapping[str, Post],
-    dev: Sequence[Post],
+    posts: Sequence[Post],
     rows: Sequence[TrainingRow],
     soft_labels: SoftLabels,
     backbone: BackboneParameters,
@@ -38,8 +46,7 @@ def distil_student(
     An adapter that is complete and made from the same things is left as it is; one in work is continued.
 
     Args:
-        posts: Posts of the training split by id.
-        dev: Posts of the dev split.
+        posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
         rows: ``D_rea^all``: the teacher's reasonings and the assistant's correct ones (Eq. 8).
         soft_labels: The assistant's distributions at the targets of these rows.
         backbone: The student's backbone.
@@ -54,10 +61,13 @@ def distil_student(
         SoftLabelError: If the soft labels belong to other rows, other targets or another tokenizer.
     """
     encoder = role_encoder(backbone, prepared, image_size=image_size)
-    examples = [make_example(row, posts[row.post_id], encoder, TASKS) for row in rows]
+    training = {post.id: post for post in posts if post.split == "train"}
+    dev = [post for post in posts if post.split == "dev"]
+    chosen = posts_of((row.post_id for row in rows), training, "the student's training set")
+    examples = [make_example(row, post, encoder, TASKS) for row, post in zip(rows, chosen, strict=True)]
     soft_labels.check(encoder.tokenizer, examples)
     mark = fingerprint(
-        "student", examples_fingerprint(examples), [post.model_dump(mode="json") for post in dev],
+        "student", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
         soft_labels.manifest, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
     )  # fmt: skip
     done = finished_manifest(folder, mark)
@@ -80,5 +90,6 @@ def distil_student(
 
     return train_role(
         role, examples, loss, dev, parameters.optimisation, generation,
-        seed=seed, folder=folder, mark=mark, details={"backbone": backbone.model_dump(), "base": dict(prepared)},
+        seed=seed, folder=folder, mark=mark,
+        details={"backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts)},
     )  # fmt: skip

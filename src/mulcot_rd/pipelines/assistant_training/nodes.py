@@ -47,8 +47,7 @@ def train_assistant_adapter(
 ) -> dict[str, Any]:
     """Train the assistant on both tasks (Eqs. 5 and 6)."""
     return train_assistant(
-        {post.id: post for post in posts_from_frame(posts, "train")},
-        posts_from_frame(posts, "dev"),
+        posts_from_frame(posts),
         teacher_reasoning,
         backbone,
         prepared,

@@ -12,7 +12,7 @@ from mulcot_rd.metrics.summary import role_scores, teacher_scores
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, RunParameters
 from mulcot_rd.schema import PredictionRecord, TeacherRecord, TrainingRow
-from mulcot_rd.training.roles import load_role
+from mulcot_rd.training.roles import check_posts, load_role
 
 
 def predict_test_split(
@@ -27,7 +27,8 @@ def predict_test_split(
 ) -> list[PredictionRecord]:
     """Answer both prompts for every post of the test split with a role's adapter."""
     name = adapter["role"]
-    role = load_role(name, backbone, base, Path(adapter["folder"]), image_size=inputs.image_size)
+    check_posts(adapter, posts_from_frame(posts))
+    role = load_role(name, backbone, base, adapter, image_size=inputs.image_size)
     return predict(
         role.model,
         role.encoder,
@@ -35,7 +36,7 @@ def predict_test_split(
         generation,
         seed=run.seed,
         log_path=workspace / f"{name}_test_answers.jsonl",
-        weights=adapter["weights"],
+        weights=f"{adapter['weights']} {adapter['fingerprint']}",
         name=name,
     )
 
@@ -47,6 +48,7 @@ def score_run(
     expansion_figures: dict[str, Any],
     training_set: list[TrainingRow],
     posts: pd.DataFrame,
+    teacher_summary: dict[str, Any],
     run: RunParameters,
 ) -> dict[str, Any]:
     """All metrics of a run, as fractions (Tables 3 to 5 and 8)."""
@@ -59,6 +61,8 @@ def score_run(
             "scale": run.scale,
             "variant": run.variant,
             "seed": run.seed,
+            "limit": run.limit,
+            "teacher": ", ".join(teacher_summary["models"]),
         },
         "dataset": {
             **{split: int(sizes.get(split, 0)) for split in ("train", "dev", "test")},

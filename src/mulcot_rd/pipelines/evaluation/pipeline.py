@@ -37,6 +37,7 @@ def create_pipeline() -> Pipeline:
                     "expansion_figures",
                     "student_training_set",
                     "posts",
+                    "teacher_summary",
                     "params:run_settings",
                 ],
                 outputs="metrics",

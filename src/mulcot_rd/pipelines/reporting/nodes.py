@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.reporting.baselines import measure_baselines
@@ -46,7 +47,7 @@ def draw_case_study(
         chosen = random.Random(run.seed).sample(sorted(answers), min(reporting.cases, len(answers)))
     unknown = [post_id for post_id in chosen if post_id not in answers]
     if unknown:
-        raise ValueError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
+        raise UserError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
     cases = [(by_id[post_id], answers[post_id], references.get(post_id)) for post_id in chosen]
     return case_study(cases, f"{run.dataset}, {run.name}, student", run.scale)
 

@@ -49,8 +49,7 @@ def distil_student_adapter(
 ) -> dict[str, Any]:
     """Distil the student from hard and soft labels (Eqs. 9 to 13)."""
     return distil_student(
-        {post.id: post for post in posts_from_frame(posts, "train")},
-        posts_from_frame(posts, "dev"),
+        posts_from_frame(posts),
         training_set,
         soft_labels,
         backbone,
