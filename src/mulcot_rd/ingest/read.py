@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mulcot_rd.images import ImageError, load_image
 from mulcot_rd.ingest import mvsa, sample, twitter
 from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.ingest.result import LEFT_OUT_BY_DESIGN, Candidate, IngestError, IngestResult, RawRow
+from mulcot_rd.progress import progress
 from mulcot_rd.schema import SPLITS, Post, Rejected
 
 TWITTER = ("twitter2015", "twitter2017")
@@ -110,7 +109,7 @@ def _open_images(
     # Decoding is native code that lets other threads run: two cores are twice as fast as one.
     with (
         ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-        tqdm(total=total, desc=f"opening images of {split}", unit="post") as bar,
+        progress(total=total, desc=f"opening images of {split}", unit="post") as bar,
     ):
         while batch := list(islice(remaining, BATCH if limit is None else min(BATCH, limit - len(posts)))):
             new = list(dict.fromkeys(row.post.image for row in batch if row.post.image not in problems))

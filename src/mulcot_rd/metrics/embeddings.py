@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mulcot_rd.progress import progress
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -30,9 +32,15 @@ def cosine_similarities(generated: Sequence[str], references: Sequence[str], sho
     """
     # References repeat between pairs (and texts between both sides): each distinct text is encoded once.
     texts = list(dict.fromkeys([*generated, *references]))
-    embeddings = sentence_encoder().encode(
-        texts, batch_size=BATCH_SIZE, normalize_embeddings=True, show_progress_bar=show_progress
-    )
+    # Texts of like length are encoded together, which saves padding.
+    texts.sort(key=len, reverse=True)
+    parts = []
+    with progress(total=len(texts), desc="sentence embeddings", unit="text", disable=not show_progress) as bar:
+        for start in range(0, len(texts), BATCH_SIZE):
+            batch = texts[start : start + BATCH_SIZE]
+            parts.append(sentence_encoder().encode(batch, batch_size=BATCH_SIZE, normalize_embeddings=True))
+            bar.update(len(batch))
+    embeddings = np.concatenate(parts)
     position = {text: index for index, text in enumerate(texts)}
     one = embeddings[[position[text] for text in generated]]
     other = embeddings[[position[text] for text in references]]

@@ -13,10 +13,10 @@ from nltk.translate.meteor_score import single_meteor_score
 from nltk.util import ngrams
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
-from tqdm import tqdm
 
 from mulcot_rd.metrics.embeddings import cosine_similarities
 from mulcot_rd.metrics.wordnet import wordnet
+from mulcot_rd.progress import progress
 
 _TREEBANK = TreebankWordTokenizer()
 _BLEU = BLEU(tokenize="13a", max_ngram_order=4, smooth_method="none", effective_order=False)
@@ -69,7 +69,10 @@ def reasoning_scores_by_pair(
     columns = {name: np.zeros(len(generated)) for name in ("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2")}
     if pairs:
         columns["sim"][written] = cosine_similarities(*zip(*pairs, strict=True), show_progress=show_progress)
-        overlaps = [_overlap(*pair) for pair in tqdm(pairs, "METEOR, BLEU, ROUGE-L", disable=not show_progress)]
+        overlaps = [
+            _overlap(*pair)
+            for pair in progress(pairs, desc="METEOR, BLEU, ROUGE-L", unit="pair", disable=not show_progress)
+        ]
         for name in ("meteor", "bleu", "rouge_l"):
             columns[name][written] = [overlap[name] for overlap in overlaps]
         for name, order in (("dist_1", 1), ("dist_2", 2)):

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
+from mulcot_rd.progress import progress
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.teacher.controller import Outcome, QuarantinedPost, annotate_reference, annotate_training_post
 from mulcot_rd.teacher.errors import DryRunFinished, TeacherError
@@ -132,13 +131,13 @@ async def _annotate_all(
     waiting = iter(enumerate(jobs))
     # Twice as many posts as requests: the next image is encoded while every slot is taken.
     workers = min(len(jobs), 2 * parameters.max_concurrency)
-    with tqdm(total=len(jobs), desc=f"teacher ({provider.name})", unit="post", mininterval=0.5) as progress:
+    with progress(total=len(jobs), desc=f"teacher ({provider.name})", unit="post") as bar:
 
         async def work() -> None:
             for index, (post, role) in waiting:
                 annotate_one = annotate_training_post if role == "reasoning" else annotate_reference
                 outcomes[index] = await annotate_one(post, provider, parameters.max_retries)
-                progress.update()
+                bar.update()
 
         tasks = [asyncio.create_task(work()) for _ in range(workers)]
         try:

@@ -5,11 +5,10 @@ import random
 from importlib.resources import files
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mulcot_rd.ingest.sample import COLUMNS, POSTS_FILE
 from mulcot_rd.ingest.sample_generator.composition import ComposedPost, compose
 from mulcot_rd.ingest.sample_generator.drawing import draw_jpeg
+from mulcot_rd.progress import progress
 
 CUES_FILE = "cues.csv"
 CUES_COLUMNS = ("id", "kind", "text_polarity", "text_cues", "image_polarity", "scene")
@@ -29,7 +28,7 @@ def write_sample(out: Path, seed: int) -> list[ComposedPost]:
     posts = compose(seed)
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
-    for post in tqdm(posts, desc="drawing the sample", unit="image"):
+    for post in progress(posts, desc="drawing the sample", unit="image"):
         # Each image has a random source of its own: a change of one scene leaves the other images as they are.
         jpeg = draw_jpeg(post.image_polarity, post.scene, random.Random(f"{seed} {post.id}"))
         (images / _image_name(post)).write_bytes(jpeg)
