@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
@@ -59,6 +60,20 @@ class Family:
     patch_size: int
     tiny_config: Callable[[TinySize, PreTrainedTokenizerBase], PretrainedConfig]
     full_configs: dict[str, str]
+
+
+class ImageOnlyProcessor(ProcessorMixin):
+    """A family's processor without its video part, which would need torchvision.
+
+    Stands before the stock class among a processor's bases. The processor keeps the stock class's name, so that
+    saved folders load with that class elsewhere.
+    """
+
+    def __init__(
+        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
+    ) -> None:
+        kwargs.pop("video_processor", None)
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
 
 
 # Special tokens of both Qwen families, as their tokenizers name them.

@@ -1,7 +1,5 @@
 """Qwen2.5-VL: 14-pixel patches merged two by two, windowed attention in the vision tower."""
 
-from typing import Any
-
 import transformers
 from transformers import (
     PreTrainedTokenizerBase,
@@ -9,20 +7,18 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from mulcot_rd.models.family import Family, TinySize, mrope_section, text_dimensions, vision_token_ids
+from mulcot_rd.models.family import (
+    Family,
+    ImageOnlyProcessor,
+    TinySize,
+    mrope_section,
+    text_dimensions,
+    vision_token_ids,
+)
 
 
-class Qwen2_5_VLProcessor(transformers.Qwen2_5_VLProcessor):  # noqa: N801
-    """The family's processor without its video part, which would need torchvision.
-
-    It keeps the name of the class it replaces, so that saved folders load with the stock class elsewhere.
-    """
-
-    def __init__(
-        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
-    ) -> None:
-        kwargs.pop("video_processor", None)
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
+class Qwen2_5_VLProcessor(ImageOnlyProcessor, transformers.Qwen2_5_VLProcessor):  # noqa: N801
+    """The family's processor for images and text."""
 
 
 def tiny_config(size: TinySize, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:

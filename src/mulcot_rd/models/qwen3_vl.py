@@ -1,24 +1,20 @@
 """Qwen3-VL: 16-pixel patches merged two by two, vision features also added to the first decoder layers (DeepStack)."""
 
-from typing import Any
-
 import transformers
 from transformers import PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from mulcot_rd.models.family import Family, TinySize, mrope_section, text_dimensions, vision_token_ids
+from mulcot_rd.models.family import (
+    Family,
+    ImageOnlyProcessor,
+    TinySize,
+    mrope_section,
+    text_dimensions,
+    vision_token_ids,
+)
 
 
-class Qwen3VLProcessor(transformers.Qwen3VLProcessor):
-    """The family's processor without its video part, which would need torchvision.
-
-    It keeps the name of the class it replaces, so that saved folders load with the stock class elsewhere.
-    """
-
-    def __init__(
-        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
-    ) -> None:
-        kwargs.pop("video_processor", None)
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
+class Qwen3VLProcessor(ImageOnlyProcessor, transformers.Qwen3VLProcessor):
+    """The family's processor for images and text."""
 
 
 def tiny_config(size: TinySize, tokenizer: PreTrainedTokenizerBase) -> Qwen3VLConfig:

@@ -2,7 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mulcot_rd.pipelines.assistant_training.nodes import prepare_assistant, train_assistant_adapter
+from mulcot_rd.pipelines.assistant_training.nodes import train_assistant_adapter
+from mulcot_rd.pipelines.backbones import prepare_role
 
 
 def create_pipeline() -> Pipeline:
@@ -10,7 +11,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                prepare_assistant,
+                prepare_role,
                 inputs=[
                     "posts",
                     "teacher_reasoning",

@@ -8,31 +8,11 @@ import pandas as pd
 from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.models import BackboneParameters
-from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.parameters import InputParameters, RunParameters
-from mulcot_rd.schema import TeacherRecord, TrainingRow
+from mulcot_rd.schema import TrainingRow
 from mulcot_rd.training.parameters import StudentTrainingParameters
 from mulcot_rd.training.soft_labels import SoftLabels
 from mulcot_rd.training.student import distil_student
-
-
-def prepare_student(
-    posts: pd.DataFrame,
-    teacher_reasoning: list[TeacherRecord],
-    backbone: BackboneParameters,
-    inputs: InputParameters,
-    run: RunParameters,
-    workspace: Path,
-) -> dict[str, Any]:
-    """Build the tiny student, or name the full-size one."""
-    return prepare_backbone(
-        backbone,
-        posts_from_frame(posts, "train"),
-        teacher_reasoning,
-        vocabulary_size=inputs.tiny_vocabulary_size,
-        seed=run.seed,
-        folder=workspace,
-    )
 
 
 def distil_student_adapter(

@@ -2,7 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mulcot_rd.pipelines.student_distillation.nodes import distil_student_adapter, prepare_student
+from mulcot_rd.pipelines.backbones import prepare_role
+from mulcot_rd.pipelines.student_distillation.nodes import distil_student_adapter
 
 
 def create_pipeline() -> Pipeline:
@@ -10,7 +11,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                prepare_student,
+                prepare_role,
                 inputs=[
                     "posts",
                     "teacher_reasoning",
