@@ -17,12 +17,12 @@ import torch
 
 from as_written import distillation_loss
 from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.teacher import TeacherParameters, annotate
-from mulcot_rd.training.assistant import teacher_rows
 from mulcot_rd.training.batches import collate, make_example
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import StudentLossWeights, windowed_student_loss

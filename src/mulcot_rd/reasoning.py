@@ -34,7 +34,6 @@ _LINE_KEY = re.compile(
     r"(?:[ \t]*[:：][*_`]*[ \t]*|[ \t]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
-_ENDS_VALUE = re.compile(r'(?:^|["}{\],*`\s])\s*$')
 _FENCE = re.compile(r"^\s*```[a-z]*\s*|\s*```\s*$", re.IGNORECASE)
 
 
@@ -84,20 +83,18 @@ def parse_label(text: str) -> Sentiment | None:
 
 
 def _from_json(body: str) -> dict[str, str] | None:
-    """The sections of an answer that is one JSON object, or that lacks only the object's braces."""
+    """The sections of an answer that is one JSON object, or ``None`` where it is none or holds none."""
     start, end = body.find("{"), body.rfind("}")
-    candidates = [body[start : end + 1]] if 0 <= start < end and not body[:start].strip() else []
-    for candidate in candidates:
-        try:
-            value = json.loads(candidate, strict=False)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            named = {_canonical(str(key)): str(item).strip() for key, item in value.items() if item is not None}
-            known = {key: item for key, item in named.items() if key in _ORDER}
-            if known:
-                return known
-    return None
+    if not 0 <= start < end or body[:start].strip():
+        return None
+    try:
+        value = json.loads(body[start : end + 1], strict=False)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    named = {_canonical(str(key)): str(item).strip() for key, item in value.items() if item is not None}
+    return {key: item for key, item in named.items() if key in _ORDER} or None
 
 
 def _from_markers(body: str) -> tuple[dict[str, str], str]:
@@ -140,7 +137,7 @@ def _markers(body: str) -> list[tuple[str, int, int]]:
     for match in _LINE_KEY.finditer(body):
         places[match.end()] = (_canonical(match["key"]), match.start(), match.end())
     for match in _QUOTED_KEY.finditer(body):
-        if match.end() not in places and _ENDS_VALUE.search(body[max(0, match.start() - 8) : match.start()]):
+        if match.end() not in places:
             before = body[max(0, match.start() - 64) : match.start()].rstrip()
             if not before or before.endswith(("{", ",", '"', "}", "]")):
                 places[match.end()] = (_canonical(match["key"]), match.start(), match.end())

@@ -2,9 +2,9 @@
 
 import torch
 
+from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.models import AdapterParameters
 from mulcot_rd.prompts import TASKS
-from mulcot_rd.training.assistant import teacher_rows
 from mulcot_rd.training.batches import collate, make_example
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import StudentLossWeights, windowed_student_loss

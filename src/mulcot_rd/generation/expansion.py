@@ -53,8 +53,13 @@ def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: in
     }
 
 
+def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:
+    """``D_rea^t``: the teacher's reasonings as training rows (Eqs. 3 and 4)."""
+    return [TrainingRow(post_id=record.id, source="teacher", reasoning=record.reasoning) for record in teacher]
+
+
 def student_rows(teacher: Sequence[TeacherRecord], assistant: Sequence[ExpansionRecord]) -> list[TrainingRow]:
     """``D_rea^all``: the union of the teacher's and the assistant's reasonings (Eq. 8), N + N_a rows."""
-    rows = [TrainingRow(post_id=record.id, source="teacher", reasoning=record.reasoning) for record in teacher]
-    rows += [TrainingRow(post_id=record.id, source="assistant", reasoning=record.reasoning) for record in assistant]
-    return rows
+    return teacher_rows(teacher) + [
+        TrainingRow(post_id=record.id, source="assistant", reasoning=record.reasoning) for record in assistant
+    ]

@@ -49,11 +49,13 @@ def role_scores(
             "%s: %d of %d reasonings have no reference of the teacher and are left out of the reasoning metrics",
             name, len(predictions) - len(pairs), len(predictions),
         )  # fmt: skip
-    scores |= dict.fromkeys(("sim", "meteor", "bleu", "rouge_l"))
-    scores |= distinct([record.raw_text for record in predictions])
     if pairs:
         generated, wanted = zip(*pairs, strict=True)
         scores |= reasoning_scores(generated, wanted, show_progress=True)
+    else:
+        # Diversity needs no reference.
+        scores |= dict.fromkeys(("sim", "meteor", "bleu", "rouge_l"))
+        scores |= distinct([record.raw_text for record in predictions])
     return scores | {"reasoning_pairs": len(pairs)}
 
 

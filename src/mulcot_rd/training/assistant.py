@@ -8,11 +8,12 @@ from torch import Tensor
 
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models import BackboneParameters
-from mulcot_rd.prompts import TASKS, Task
-from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
-from mulcot_rd.training.batches import Batch, make_example
+from mulcot_rd.prompts import Task
+from mulcot_rd.schema import Post, TeacherRecord
+from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import windowed_multi_task_loss
 from mulcot_rd.training.parameters import AssistantTrainingParameters
@@ -20,16 +21,11 @@ from mulcot_rd.training.roles import (
     examples_fingerprint,
     finished_manifest,
     posts_fingerprint,
-    posts_of,
     role_encoder,
     start_role,
     train_role,
+    training_examples,
 )
-
-
-def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:
-    """``D_rea^t``: the teacher's reasonings as training rows (Eqs. 3 and 4)."""
-    return [TrainingRow(post_id=record.id, source="teacher", reasoning=record.reasoning) for record in teacher]
 
 
 def train_assistant(
@@ -60,11 +56,8 @@ def train_assistant(
         folder: The adapter's folder.
     """
     encoder = role_encoder(backbone, prepared, image_size=image_size)
-    rows = teacher_rows(teacher)
-    training = {post.id: post for post in posts if post.split == "train"}
     dev = [post for post in posts if post.split == "dev"]
-    chosen = posts_of((row.post_id for row in rows), training, "the teacher's reasoning")
-    examples = [make_example(row, post, encoder, TASKS) for row, post in zip(rows, chosen, strict=True)]
+    examples = training_examples(teacher_rows(teacher), posts, encoder, "the teacher's reasoning")
     mark = fingerprint(
         "assistant", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
         prepared["fingerprint"], backbone, parameters, generation, image_size, seed,

@@ -208,13 +208,9 @@ class Trainer:
             stream.write(json.dumps(row) + "\n")
 
     def _history(self) -> list[dict[str, Any]]:
-        if not self._history_file.exists():
-            return []
-        rows = []
-        for line in self._history_file.read_text(encoding="utf-8").split("\n")[:-1]:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                # The line that was being written when the process was killed; its step is done again.
-                break
-        return rows
+        return read_history(self._history_file) if self._history_file.exists() else []
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a training history, without a last line that a kill tore: its step is done again."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ from mulcot_rd.models import (
     load_processor,
 )
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.schema import Post
-from mulcot_rd.training.batches import Example
-from mulcot_rd.training.loop import LossFunction, Trainer, TrainingOutcome
+from mulcot_rd.prompts import TASKS
+from mulcot_rd.schema import Post, TrainingRow
+from mulcot_rd.training.batches import Example, make_example
+from mulcot_rd.training.loop import LossFunction, Trainer, TrainingOutcome, read_history
 from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
 
 logger = logging.getLogger(__name__)
@@ -81,14 +82,21 @@ def load_role(
     parameters: BackboneParameters,
     prepared: Mapping[str, Any],
     adapter: Mapping[str, Any],
+    posts: Sequence[Post],
     *,
     image_size: int,
 ) -> Role:
-    """Load a role's backbone with its trained adapter, for inference.
+    """Load a role's backbone with its trained adapter, for inference on these posts.
 
     Raises:
-        StaleInputError: If the adapter was trained on another backbone than the one that is configured.
+        StaleInputError: If the adapter was trained on another backbone than the one that is configured, or with
+            other posts: its training posts might now be test posts.
     """
+    if adapter["posts"] != posts_fingerprint(posts):
+        raise StaleInputError(
+            f"the posts on disk are not those that the {name} in {adapter['folder']} was trained with: run "
+            "`kedro run --pipeline data_preparation` with its --params again (limit, seed, raw_dir), or train it again"
+        )
     if adapter["backbone"] != parameters.model_dump() or adapter["base"] != dict(prepared):
         raise StaleInputError(
             f"the {name} in {adapter['folder']} was trained on another backbone than these parameters name: use the "
@@ -115,32 +123,23 @@ def finished_manifest(folder: Path, mark: str) -> dict[str, Any] | None:
     return None
 
 
-def check_posts(adapter: Mapping[str, Any], posts: Sequence[Post]) -> None:
-    """Refuse posts other than those an adapter was made with: its training posts might now be test posts.
+def training_examples(
+    rows: Sequence[TrainingRow], posts: Sequence[Post], encoder: InputEncoder, what: str
+) -> list[Example]:
+    """Training rows, tokenised for both tasks, each with its post of the training split.
 
     Raises:
-        StaleInputError: If the posts differ.
+        StaleInputError: If a row's post is not there; the message begins with ``what`` the rows are.
     """
-    if adapter["posts"] != posts_fingerprint(posts):
-        raise StaleInputError(
-            f"the posts on disk are not those that the {adapter['role']} in {adapter['folder']} was trained with: run "
-            "`kedro run --pipeline data_preparation` with its --params again (limit, seed, raw_dir), or train it again"
-        )
-
-
-def posts_of(ids: Iterable[str], posts: Mapping[str, Post], what: str) -> list[Post]:
-    """The posts with these ids.
-
-    Raises:
-        StaleInputError: If one is not there.
-    """
+    training = {post.id: post for post in posts if post.split == "train"}
     try:
-        return [posts[post_id] for post_id in ids]
+        chosen = [training[row.post_id] for row in rows]
     except KeyError as error:
         raise StaleInputError(
             f"{what} names post {error}, which is not in the training split on disk: run the pipelines from "
             "data_preparation on again, with the same --params (limit, seed, raw_dir)"
         ) from error
+    return [make_example(row, post, encoder, TASKS) for row, post in zip(rows, chosen, strict=True)]
 
 
 def posts_fingerprint(posts: Sequence[Post]) -> str:
@@ -232,8 +231,7 @@ def examples_fingerprint(examples: Sequence[Example]) -> str:
 
 def history_of(folder: Path) -> list[dict[str, Any]]:
     """The training history kept beside an adapter: losses by step, scores by epoch."""
-    text = (folder / "work" / "history.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    return read_history(folder / "work" / "history.jsonl")
 
 
 def _score(

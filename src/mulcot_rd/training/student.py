@@ -10,9 +10,9 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models import BackboneParameters
-from mulcot_rd.prompts import TASKS, Task
+from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TrainingRow
-from mulcot_rd.training.batches import Batch, make_example
+from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import windowed_student_loss
 from mulcot_rd.training.parameters import StudentTrainingParameters
@@ -20,10 +20,10 @@ from mulcot_rd.training.roles import (
     examples_fingerprint,
     finished_manifest,
     posts_fingerprint,
-    posts_of,
     role_encoder,
     start_role,
     train_role,
+    training_examples,
 )
 from mulcot_rd.training.soft_labels import SoftLabels
 
@@ -61,10 +61,8 @@ def distil_student(
         SoftLabelError: If the soft labels belong to other rows, other targets or another tokenizer.
     """
     encoder = role_encoder(backbone, prepared, image_size=image_size)
-    training = {post.id: post for post in posts if post.split == "train"}
     dev = [post for post in posts if post.split == "dev"]
-    chosen = posts_of((row.post_id for row in rows), training, "the student's training set")
-    examples = [make_example(row, post, encoder, TASKS) for row, post in zip(rows, chosen, strict=True)]
+    examples = training_examples(rows, posts, encoder, "the student's training set")
     soft_labels.check(encoder.tokenizer, examples)
     mark = fingerprint(
         "student", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),

@@ -12,10 +12,8 @@ from mulcot_rd.generation.expansion import expansion_figures, keep_correct, stud
 from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, RunParameters
-from mulcot_rd.prompts import TASKS
 from mulcot_rd.schema import ExpansionRecord, TeacherRecord, TrainingRow
-from mulcot_rd.training.batches import make_example
-from mulcot_rd.training.roles import check_posts, examples_fingerprint, load_role, posts_of
+from mulcot_rd.training.roles import examples_fingerprint, load_role, training_examples
 from mulcot_rd.training.soft_labels import SoftLabelManifest, SoftLabelParameters, write_soft_labels
 
 
@@ -30,9 +28,9 @@ def write_assistant_reasoning(
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
     """Let the assistant reason about the training split and keep what reaches the gold label (Eq. 7)."""
-    check_posts(adapter, posts_from_frame(posts))
-    training_posts = posts_from_frame(posts, "train")
-    role = load_role("assistant", backbone, base, adapter, image_size=inputs.image_size)
+    all_posts = posts_from_frame(posts)
+    role = load_role("assistant", backbone, base, adapter, all_posts, image_size=inputs.image_size)
+    training_posts = [post for post in all_posts if post.split == "train"]
     made_from = (
         adapter["weights"],
         adapter["fingerprint"],
@@ -72,10 +70,8 @@ def cache_soft_labels(
     workspace: Path,
 ) -> SoftLabelManifest:
     """Store the assistant's distributions at every target of the student's training set (Eq. 10)."""
-    check_posts(adapter, posts_from_frame(posts))
-    by_id = {post.id: post for post in posts_from_frame(posts, "train")}
-    chosen = posts_of((row.post_id for row in training_set), by_id, "the student's training set")
-    role = load_role("assistant", backbone, base, adapter, image_size=inputs.image_size)
-    examples = [make_example(row, post, role.encoder, TASKS) for row, post in zip(training_set, chosen, strict=True)]
+    all_posts = posts_from_frame(posts)
+    role = load_role("assistant", backbone, base, adapter, all_posts, image_size=inputs.image_size)
+    examples = training_examples(training_set, all_posts, role.encoder, "the student's training set")
     made_from = (adapter["weights"], adapter["fingerprint"], examples_fingerprint(examples), soft_labels)
     return write_soft_labels(role.model, role.encoder, examples, workspace, fingerprint(*made_from), soft_labels)

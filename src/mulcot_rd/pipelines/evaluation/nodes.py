@@ -12,7 +12,7 @@ from mulcot_rd.metrics.summary import role_scores, teacher_scores
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, RunParameters
 from mulcot_rd.schema import PredictionRecord, TeacherRecord, TrainingRow
-from mulcot_rd.training.roles import check_posts, load_role
+from mulcot_rd.training.roles import load_role
 
 
 def predict_test_split(
@@ -27,12 +27,12 @@ def predict_test_split(
 ) -> list[PredictionRecord]:
     """Answer both prompts for every post of the test split with a role's adapter."""
     name = adapter["role"]
-    check_posts(adapter, posts_from_frame(posts))
-    role = load_role(name, backbone, base, adapter, image_size=inputs.image_size)
+    all_posts = posts_from_frame(posts)
+    role = load_role(name, backbone, base, adapter, all_posts, image_size=inputs.image_size)
     return predict(
         role.model,
         role.encoder,
-        posts_from_frame(posts, "test"),
+        [post for post in all_posts if post.split == "test"],
         generation,
         seed=run.seed,
         log_path=workspace / f"{name}_test_answers.jsonl",
