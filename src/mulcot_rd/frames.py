@@ -4,13 +4,13 @@ import pandas as pd
 
 from mulcot_rd.schema import Post, Rejected, Split
 
-POST_COLUMNS = list(Post.model_fields)
+POST_COLUMNS = [name for name in Post.model_fields if name != "caption"]
 REJECTED_COLUMNS = list(Rejected.model_fields)
 
 
 def posts_to_frame(posts: list[Post]) -> pd.DataFrame:
     """One row a post, columns id, split, text, aspect (null where there is none), image, label."""
-    frame = pd.DataFrame([post.model_dump(mode="json") for post in posts], columns=POST_COLUMNS)
+    frame = pd.DataFrame([post.model_dump(mode="json", exclude={"caption"}) for post in posts], columns=POST_COLUMNS)
     return frame.astype(dict.fromkeys(POST_COLUMNS, "string"))
 
 

@@ -30,7 +30,8 @@ class Post(Record):
     """One image-text post ``x_i`` with its gold label ``L_i`` (paper, Section 3.1).
 
     ``aspect`` is the aspect term of fine-grained data sets and ``None`` in coarse-grained ones.
-    ``image`` is the path of the image file as found by ingest.
+    ``image`` is the path of the image file as found by ingest. ``caption`` is a text in place of the image for
+    text-only models (Appendix G); it is kept in a file of its own and joined in memory, never part of the posts table.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Post(Record):
     aspect: str | None
     image: str
     label: Sentiment
+    caption: str | None = None
 
 
 class Rejected(Record):
