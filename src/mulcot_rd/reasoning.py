@@ -15,6 +15,7 @@ section, from a post say, pass for a section of the answer.
 
 import json
 import re
+from typing import Any
 
 from mulcot_rd.schema import Reasoning, Sentiment
 
@@ -57,6 +58,18 @@ def write_label(label: Sentiment | None) -> str:
     if label is None:
         raise ValueError("a label target needs a label")
     return f'"{PREDICTION_KEY}": {label.value}'
+
+
+def json_schema(told_label: Sentiment | None = None) -> dict[str, Any]:
+    """The format as a JSON schema, for servers that can hold a model to one; :func:`parse` reads such objects.
+
+    Args:
+        told_label: The only label allowed, or ``None`` for all three.
+    """
+    labels = [label.value for label in ([told_label] if told_label is not None else Sentiment)]
+    properties: dict[str, Any] = {key: {"type": "string"} for key in SECTION_KEYS}
+    properties[PREDICTION_KEY] = {"type": "string", "enum": labels}
+    return {"type": "object", "properties": properties, "required": list(_ORDER), "additionalProperties": False}
 
 
 def parse(text: str) -> Reasoning:

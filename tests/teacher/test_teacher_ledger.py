@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from mulcot_rd.teacher.ledger import Ledger, LedgerRow, request_key
+from mulcot_rd.teacher.ledger import Ledger, LedgerRow, question_key
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Request, Unusable
 
 
 def row(key, text="an answer"):
     answer = Answer(text=text, model="m")
-    return LedgerRow(key=key, post_id="p", role="reasoning", stage=1, attempt=1, answer=answer)
+    return LedgerRow(key=key, subject="p", role="reasoning", stage=1, attempt=1, answer=answer)
 
 
 def append(path, rows):
@@ -100,7 +100,7 @@ def test_keys_follow_content_and_nothing_else(make_post, tmp_path):
     request = Request(make_post(1), None, "reasoning")
 
     def key(request=request, **changed):
-        return request_key(request, parameters.model_copy(update=changed))
+        return question_key(request, parameters.model_copy(update=changed))
 
     same = [
         key(max_concurrency=3),

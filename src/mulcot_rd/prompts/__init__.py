@@ -15,6 +15,8 @@ from typing import Literal
 from mulcot_rd.schema import Post, Sentiment
 
 Task = Literal["label", "reasoning"]
+# What a teacher gets to know of a post's image: the image, its caption in place of it, or nothing.
+Send = Literal["image", "caption", "text"]
 TASKS: tuple[Task, ...] = ("label", "reasoning")
 
 
@@ -39,12 +41,31 @@ def trained_prompt(post: Post, task: Task) -> str:
     return f"{opening(post)}\n{fill(f'format_{task}')}"
 
 
-def teacher_prompt(post: Post, told_label: Sentiment | None = None) -> str:
-    """The teacher's prompt: ``T_pre`` of Eq. 2, or with a label ``T_exp`` of Eq. 4."""
-    grain = _grain(post)
-    specific = fill("teacher_predict") if told_label is None else fill("teacher_explain", label=told_label.value)
-    parts = (fill(f"teacher_basic_{grain}"), specific, fill("teacher_format"))
-    return "\n\n".join([*parts, fill(f"teacher_post_{grain}", **_post_fields(post))])
+def teacher_prompt(post: Post, told_label: Sentiment | None = None, send: Send = "image") -> str:
+    """The teacher's prompt: ``T_pre`` of Eq. 2, or with a label ``T_exp`` of Eq. 4.
+
+    Args:
+        post: The post; with ``send="caption"`` it needs its caption.
+        told_label: The gold label in stage two.
+        send: Whether the image goes along, is described by its caption, or is left out.
+
+    Raises:
+        ValueError: If the caption is to be sent and the post has none.
+    """
+    grain, fields = _grain(post), _post_fields(post)
+    parts = [
+        fill(f"teacher_basic_{grain}"),
+        fill("teacher_predict") if told_label is None else fill("teacher_explain", label=told_label.value),
+    ]
+    if send != "image":
+        parts.append(fill(f"teacher_without_image_{send}"))
+    parts.append(fill("teacher_format"))
+    described = fill(f"teacher_post_{grain}", **fields)
+    if send == "caption":
+        if post.caption is None:
+            raise ValueError(f"post {post.id} has no caption to send")
+        described += "\n" + fill("teacher_post_caption", caption=_quoted(post.caption))
+    return "\n\n".join([*parts, described])
 
 
 def retry_prompt(problems: list[str]) -> str:
@@ -57,7 +78,12 @@ def _grain(post: Post) -> str:
 
 
 def _post_fields(post: Post) -> dict[str, str]:
-    fields = {"text": json.dumps(post.text, ensure_ascii=False)}
+    fields = {"text": _quoted(post.text)}
     if post.aspect is not None:
-        fields["aspect"] = json.dumps(post.aspect, ensure_ascii=False)
+        fields["aspect"] = _quoted(post.aspect)
     return fields
+
+
+def _quoted(text: str) -> str:
+    """Text of a post as a JSON string."""
+    return json.dumps(text, ensure_ascii=False)

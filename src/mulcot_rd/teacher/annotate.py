@@ -19,7 +19,7 @@ from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.offline import OfflineTeacher
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Provider, Role
+from mulcot_rd.teacher.provider import PostRole, Provider, Request
 from mulcot_rd.teacher.summary import summarise
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def annotate(
         raise DryRunFinished("the dry run asked nothing; set teacher.dry_run=false to annotate")
     started = time.perf_counter()
     provider, ledgered = _build_provider(parameters, ledger_path, api_key)
-    jobs: list[tuple[Post, Role]] = [(post, "reasoning") for post in posts]
+    jobs: list[tuple[Post, PostRole]] = [(post, "reasoning") for post in posts]
     jobs += [(post, "reference") for post in references_for]
     outcomes = _run(_annotate_all(jobs, provider, parameters))
     taken = time.perf_counter() - started
@@ -106,13 +106,13 @@ def annotate(
 
 def _build_provider(
     parameters: TeacherParameters, ledger_path: Path, api_key: str | None
-) -> tuple[Provider, LedgeredProvider | None]:
+) -> tuple[Provider[Request], LedgeredProvider | None]:
     """The providers around each other: an import around the ledger around the client.
 
     The offline annotator has no ledger: it costs nothing and answers the same way every time.
     """
     ledgered: LedgeredProvider | None = None
-    writer: Provider
+    writer: Provider[Request]
     if parameters.writer == "openai":
         ledgered = LedgeredProvider(OpenAITeacher(parameters, api_key), Ledger(ledger_path), parameters)
         writer = ledgered
@@ -124,7 +124,7 @@ def _build_provider(
 
 
 async def _annotate_all(
-    jobs: list[tuple[Post, Role]], provider: Provider, parameters: TeacherParameters
+    jobs: list[tuple[Post, PostRole]], provider: Provider[Request], parameters: TeacherParameters
 ) -> list[Outcome]:
     """All posts, in order; both stages of different posts are in flight together."""
     outcomes: dict[int, Outcome] = {}

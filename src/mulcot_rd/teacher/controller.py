@@ -12,7 +12,7 @@ from mulcot_rd import reasoning as response_format
 from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord, Usage
 from mulcot_rd.teacher.errors import RequestFailedError
 from mulcot_rd.teacher.leaks import find_leak
-from mulcot_rd.teacher.provider import Answer, Provider, Request, Role, Unusable
+from mulcot_rd.teacher.provider import Answer, PostRole, Provider, Request, Unusable
 
 
 class RawAnswer(Record):
@@ -81,14 +81,14 @@ class Outcome:
     """What became of one post: a record, a quarantined post, or (a reference alone) neither."""
 
     post: Post
-    role: Role
+    role: PostRole
     stages: tuple[StageResult, ...]
     record: TeacherRecord | None
     quarantined: QuarantinedPost | None
 
 
 async def run_stage(
-    post: Post, told_label: Sentiment | None, role: Role, provider: Provider, max_retries: int
+    post: Post, told_label: Sentiment | None, role: PostRole, provider: Provider[Request], max_retries: int
 ) -> StageResult:
     """Ask until an answer is usable, at most ``1 + max_retries`` times (Appendix E).
 
@@ -113,7 +113,7 @@ async def run_stage(
     return StageResult(stage, None, answers, history, None)
 
 
-async def annotate_training_post(post: Post, provider: Provider, max_retries: int) -> Outcome:
+async def annotate_training_post(post: Post, provider: Provider[Request], max_retries: int) -> Outcome:
     """Both stages for a training post: stage one, and stage two where it was wrong or never usable.
 
     A post whose request got no answer at all goes to quarantine: whether its teacher would have been right is
@@ -130,7 +130,7 @@ async def annotate_training_post(post: Post, provider: Provider, max_retries: in
     return Outcome(post, "reasoning", stages, record, None if record is not None else _quarantine(post, stages))
 
 
-async def annotate_reference(post: Post, provider: Provider, max_retries: int) -> Outcome:
+async def annotate_reference(post: Post, provider: Provider[Request], max_retries: int) -> Outcome:
     """Stage one alone for a post of the test split: a reference is never told the label."""
     first = await run_stage(post, None, "reference", provider, max_retries)
     return Outcome(post, "reference", (first,), first.record(post), None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mulcot_rd.schema import Post
 from mulcot_rd.teacher.importer import ImportingTeacher
-from mulcot_rd.teacher.ledger import Ledger, request_key
+from mulcot_rd.teacher.ledger import Ledger, question_key
 from mulcot_rd.teacher.offline import OfflineTeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Request
@@ -61,13 +61,13 @@ def estimate(
     ledger = Ledger(ledger_path)
     for index, post in enumerate([*posts, *references_for]):
         training = index < len(posts)
-        request = Request(post, None, "reasoning" if training else "reference")
+        request = Request(post, None, "reasoning" if training else "reference", send=parameters.send)
         second = answers if training else 0
         if source is not None and source.covers(post):
             imported += 1
             most += second
             continue
-        if parameters.writer == "openai" and ledger.get(request_key(request, parameters)) is not None:
+        if parameters.writer == "openai" and ledger.get(question_key(request, parameters)) is not None:
             remembered += 1
             most += answers - 1 + second
             continue

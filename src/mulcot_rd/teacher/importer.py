@@ -61,7 +61,7 @@ class ImportingTeacher:
     the file lacks go to the fallback provider.
     """
 
-    def __init__(self, path: Path, fallback: Provider) -> None:
+    def __init__(self, path: Path, fallback: Provider[Request]) -> None:
         """Read ``path``; see :func:`read_import` for what is raised."""
         self._answers = read_import(path)
         self._model = path.stem

@@ -14,25 +14,27 @@ import os
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from mulcot_rd.images import ImageError
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Provider, Request, Role
+from mulcot_rd.teacher.provider import Answer, Provider, Question, Role
 
 logger = logging.getLogger(__name__)
 
 
 class LedgerRow(Record):
-    """One answer. All but ``key`` and ``answer`` is there for a person who reads the file."""
+    """One answer. All but ``key`` and ``answer`` is there for a person who reads the file.
+
+    ``subject`` is a post's id or an image's name (``post_id`` in rows of version 0.1).
+    """
 
     key: str
-    post_id: str
+    subject: str = Field(validation_alias=AliasChoices("subject", "post_id"))
     role: Role
-    stage: Literal[1, 2]
+    stage: int | None
     attempt: int
     answer: Answer
 
@@ -123,7 +125,7 @@ class Ledger:
 class LedgeredProvider:
     """A provider that asks another only what the ledger does not know; equal requests in flight are sent once."""
 
-    def __init__(self, provider: Provider, ledger: Ledger, parameters: TeacherParameters) -> None:
+    def __init__(self, provider: Provider[Question], ledger: Ledger, parameters: TeacherParameters) -> None:
         """Put ``ledger`` in front of ``provider``; the sampling parameters are part of every key."""
         self._provider = provider
         self._ledger = ledger
@@ -137,22 +139,22 @@ class LedgeredProvider:
         """The name of the provider that is asked."""
         return self._provider.name
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, question: Question) -> Answer:
         """The ledger's answer, or the provider's once it is on disk."""
-        key = request_key(request, self._parameters)
+        key = question_key(question, self._parameters)
         async with self._locks[key]:
             known = self._ledger.get(key)
             if known is not None:
                 self.remembered += 1
                 return known
-            answer = await self._provider.answer(request)
+            answer = await self._provider.answer(question)
             self.asked += 1
             row = LedgerRow(
                 key=key,
-                post_id=request.post.id,
-                role=request.role,
-                stage=request.stage,
-                attempt=request.attempt,
+                subject=question.subject,
+                role=question.role,
+                stage=question.stage,
+                attempt=question.attempt,
                 answer=answer,
             )
             # An answer that was paid for is written even where the run is being stopped.
@@ -165,23 +167,23 @@ class LedgeredProvider:
         await self._ledger.close()
 
 
-def request_key(request: Request, parameters: TeacherParameters) -> str:
-    """The content hash of a request: whole conversation, image bytes, model, sampling parameters, attempt.
+def question_key(question: Question, parameters: TeacherParameters) -> str:
+    """The content hash of a question: whole conversation, image bytes, model, sampling parameters, attempt.
 
-    The server's address is left out: the same model elsewhere repeats nothing. Retries, limits and
-    concurrency are no content.
+    The server's address is left out: the same model elsewhere repeats nothing. Retries, limits, concurrency, price
+    and whether the server was held to a JSON schema are no content.
 
     Raises:
-        ImageError: If the post's image is missing.
+        ImageError: If the question's image is missing.
     """
     content = {
-        "messages": [(message.role, message.text) for message in request.messages],
-        "image": _image_hash(request.post.image),
-        "image_size": parameters.image_size,
+        "messages": [(message.role, message.text) for message in question.messages],
+        "image": None if question.image is None else _image_hash(question.image),
+        "image_size": None if question.image is None else parameters.image_size,
         "model": parameters.model,
         "temperature": parameters.temperature,
-        "max_tokens": parameters.max_tokens,
-        "attempt": request.attempt,
+        "max_tokens": question.max_tokens or parameters.max_tokens,
+        "attempt": question.attempt,
     }
     return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 

@@ -37,7 +37,7 @@ class Findings:
 
 
 class OfflineTeacher:
-    """A :class:`~mulcot_rd.teacher.provider.Provider` that answers by rules alone."""
+    """A :class:`~mulcot_rd.teacher.provider.Provider` that answers requests about posts by rules alone."""
 
     name = "offline"
 

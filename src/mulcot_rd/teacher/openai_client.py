@@ -16,7 +16,7 @@ from mulcot_rd.images import load_image
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Request
+from mulcot_rd.teacher.provider import Answer, Question
 from mulcot_rd.teacher.transport import RetryLayer, TransientFaultError, parse_retry_after
 
 logger = logging.getLogger(__name__)
@@ -64,16 +64,16 @@ class OpenAITeacher:
         # The HTTP library reports every single request at INFO, which drowns the progress bar.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, question: Question) -> Answer:
         """Send one request, repeating it after transport faults.
 
         Raises:
-            ImageError: If the post's image is missing or broken.
+            ImageError: If the question's image is missing or broken.
             RequestFailedError: If this request is refused or its repeats are used up.
             TeacherError: If key, model or address are wrong, the quota is spent, or the server is gone.
         """
-        image = await self._images.data_uri(request.post.image)
-        messages = _chat_messages(request, image)
+        image = None if question.image is None else await self._images.data_uri(question.image)
+        messages = _chat_messages(question, image)
         async with self._slots:
             return await self.transport.call(lambda: self._send(messages))
 
@@ -167,13 +167,15 @@ def encode_image(path: str, size: int) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _chat_messages(request: Request, image: str) -> list[dict[str, Any]]:
+def _chat_messages(question: Question, image: str | None) -> list[dict[str, Any]]:
     """The conversation in the API's form; the image comes before the prompt, as in the trained models."""
-    first, *rest = request.messages
+    turns: list[dict[str, Any]] = [{"role": message.role, "content": message.text} for message in question.messages]
+    if image is None:
+        return turns
     # "low" is a fixed 512-pixel view: all that an image of the method's size has, at the lowest price.
     shown = {"type": "image_url", "image_url": {"url": image, "detail": "low"}}
-    turns = [{"role": first.role, "content": [shown, {"type": "text", "text": first.text}]}]
-    return [*turns, *({"role": message.role, "content": message.text} for message in rest)]
+    turns[0]["content"] = [shown, {"type": "text", "text": turns[0]["content"]}]
+    return turns
 
 
 def _message(error: openai.APIStatusError) -> str:

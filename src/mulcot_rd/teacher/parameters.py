@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mulcot_rd.prompts import Send
+
 
 class TeacherParameters(BaseModel):
     """The parameters group ``teacher``; unknown keys are refused."""
@@ -22,7 +24,26 @@ class TeacherParameters(BaseModel):
         None, description="Address of an OpenAI-compatible server (ends in /v1); null is the OpenAI API itself."
     )
     model: str = Field("gpt-4o-mini", description="Model name as the server knows it (paper, Table 2).")
+    send: Send = Field(
+        "image",
+        description="What the teacher gets of a post's image: the image, its caption in place of it (text-only "
+        "teachers, paper, Appendix G), or nothing (text-only posts).",
+    )
     max_concurrency: int = Field(16, ge=1, description="Requests in flight at once.")
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests sent in any 60 seconds at most, evenly spaced; null is no limit."
+    )
+    tokens_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens of prompts and answers in any 60 seconds at most, by expectation until the answer's own "
+        "count is known; null is no limit.",
+    )
+    structured_output: Literal["auto", "off"] = Field(
+        "auto",
+        description="Whether the answer's format is sent as a JSON schema (response_format) where the server takes it; "
+        "found out by the first requests and remembered beside the ledger.",
+    )
     max_retries: int = Field(
         3, ge=0, description="Further answers asked for after an unusable one, a stage (paper, Appendix E: 3)."
     )
