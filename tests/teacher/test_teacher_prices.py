@@ -1,0 +1,169 @@
+"""What a request costs: images as the APIs count them, a bound that no tokenizer passes, prices."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from pydantic import ValidationError
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from mulcot_rd.schema import Usage
+from mulcot_rd.teacher.prices import ModelPrice, PatchedImages, Pricing, TiledImages
+from mulcot_rd.teacher.provider import Message
+
+GPT_4O = TiledImages(rule="tiles", base=85, tile=170)
+MINI = TiledImages(rule="tiles", base=2833, tile=5667)
+PRICE = ModelPrice(input_usd=0.15, output_usd=0.60, images=MINI)
+
+
+@dataclass
+class Asked:
+    """A question as providers see it."""
+
+    messages: list[Message]
+    image: str | None = None
+    max_tokens: int | None = None
+    schema: dict | None = None
+    subject: str = "post"
+    role: str = "reasoning"
+    stage: int | None = 1
+    attempt: int = field(default=1)
+
+
+def ask(*texts, **settings):
+    roles = ("user", "assistant")
+    return Asked([Message(roles[index % 2], text) for index, text in enumerate(texts)], **settings)
+
+
+def pricing(price=PRICE, **settings):
+    return Pricing(price, **{"image_size": 280, "max_tokens": 1000, **settings})
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "detail", "tokens"),
+    [
+        (GPT_4O, (4096, 8192), "low", 85),
+        (GPT_4O, (1024, 1024), "high", 765),
+        (GPT_4O, (2048, 4096), "high", 1105),
+        (GPT_4O, (280, 280), "high", 255),
+        (MINI, (280, 280), "low", 2833),
+        (MINI, (1024, 1024), "high", 2833 + 4 * 5667),
+    ],
+)
+def test_tiles_count_as_in_openai_s_examples(images, size, detail, tokens):
+    assert images.tokens(*size, detail) == tokens
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "tokens"),
+    [
+        ({"patch": 32, "most_patches": 1536}, (1024, 1024), 1024),
+        ({"patch": 32, "most_patches": 1536}, (1800, 2400), 1452),
+        ({"patch": 32, "most_patches": 1536, "multiplier": 1.62}, (1024, 1024), 1659),
+        ({"patch": 28}, (280, 280), 100),
+        ({"patch": 32}, (280, 280), 81),
+    ],
+)
+def test_patches_count_as_in_openai_s_examples_and_in_qwen_vl(settings, size, tokens):
+    assert PatchedImages(rule="patches", **settings).tokens(*size, "low") == tokens
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9000), (9000, 1), (1537, 33), (4096, 4096), (7919, 6007)])
+def test_a_scaled_image_never_has_more_patches_than_the_bound(size):
+    assert 1 <= PatchedImages(rule="patches", patch=32, most_patches=1536).tokens(*size, "high") <= 1536
+
+
+def byte_level_tokenizer(normalizer=None):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(["the happy post of the day", "a sad picture"], trainer)
+    return tokenizer
+
+
+AWKWARD = [
+    "",
+    "the happy post of the day",
+    "\n\t \r\n  ",
+    "😀👩‍👩‍👧‍👦🏳️‍🌈🇩🇪",
+    "日本語のツイート 한국어 العربية",
+    "e\u0301" * 50 + "\u0344" * 50,
+    "\U0001d160" * 40,
+    "\ufdfa" * 30,
+    "\x00\x01\x7f\ufffe",
+    "zalgo t\u0336\u0321\u0327e\u0338x\u0335t\u0337",
+    "<|im_end|><|endoftext|><s></s>[INST]",
+    "x" * 3000,
+    "@RT https://t.co/a1B2c3 #ÄÖÜß ½ ㎒ ﬁ",
+]
+
+
+@pytest.mark.parametrize("normalizer", [None, normalizers.NFC(), normalizers.NFKC()], ids=["raw", "nfc", "nfkc"])
+def test_no_tokenizer_on_bytes_passes_the_bound(normalizer):
+    tokenizer = byte_level_tokenizer(normalizer)
+    for text in AWKWARD:
+        of_text_alone = pricing().most_prompt_tokens(ask(text)) - pricing().most_prompt_tokens(ask(""))
+        assert len(tokenizer.encode(text).ids) <= of_text_alone, text
+
+
+def test_the_bound_is_never_below_what_is_expected():
+    for text in AWKWARD:
+        for image in (None, "picture.jpg"):
+            question = ask(text, "an answer", "try again", image=image, schema={"type": "object"})
+            assert pricing().prompt_tokens(question) <= pricing().most_prompt_tokens(question)
+
+
+def test_an_image_counts_where_it_is_sent_and_the_model_sees_it():
+    with_image, without = ask("a post", image="picture.jpg"), ask("a post")
+    assert pricing().prompt_tokens(with_image) - pricing().prompt_tokens(without) == 2833
+    assert pricing().most_prompt_tokens(with_image) - pricing().most_prompt_tokens(without) == 2833
+    text_only = ModelPrice(input_usd=0.5, output_usd=1.5)
+    assert pricing(text_only).prompt_tokens(with_image) == pricing(text_only).prompt_tokens(without)
+
+
+def test_cost_is_the_list_price_of_both_kinds_of_tokens_and_half_of_it_in_batches():
+    usage = Usage(prompt_tokens=2_000_000, completion_tokens=500_000)
+    assert pricing().cost_usd(usage) == pytest.approx(0.60)
+    assert pricing(batch=True).cost_usd(usage) == pytest.approx(0.30)
+    quarter_off = ModelPrice(input_usd=1, output_usd=4, batch_discount=0.25)
+    assert pricing(quarter_off, batch=True).cost_usd(usage) == pytest.approx(3.0)
+
+
+def test_a_model_without_a_price_costs_null_and_has_no_bound():
+    qwen = ModelPrice(images=PatchedImages(rule="patches", patch=28))
+    for price in (None, qwen):
+        unpriced = pricing(price)
+        assert not unpriced.priced
+        assert unpriced.cost_usd(Usage(prompt_tokens=5, completion_tokens=5)) is None
+        with pytest.raises(ValueError, match=r"teacher\.prices"):
+            unpriced.most_usd(ask("a post"))
+    assert pricing(qwen).prompt_tokens(ask("", image="picture.jpg")) == 100 + 3 + 3
+
+
+def test_the_most_a_request_can_cost_is_its_bound_and_the_longest_answer():
+    question = ask("a post", image="picture.jpg")
+    most_prompt = pricing().most_prompt_tokens(question)
+    assert pricing().most_usd(question) == pytest.approx((0.15 * most_prompt + 0.60 * 1000) / 1e6)
+    own = ask("a post", image="picture.jpg", max_tokens=50)
+    assert pricing().most_usd(own) == pytest.approx((0.15 * most_prompt + 0.60 * 50) / 1e6)
+    assert pricing(batch=True).most_usd(own) == pytest.approx(pricing().most_usd(own) / 2)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"input_usd": 1.0},
+        {"output_usd": 1.0},
+        {"input_usd": -1.0, "output_usd": 1.0},
+        {"input_usd": 1.0, "output_usd": 1.0, "currency": "EUR"},
+        {"images": {"rule": "pixels"}},
+        {"images": {"rule": "tiles", "base": 85}},
+    ],
+)
+def test_a_wrong_row_of_the_price_table_is_refused(row):
+    with pytest.raises(ValidationError):
+        ModelPrice.model_validate(row)
