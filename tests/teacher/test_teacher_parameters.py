@@ -20,7 +20,7 @@ def test_defaults():
         ({"provider": "import"}, "needs teacher.import_path"),
         ({"import_path": "x.jsonl"}, "read only with teacher.provider=import"),
         ({"mode": "batch"}, "use teacher.mode=online"),
-        ({"budget_usd": 5.0}, "is not enforced"),
+        ({"provider": "openai", "budget_usd": 5.0}, "needs the price of 'gpt-4o-mini'"),
         ({"max_retries": -1}, "greater than or equal to 0"),
     ],
 )

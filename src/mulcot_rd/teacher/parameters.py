@@ -5,6 +5,18 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mulcot_rd.prompts import Send
+from mulcot_rd.teacher.prices import ModelPrice
+
+
+class BatchParameters(BaseModel):
+    """The group ``teacher.batch``: how the Batch API is used with ``teacher.mode=batch``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    poll_seconds: float = Field(30.0, gt=0, description="Time between two looks at a batch's state, in seconds.")
+    completion_window: str = Field(
+        "24h", description="Time in which the server promises to finish a batch (OpenAI: 24h)."
+    )
 
 
 class TeacherParameters(BaseModel):
@@ -59,7 +71,13 @@ class TeacherParameters(BaseModel):
     )
     max_tokens: int = Field(1024, ge=1, description="Longest answer, in tokens.")
     mode: Literal["online", "batch"] = Field("online", description="One request at a time, or the Batch API.")
-    budget_usd: float | None = Field(None, gt=0, description="Most that an annotation may cost, in US dollars.")
+    batch: BatchParameters = Field(BatchParameters(), description="The Batch API's own settings.")
+    prices: dict[str, ModelPrice] = Field({}, description="Price table: model name to its price; see ModelPrice.")
+    budget_usd: float | None = Field(
+        None,
+        gt=0,
+        description="Most that all annotations of one ledger may cost together, in US dollars; null is no bound.",
+    )
     dry_run: bool = Field(False, description="Print the requests and tokens to expect, ask nothing, and stop.")
     image_size: int = Field(
         280, ge=28, description="Side in pixels of the square that every image is sent as (280 in the authors' code)."
@@ -78,9 +96,10 @@ class TeacherParameters(BaseModel):
             raise ValueError("teacher.import_path is read only with teacher.provider=import: set that, or leave it out")
         if self.mode == "batch":
             raise ValueError("teacher.mode=batch is not supported by this version: use teacher.mode=online")
-        if self.budget_usd is not None:
+        price = self.prices.get(self.model)
+        if self.budget_usd is not None and self.writer == "openai" and (price is None or price.input_usd is None):
             raise ValueError(
-                "teacher.budget_usd is not enforced by this version: leave it null and use teacher.dry_run=true to "
-                "see what an annotation takes"
+                f"teacher.budget_usd needs the price of {self.model!r}: add it to teacher.prices, or leave the budget "
+                "null"
             )
         return self
