@@ -3,13 +3,13 @@
 import email
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from fault_server import REPLY_USAGE, FaultServer, Question, completion, tokens
 
 
 @dataclass(frozen=True)
@@ -56,64 +56,66 @@ class Batch:
 
 
 @dataclass
-class BatchServer:
-    """Files and batches.
+class BatchServer(FaultServer):
+    """Files and batches beside the chat completions; lines are answered as those are, by script or ``reply``.
 
     Attributes:
-        reply: The answer to the body of a line, or its error.
+        line_error: The error of a line, by its body and how often that body came before; ``None`` for an answer.
         ends: State that each batch comes to, in the order of their creation; "completed" once these are used up.
             "token_limit" is a failed batch whose tokens were too many, "broken" one whose file was refused.
         answered_before_end: Lines that an expired or cancelled batch still answers.
         polls: How often a batch is looked at before it is done.
         at: Called with the name of a moment ("upload", "uploaded", "list", "create", "created", "retrieve",
-            "content", "content sent") and how often it has come, before the server goes on.
-        faults: Responses (status, headers, body) that the next requests get in place of their own.
-        paid: Lines that were answered, as (custom_id, body): what an account would be charged for.
+            "content") and how often it has come, before the server goes on.
+        paid: ``custom_id`` of every line that was answered: what an account would be charged for.
     """
 
-    reply: Callable[[dict[str, Any]], str | dict[str, Any] | LineError]
+    line_error: Callable[[dict[str, Any], int], LineError | None] = lambda body, earlier: None
     ends: list[str] = field(default_factory=list)
     answered_before_end: int = 0
     polls: int = 2
     at: Callable[[str, int], None] = lambda moment, time: None
-    faults: list[tuple[int, dict[str, str], str]] = field(default_factory=list)
-    paid: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    paid: list[str] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
     uploads: list[bytes] = field(default_factory=list)
-    url: str = ""
     _files: dict[str, bytes] = field(default_factory=dict)
-    _moments: dict[str, int] = field(default_factory=dict)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _moments: Counter = field(default_factory=Counter)
+    _lines: Counter = field(default_factory=Counter)
 
-    def handle(self, method: str, path: str, content_type: str, body: bytes) -> tuple[int, Any]:
-        """Status and JSON (or the bytes of a file)."""
+    def other(
+        self, method: str, path: str, headers: dict[str, str], data: bytes
+    ) -> tuple[int, dict[str, str], str] | None:
+        """The Batch API; faults are worked off here as well."""
         parts = urlsplit(path)
         route = f"{method} {parts.path.removeprefix('/v1')}"
-        with self._lock:
-            if route == "POST /files":
-                self._come_to("upload")
-                answer = self._upload(content_type, body)
-                self._come_to("uploaded")
-                return 200, answer
-            if route == "GET /batches":
-                self._come_to("list")
-                return 200, self._list(parse_qs(parts.query))
-            if route == "POST /batches":
-                self._come_to("create")
-                answer = self._create(json.loads(body))
-                self._come_to("created")
-                return 200, answer
-            if match := re.fullmatch(r"GET /batches/(\w+)", route):
-                self._come_to("retrieve")
-                found = [batch for batch in self.batches if batch.id == match[1]]
-                return (200, self._look_at(found[0])) if found else _no_such(match[1])
-            if match := re.fullmatch(r"GET /files/(\w+)/content", route):
-                self._come_to("content")
-                return (200, self._files[match[1]]) if match[1] in self._files else _no_such(match[1])
-            return _no_such(route)
+        if not re.match(r"\w+ /(files|batches)", route):
+            return None
+        if self.faults:
+            return self.faults.pop(0)
+        if route == "POST /files":
+            self._come_to("upload")
+            answer = self._upload(headers["content-type"], data)
+            self._come_to("uploaded")
+            return _ok(answer)
+        if route == "GET /batches":
+            self._come_to("list")
+            return _ok(self._list(parse_qs(parts.query)))
+        if route == "POST /batches":
+            self._come_to("create")
+            answer = self._create(json.loads(data))
+            self._come_to("created")
+            return _ok(answer)
+        if match := re.fullmatch(r"GET /batches/(\w+)", route):
+            self._come_to("retrieve")
+            found = [batch for batch in self.batches if batch.id == match[1]]
+            return _ok(self._look_at(found[0])) if found else _no_such(match[1])
+        if match := re.fullmatch(r"GET /files/(\w+)/content", route):
+            self._come_to("content")
+            return (200, {}, self._files[match[1]].decode()) if match[1] in self._files else _no_such(match[1])
+        return _no_such(route)
 
     def _come_to(self, moment: str) -> None:
-        self._moments[moment] = self._moments.get(moment, 0) + 1
+        self._moments[moment] += 1
         self.at(moment, self._moments[moment])
 
     def _upload(self, content_type: str, body: bytes) -> dict[str, Any]:
@@ -179,11 +181,15 @@ class BatchServer:
         output: list[dict[str, Any]] = []
         errors: list[dict[str, Any]] = []
         for number, line in enumerate(batch.lines):
-            if batch.end == "completed" or number < self.answered_before_end:
-                answer = self.reply(line["body"])
+            body = json.dumps(line["body"])
+            error = self.line_error(line["body"], self._lines[body])
+            if batch.end != "completed" and number >= self.answered_before_end:
+                error = LineError(f"batch_{batch.end}", status=None)
+            self._lines[body] += 1
+            if error is None:
+                output.append(self._answer(line))
             else:
-                answer = LineError(f"batch_{batch.end}", status=None)
-            (errors if isinstance(answer, LineError) else output).append(self._result(line, answer))
+                errors.append(_refusal(line, error))
         batch.completed, batch.failed = len(output), len(errors)
         # The API gives the lines in any order.
         if output:
@@ -191,82 +197,34 @@ class BatchServer:
         if errors:
             batch.error_file_id = self._file(_jsonl(errors))["id"]
 
-    def _result(self, line: dict[str, Any], answer: str | dict[str, Any] | LineError) -> dict[str, Any]:
-        result = {"id": f"request_{line['custom_id'][:8]}", "custom_id": line["custom_id"]}
-        if isinstance(answer, LineError):
-            error = {"code": answer.code, "message": answer.message}
-            if answer.status is None:
-                return {**result, "response": None, "error": error}
-            return {**result, "response": {"status_code": answer.status, "body": {"error": error}}, "error": None}
-        self.paid.append((line["custom_id"], line["body"]))
-        message = {"content": answer} if isinstance(answer, str) else answer
-        return {**result, "response": {"status_code": 200, "body": completion(**message)}, "error": None}
+    def _answer(self, line: dict[str, Any]) -> dict[str, Any]:
+        body = line["body"]
+        self.paid.append(line["custom_id"])
+        if self.reply is None:
+            message = self.script.message(Question.read(body), body)
+            usage = tokens(body, message, self.script.image_tokens)
+        else:
+            said, usage = self.reply(body), REPLY_USAGE
+            message = {"content": said} if isinstance(said, str) else said
+        response = {"status_code": 200, "request_id": "r", "body": completion(**message, usage=usage)}
+        return {"id": "batch_req_1", "custom_id": line["custom_id"], "response": response, "error": None}
 
 
-def completion(content: str, finish_reason: str = "stop") -> dict[str, Any]:
-    return {
-        "id": "c1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "fake-model-2026",
-        "choices": [{"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": content}}],
-        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
-    }
+def _refusal(line: dict[str, Any], error: LineError) -> dict[str, Any]:
+    said = {"code": error.code, "message": error.message}
+    if error.status is None:
+        return {"id": "batch_req_1", "custom_id": line["custom_id"], "response": None, "error": said}
+    response = {"status_code": error.status, "request_id": "r", "body": {"error": said}}
+    return {"id": "batch_req_1", "custom_id": line["custom_id"], "response": response, "error": None}
 
 
-@contextmanager
-def serving(api: BatchServer) -> Iterator[BatchServer]:
-    """The server on a port of loopback; its address is in ``api.url``."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self.respond("GET")
-
-        def do_POST(self) -> None:
-            self.respond("POST")
-
-        def respond(self, method: str) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if api.faults:
-                status, headers, answer = api.faults.pop(0)
-            else:
-                headers = {}
-                status, answer = api.handle(method, self.path, self.headers.get("Content-Type", ""), body)
-            data = (
-                answer
-                if isinstance(answer, bytes)
-                else (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-            )
-            try:
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    api.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield api
-    finally:
-        http.shutdown()
-        http.server_close()
+def _ok(answer: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+    return 200, {}, json.dumps(answer)
 
 
 def _jsonl(rows: list[dict[str, Any]]) -> bytes:
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
 
 
-def _no_such(name: str) -> tuple[int, Any]:
-    return 404, {"error": {"message": f"no such thing: {name}", "code": "not_found"}}
+def _no_such(name: str) -> tuple[int, dict[str, str], str]:
+    return 404, {}, json.dumps({"error": {"message": f"no such thing: {name}", "code": "not_found"}})

@@ -152,16 +152,17 @@ class Script:
             max_retries: Further answers after an unusable one, a stage.
             reference: Whether it is a post of the test split, which stage two leaves alone.
         """
-        requests, verdict = self._stage(text, None, max_retries)
+        requests, verdict = self.stage(text, None, max_retries)
         if verdict == label or reference:
             return requests
-        return requests + self._stage(text, label, max_retries)[0]
+        return requests + self.stage(text, label, max_retries)[0]
 
     def answerable(self, text: str, label: str, max_retries: int) -> bool:
         """Whether one of the two stages comes to a usable answer."""
-        return self._stage(text, None, max_retries)[1] == label or self._stage(text, label, max_retries)[1] is not None
+        return self.stage(text, None, max_retries)[1] == label or self.stage(text, label, max_retries)[1] is not None
 
-    def _stage(self, text: str, told: str | None, max_retries: int) -> tuple[int, str | None]:
+    def stage(self, text: str, told: str | None, max_retries: int) -> tuple[int, str | None]:
+        """The least number of requests of one stage, and the label of its usable answer (``None``: it has none)."""
         requests = 0
         for attempt in range(1, max_retries + 2):
             question = Question(text, told, attempt)
@@ -296,6 +297,10 @@ class FaultServer:
         method, path, _ = head[0].split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         data = await reader.readexactly(int(headers.get("content-length", 0)))
+        other = self.other(method, path, headers, data)
+        if other is not None:
+            await _send(writer, *other)
+            return True
         if method == "GET":
             await _send(writer, 200, {}, json.dumps(self._read_only(path)))
             return True
@@ -305,6 +310,12 @@ class FaultServer:
             return await self._react(json.loads(data), headers.get("authorization"), reader, writer)
         finally:
             self.in_flight -= 1
+
+    def other(
+        self, method: str, path: str, headers: dict[str, str], data: bytes
+    ) -> tuple[int, dict[str, str], str] | None:
+        """Status, headers and body for what is no chat completion; ``None`` leaves it to the rest."""
+        return None
 
     def _read_only(self, path: str) -> dict[str, Any]:
         if path.endswith("/log"):
