@@ -44,12 +44,10 @@ def _padded(encoder: InputEncoder, examples: Sequence[Example], task: Task) -> t
         input_ids[number, : len(row)] = torch.tensor(row)
         attention[number, : len(row)] = 1
         predicts[number, len(row) - len(example.targets[task]) - 1 : len(row) - 1] = True
-    pixel_values, grid = encoder.pixels([example.image for example in examples])
+    images = encoder.images([example.image for example in examples])
     inputs = {
         "input_ids": input_ids,
         "attention_mask": attention,
-        "pixel_values": pixel_values,
-        "image_grid_thw": grid,
-        "mm_token_type_ids": (input_ids == encoder.image_token_id).int(),
+        **encoder.family.forward_kwargs(encoder.image_positions(input_ids), images),
     }
     return inputs, predicts, input_ids[:, 1:][predicts]

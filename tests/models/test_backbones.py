@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
 
@@ -30,7 +29,7 @@ def backbone(backbone_parameters, prepared):
 
 @pytest.fixture(scope="module")
 def encoder(backbone):
-    return InputEncoder(backbone.processor, 56)
+    return InputEncoder(backbone.family, backbone.processor, 56)
 
 
 def test_a_checkpoint_is_a_function_of_its_seed(backbone_parameters, posts, reasonings, tmp_path):
@@ -64,15 +63,15 @@ def test_our_prompt_is_the_processors_own(backbone, encoder, posts):
         )
         image = load_image(post.image, 56)
         wanted = backbone.processor(text=[text], images=[image], return_tensors="pt")
-        pixels, grid = encoder.pixels([post.image])
+        images = encoder.images([post.image])
         assert encoder.prompt(post, task).ids == wanted["input_ids"][0].tolist()
-        assert torch.equal(pixels, wanted["pixel_values"])
-        assert torch.equal(grid, wanted["image_grid_thw"])
+        for name, values in images.items():
+            assert torch.equal(values, wanted[name])
 
 
 def test_the_papers_image_size_gives_the_papers_tokens(backbone):
     tokens = {"qwen2_5_vl": 100, "qwen3_vl": 81}
-    assert InputEncoder(backbone.processor, 280).image_tokens == tokens[backbone.family.name]
+    assert InputEncoder(backbone.family, backbone.processor, 280).image_tokens == tokens[backbone.family.name]
 
 
 def test_special_tokens_inside_a_post_are_only_text(backbone, encoder, posts):
@@ -94,15 +93,10 @@ def test_an_adapter_survives_saving_and_loading(backbone_parameters, prepared, p
     model.eval().save_pretrained(tmp_path)
     loaded_backbone = load_backbone(backbone_parameters, prepared["location"])
     loaded = load_adapter(loaded_backbone.model, tmp_path)
-    encoder = InputEncoder(loaded_backbone.processor, 56)
+    encoder = InputEncoder(loaded_backbone.family, loaded_backbone.processor, 56)
     ids = torch.tensor([encoder.prompt(posts[0], "label").ids])
-    pixels, grid = encoder.pixels([posts[0].image])
-    inputs = {
-        "input_ids": ids,
-        "pixel_values": pixels,
-        "image_grid_thw": grid,
-        "mm_token_type_ids": (ids == encoder.image_token_id).int(),
-    }
+    images = encoder.images([posts[0].image])
+    inputs = {"input_ids": ids, **encoder.family.forward_kwargs(encoder.image_positions(ids), images)}
     with torch.no_grad():
         assert torch.equal(model(**inputs).logits, loaded(**inputs).logits)
     assert (tmp_path / "adapter_model.safetensors").exists()
@@ -130,9 +124,33 @@ def test_an_unknown_family_names_the_known_ones():
 
 
 def test_an_image_is_seen_the_same_from_the_cache(encoder, posts):
-    first, _ = encoder.pixels([posts[1].image])
-    again, _ = encoder.pixels([posts[1].image])
-    assert np.array_equal(first.numpy(), again.numpy())
+    first, again = encoder.images([posts[1].image]), encoder.images([posts[1].image])
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_features_computed_once_stand_for_the_pixels(backbone, encoder, posts):
+    """Stored vision features give the states that the pixels give, for images that were encoded one by one."""
+    family, base = backbone.family, backbone.model
+    ids = torch.tensor([encoder.prompt(post, "label").opening[:60] for post in posts[:2]])
+    where = encoder.image_positions(ids)
+    pixels = encoder.images([post.image for post in posts[:2]])
+    with torch.no_grad():
+        apart = [family.encode_images(base, encoder.images([post.image])) for post in posts[:2]]
+        stored = {name: torch.cat([one[name] for one in apart]) for name in apart[0]}
+        seen = base.model(input_ids=ids, **family.forward_kwargs(where, pixels)).last_hidden_state
+        recalled = base.model(input_ids=ids, **family.forward_kwargs(where, stored)).last_hidden_state
+    assert stored.keys() != pixels.keys()
+    torch.testing.assert_close(seen, recalled, rtol=1e-5, atol=1e-5)
+
+
+def test_a_tower_with_an_adapter_is_trained(backbone_parameters, prepared):
+    backbone = load_backbone(backbone_parameters, prepared["location"])
+    attach_adapter(backbone.model, AdapterParameters(dropout=0.0, target_modules=["q_proj"]), 5)
+    assert not backbone.family.trains_vision(backbone.model)
+    backbone = load_backbone(backbone_parameters, prepared["location"])
+    attach_adapter(backbone.model, backbone_parameters.adapter, 5)
+    assert backbone.family.trains_vision(backbone.model)
 
 
 def test_a_template_kept_with_the_processor_is_found(backbone_parameters, backbone, prepared, tmp_path):

@@ -15,13 +15,11 @@ def _separate_logits(role, examples, task):
     for example in examples:
         target = example.targets[task]
         ids = torch.tensor([example.opening + example.endings[task] + target])
-        pixels, grid = role.encoder.pixels([example.image])
+        images = role.encoder.images([example.image])
         logits = role.model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=pixels,
-            image_grid_thw=grid,
-            mm_token_type_ids=(ids == role.encoder.image_token_id).int(),
+            **role.encoder.family.forward_kwargs(role.encoder.image_positions(ids), images),
         ).logits[0]
         rows.append(logits[-len(target) - 1 : -1])
     return torch.cat(rows)

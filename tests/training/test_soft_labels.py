@@ -74,7 +74,7 @@ def test_other_rows_targets_and_tokenizers_are_refused(role, examples, written):
     with pytest.raises(SoftLabelError, match="row 0"):
         stored.logits([0], swapped, torch.device("cpu"))
     with pytest.raises(SoftLabelError, match="share a tokenizer"):
-        stored.check(train_tokenizer(["quite other words"], 300), examples)
+        stored.check(train_tokenizer(["quite other words"], 300, role.encoder.family.chat), examples)
 
 
 def test_the_size_is_known_before_it_is_written(role, examples, written):

@@ -203,7 +203,8 @@ def _generate(
     for row, ids in enumerate(prompts):
         input_ids[row, length - len(ids) :] = torch.tensor(ids)
         attention[row, length - len(ids) :] = 1
-    pixel_values, image_grid_thw = encoder.pixels(list(images))
+    image_inputs = {name: tensor.to(device) for name, tensor in encoder.images(list(images)).items()}
+    image_positions = encoder.image_positions(input_ids).to(device)
     head_columns = model.get_base_model().config.get_text_config().vocab_size
     sampling = (
         {"do_sample": True, "temperature": parameters.retry_temperature, "top_p": parameters.retry_top_p, "top_k": 0}
@@ -213,9 +214,7 @@ def _generate(
     generated = model.generate(
         input_ids=input_ids.to(device),
         attention_mask=attention.to(device),
-        mm_token_type_ids=(input_ids == encoder.image_token_id).int().to(device),
-        pixel_values=pixel_values.to(device),
-        image_grid_thw=image_grid_thw.to(device),
+        **encoder.family.forward_kwargs(image_positions, image_inputs),
         generation_config=GenerationConfig(
             max_new_tokens=parameters.max_new_tokens if task == "reasoning" else parameters.max_label_tokens,
             pad_token_id=tokenizer.pad_token_id,
@@ -228,6 +227,6 @@ def _generate(
         ),
     )
     written = generated[:, length:].cpu()
-    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    texts = [encoder.answer(row.tolist(), task) for row in written]
     ended = (written == tokenizer.eos_token_id).any(dim=1).tolist()
     return [Generated(text, finished) for text, finished in zip(texts, ended, strict=True)]

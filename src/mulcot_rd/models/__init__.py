@@ -11,6 +11,7 @@ from mulcot_rd.models.backbone import (
 )
 from mulcot_rd.models.counts import parameter_counts
 from mulcot_rd.models.family import Family, TinySize
+from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.lora import AdapterParameters, attach_adapter, load_adapter
 from mulcot_rd.models.registry import FAMILIES, family_named
 from mulcot_rd.models.tiny import build_tiny_checkpoint, train_tokenizer
@@ -24,6 +25,7 @@ __all__ = [
     "TinySize",
     "WeightsError",
     "attach_adapter",
+    "base_model",
     "build_tiny_checkpoint",
     "device_at_hand",
     "family_named",

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from mulcot_rd.models.family import Family, TinySize
+from mulcot_rd.models.family import Family, Processor, TinySize, tokenizer_of
 from mulcot_rd.models.lora import AdapterParameters
 from mulcot_rd.models.registry import family_named
 
@@ -51,17 +51,17 @@ class Backbone:
     Attributes:
         family: The model's family.
         model: The model, without adapter, in evaluation mode.
-        processor: Image processor, tokenizer and chat template.
+        processor: Image processor, tokenizer and chat template; a tokenizer alone in text-only families.
     """
 
     family: Family
     model: PreTrainedModel
-    processor: ProcessorMixin
+    processor: Processor
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The processor's tokenizer."""
-        return self.processor.tokenizer
+        return tokenizer_of(self.processor)
 
 
 def device_at_hand() -> torch.device:
@@ -69,9 +69,15 @@ def device_at_hand() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_processor(family: Family, location: str, revision: str | None = None) -> ProcessorMixin:
-    """The processor of a checkpoint; ``AutoProcessor`` is not used, it needs torchvision for videos."""
-    return _from_checkpoint(location, revision, lambda: _processor(family, location, revision))
+def load_processor(family: Family, location: str, revision: str | None = None) -> Processor:
+    """The processor of a checkpoint.
+
+    Raises:
+        WeightsError: If it is not at ``location``, not cached, or not loadable.
+    """
+    processor = _from_checkpoint(location, revision, lambda: family.load_processor(location, revision))
+    tokenizer_of(processor).padding_side = "left"
+    return processor
 
 
 def load_backbone(parameters: BackboneParameters, location: str, device: torch.device | None = None) -> Backbone:
@@ -100,17 +106,6 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
     )
     model.to(device or device_at_hand()).eval()
     return Backbone(family, model, load_processor(family, location, parameters.revision))
-
-
-def _processor(family: Family, location: str, revision: str | None) -> ProcessorMixin:
-    tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
-    tokenizer.padding_side = "left"
-    images = AutoImageProcessor.from_pretrained(location, revision=revision, backend="pil")
-    # Some checkpoints keep the template with the processor, some with the tokenizer.
-    processor, _ = family.processor_class.get_processor_dict(location, revision=revision)
-    return family.processor_class(
-        images, tokenizer, chat_template=processor.get("chat_template", tokenizer.chat_template)
-    )
 
 
 def _from_checkpoint(location: str, revision: str | None, load: object) -> object:

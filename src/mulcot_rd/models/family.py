@@ -1,11 +1,17 @@
 """What the project needs to know of a model family; each family is one module that fills this in."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+# What turns text, and images where the family reads any, into inputs: text-only families have a tokenizer alone.
+Processor = ProcessorMixin | PreTrainedTokenizerBase
 
 
 class TinySize(BaseModel):
@@ -40,72 +46,133 @@ class TinySize(BaseModel):
 
 
 @dataclass(frozen=True)
-class Family:
-    """One model family.
+class ChatFormat:
+    """The special tokens and the chat template that a tiny model's tokenizer gets, those of the full-size models.
+
+    Attributes:
+        pad: Token that fills rows up.
+        end: Token that ends a turn, and with it an answer.
+        special: All special tokens, these two among them, in the order of their ids.
+        template: The chat template; ``None`` for families that have none.
+    """
+
+    pad: str
+    end: str
+    special: tuple[str, ...]
+    template: str | None
+
+
+class Family(ABC):
+    """One model family: how its models are built, and how they place and are fed an image.
 
     Attributes:
         name: How configuration names it.
         config_class: Its configuration class in transformers.
         model_class: Its generation class in transformers.
-        processor_class: Its processor, without the video part that needs torchvision.
-        patch_size: Side of an image patch in pixels.
-        tiny_config: Builds the configuration of a small model for a tokenizer, from its dimensions.
+        chat: Special tokens and template of its tiny tokenizers.
+        image_token: Token that stands for a piece of an image; ``None`` where the family reads text alone.
+        encoder_decoder: Whether the shared opening goes into an encoder, and each task is a decoder branch that
+            begins with a forced prefix.
         full_configs: Hub id to the file under ``configs/`` that holds that model's dimensions.
     """
 
-    name: str
-    config_class: type[PretrainedConfig]
-    model_class: type[PreTrainedModel]
-    processor_class: type[ProcessorMixin]
-    patch_size: int
-    tiny_config: Callable[[TinySize, PreTrainedTokenizerBase], PretrainedConfig]
-    full_configs: dict[str, str]
+    name: ClassVar[str]
+    config_class: ClassVar[type[PretrainedConfig]]
+    model_class: ClassVar[type[PreTrainedModel]]
+    chat: ClassVar[ChatFormat]
+    image_token: ClassVar[str | None] = None
+    encoder_decoder: ClassVar[bool] = False
+    full_configs: ClassVar[dict[str, str]] = {}
+
+    @abstractmethod
+    def tiny_config(self, size: TinySize, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+        """Configuration of a small model with the tokenizer's vocabulary."""
+
+    @abstractmethod
+    def build_tiny_processor(self, tokenizer: PreTrainedTokenizerBase) -> Processor:
+        """The processor of a tiny model around a tokenizer that was trained for it."""
+
+    @abstractmethod
+    def load_processor(self, location: str, revision: str | None = None) -> Processor:
+        """The processor of a checkpoint; never through ``AutoProcessor``, which needs torchvision for videos."""
+
+    def image_text(self, tokens: int) -> str:
+        """What stands in the text for an image that takes ``tokens`` tokens, in place of its one placeholder."""
+        return (self.image_token or "") * tokens
+
+    def image_inputs(self, processor: Processor, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """What the base model takes for these images (RGB arrays [height, width, 3] of one size), by argument name."""
+        return {}
+
+    def image_tokens(self, processor: Processor, image_size: int) -> int:
+        """Text-model tokens that an image of ``image_size`` x ``image_size`` pixels takes."""
+        return 0
+
+    def positions(
+        self,
+        base: PreTrainedModel,
+        input_ids: Tensor,
+        valid: Tensor,
+        image_positions: Tensor,
+        images: dict[str, Tensor],
+    ) -> Tensor:
+        """Rotary positions of each row read as one text; what is padded away counts for nothing.
+
+        Args:
+            base: The family's model.
+            input_ids: Token ids [B, L].
+            valid: Which positions are not padding, boolean [B, L].
+            image_positions: Which positions are pieces of the image, boolean [B, L].
+            images: The images as :meth:`image_inputs` or :meth:`encode_images` gives them.
+
+        Returns:
+            Positions [B, L], or [3, B, L] for families with positions in time, height and width.
+        """
+        return (valid.long().cumsum(dim=-1) - 1).clamp(min=0)
+
+    def forward_kwargs(self, image_positions: Tensor, images: dict[str, Tensor]) -> dict[str, object]:
+        """All that ``base.model(...)`` and ``generate`` take because of the images, beside the token ids.
+
+        Args:
+            image_positions: Which positions are pieces of the image, boolean [B, L].
+            images: Pixels, as :meth:`image_inputs` gives them, or vision features, as :meth:`encode_images` does.
+        """
+        return dict(images)
+
+    def encode_images(self, base: PreTrainedModel, images: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The vision tower's output, which stands for the pixels wherever :meth:`forward_kwargs` takes them.
+
+        The first dimension of every tensor counts images, so that rows can be stored and joined; a frozen tower
+        needs to see each image once a run only.
+        """
+        return {}
+
+    def vision_modules(self, base: PreTrainedModel) -> list[nn.Module]:
+        """The parts of the model that :meth:`encode_images` runs."""
+        return []
+
+    def trains_vision(self, base: PreTrainedModel) -> bool:
+        """Whether anything that makes the vision features is trained; if not, they may be computed once."""
+        return any(parameter.requires_grad for module in self.vision_modules(base) for parameter in module.parameters())
 
 
-class ImageOnlyProcessor(ProcessorMixin):
-    """A family's processor without its video part, which would need torchvision.
-
-    Stands before the stock class among a processor's bases. The processor keeps the stock class's name, so that
-    saved folders load with that class elsewhere.
-    """
-
-    def __init__(
-        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
-    ) -> None:
-        kwargs.pop("video_processor", None)
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
-
-
-# Special tokens of both Qwen families, as their tokenizers name them.
-PAD, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
-SPECIAL_TOKENS = (PAD, IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
-
-
-def vision_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The ids that both families' configurations carry for the tokens around and inside an image."""
-    names = {
-        "image_token_id": IMAGE_PAD,
-        "video_token_id": VIDEO_PAD,
-        "vision_start_token_id": VISION_START,
-        "vision_end_token_id": VISION_END,
-    }
-    return {field: tokenizer.convert_tokens_to_ids(token) for field, token in names.items()}
+def tokenizer_of(processor: Processor) -> PreTrainedTokenizerBase:
+    """The tokenizer of a processor, which is the processor itself where a family reads text alone."""
+    return processor if isinstance(processor, PreTrainedTokenizerBase) else processor.tokenizer
 
 
 def text_dimensions(size: TinySize, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-    """The part of a tiny text configuration that both families share.
+    """The part of a tiny text configuration that the vision-language families share.
 
     Embeddings and head are not tied: the head is wider than the tokenizer, as in the full-size models.
     """
-    columns = -(-len(tokenizer) // size.head_rows) * size.head_rows
     return {
         "hidden_size": size.hidden_size,
         "intermediate_size": size.intermediate_size,
         "num_hidden_layers": size.layers,
         "num_attention_heads": size.heads,
         "num_key_value_heads": size.key_value_heads,
-        "vocab_size": columns,
+        "vocab_size": head_columns(size, tokenizer),
         "max_position_embeddings": 8192,
         "initializer_range": size.initializer_range,
         "tie_word_embeddings": False,
@@ -115,8 +182,6 @@ def text_dimensions(size: TinySize, tokenizer: PreTrainedTokenizerBase) -> dict[
     }
 
 
-def mrope_section(head_dim: int) -> list[int]:
-    """Rotary sections for time, height and width: they must add up to half of the head's units."""
-    time = head_dim // 8
-    rest = head_dim // 2 - time
-    return [time, rest // 2, rest - rest // 2]
+def head_columns(size: TinySize, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Columns of a tiny model's head: the tokenizer's ids, rounded up to a multiple of ``size.head_rows``."""
+    return -(-len(tokenizer) // size.head_rows) * size.head_rows

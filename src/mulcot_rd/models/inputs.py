@@ -6,15 +6,16 @@ token ids are the same in both by construction.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from transformers import ProcessorMixin
+from torch import Tensor
 
 from mulcot_rd.images import load_image
-from mulcot_rd.models.family import IMAGE_PAD
+from mulcot_rd.models.family import Family, Processor, tokenizer_of
 from mulcot_rd.prompts import Task, fill, trained_prompt
 from mulcot_rd.schema import Post
 
@@ -35,36 +36,35 @@ class Prompt:
 
 
 class InputEncoder:
-    """Turns posts into token ids and pixels for one processor and one image size.
+    """Turns posts into token ids and images for one family's processor and one image size.
 
     Every image is resized to ``image_size`` x ``image_size`` pixels before the family's image processor sees it,
     so each takes the same number of tokens (100 for Qwen2.5-VL at the paper's 280 pixels).
     """
 
-    def __init__(self, processor: ProcessorMixin, image_size: int) -> None:
+    def __init__(self, family: Family, processor: Processor, image_size: int) -> None:
+        self.family = family
         self.processor = processor
-        self.tokenizer = processor.tokenizer
+        self.tokenizer = tokenizer_of(processor)
         self.image_size = image_size
         self._images: OrderedDict[str, np.ndarray] = OrderedDict()
 
     @cached_property
-    def image_grid(self) -> tuple[int, int, int]:
-        """Patches of one image: time, height, width."""
-        blank = np.zeros((self.image_size, self.image_size, 3), dtype=np.uint8)
-        grid = self.processor.image_processor(images=[blank], return_tensors="pt")["image_grid_thw"]
-        time, height, width = grid[0].tolist()
-        return time, height, width
+    def image_tokens(self) -> int:
+        """Text-model tokens that one image takes; none in text-only families."""
+        return self.family.image_tokens(self.processor, self.image_size)
 
     @cached_property
-    def image_tokens(self) -> int:
-        """Text-model tokens that one image takes."""
-        time, height, width = self.image_grid
-        return time * height * width // self.processor.image_processor.merge_size**2
+    def image_token_id(self) -> int | None:
+        """The id that stands for a piece of the image; ``None`` in text-only families."""
+        token = self.family.image_token
+        return None if token is None else self.tokenizer.convert_tokens_to_ids(token)
 
-    @property
-    def image_token_id(self) -> int:
-        """The id that stands for a piece of the image."""
-        return self.tokenizer.convert_tokens_to_ids(IMAGE_PAD)
+    def image_positions(self, input_ids: Tensor) -> Tensor:
+        """Which of these token ids are pieces of an image, boolean."""
+        if self.image_token_id is None:
+            return torch.zeros_like(input_ids, dtype=torch.bool)
+        return input_ids == self.image_token_id
 
     def prompt(self, post: Post, task: Task) -> Prompt:
         """The user's turn for one task, up to where the assistant's answer begins."""
@@ -73,26 +73,26 @@ class InputEncoder:
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
         split = rendered.rindex(fill(f"format_{task}"))
-        opening = rendered[:split].replace(IMAGE_PAD, IMAGE_PAD * self.image_tokens, 1)
+        opening = rendered[:split].replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)
         return Prompt(self._ids(opening), self._ids(rendered[split:]))
 
-    def target(self, text: str) -> list[int]:
+    def target(self, text: str, task: Task) -> list[int]:
         """Token ids of an answer, ended by the token that ends a turn; special tokens quoted in it are only text."""
         return [*self._ids(text.replace("<|", "< |")), self.tokenizer.eos_token_id]
 
-    def pixels(self, images: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches of the images at these paths.
+    def answer(self, ids: Sequence[int], task: Task) -> str:
+        """The text of an answer from the token ids that a model wrote behind the prompt of ``task``."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-        Returns:
-            ``pixel_values`` [patches of all images, values a patch] in float32, and ``image_grid_thw``
-            [images, 3].
+    def images(self, paths: Sequence[str]) -> dict[str, Tensor]:
+        """What the family's model takes for the images at these paths, by argument name; nothing if it reads no images.
 
         Raises:
             ImageError: If an image is missing or broken.
         """
-        arrays = [self._image(path) for path in images]
-        encoded = self.processor.image_processor(images=arrays, return_tensors="pt")
-        return encoded["pixel_values"], encoded["image_grid_thw"]
+        if self.family.image_token is None:
+            return {}
+        return self.family.image_inputs(self.processor, [self._image(path) for path in paths])
 
     def _image(self, path: str) -> np.ndarray:
         if path in self._images:

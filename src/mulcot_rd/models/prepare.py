@@ -57,7 +57,8 @@ def prepare_backbone(
     if note.exists() and json.loads(note.read_text(encoding="utf-8")) == made:
         return made
     empty_folder(folder)
-    build_tiny_checkpoint(folder, family, backbone.tiny, train_tokenizer(texts, vocabulary_size), seed)
+    tokenizer = train_tokenizer(texts, vocabulary_size, family.chat)
+    build_tiny_checkpoint(folder, family, backbone.tiny, tokenizer, seed)
     write_json(note, made)
     return made
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mulcot_rd.models.forward import Rows
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import write, write_label
@@ -41,28 +42,14 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A micro-batch of B rows, right-padded to length L.
+class Batch(Rows):
+    """A micro-batch: rows of branches and where their targets are.
 
     Attributes:
-        input_ids: Token ids [B, L].
-        attention: Which positions may look at which, boolean [B, 1, L, L].
-        branch_offset: What the positions of each token are set back by, [B, L]; zero in opening and first branch.
-        valid: Which positions are not padding, boolean [B, L].
-        image_positions: Which positions are pieces of the image, boolean [B, L].
-        pixel_values: Patches of all images, float32.
-        image_grid_thw: Patches of each image, [B, 3].
         predictors: Task to (row, position) of the N states whose next token is a target.
         targets: Task to the N target ids.
     """
 
-    input_ids: Tensor
-    attention: Tensor
-    branch_offset: Tensor
-    valid: Tensor
-    image_positions: Tensor
-    pixel_values: Tensor
-    image_grid_thw: Tensor
     predictors: dict[Task, tuple[Tensor, Tensor]]
     targets: dict[Task, Tensor]
 
@@ -76,13 +63,15 @@ def make_example(row: TrainingRow, post: Post, encoder: InputEncoder, tasks: Seq
         image=post.image,
         opening=next(iter(prompts.values())).opening,
         endings={task: prompt.ending for task, prompt in prompts.items()},
-        targets={task: encoder.target(texts[task]) for task in tasks},
+        targets={task: encoder.target(texts[task], task) for task in tasks},
     )
 
 
 def collate(examples: Sequence[Example], encoder: InputEncoder) -> Batch:
     """Pad examples into a batch; nothing is ever cut, so image tokens can't be lost."""
-    rows, length = len(examples), max(example.length for example in examples)
+    apart = encoder.family.encoder_decoder
+    openings = [[] if apart else example.opening for example in examples]
+    rows, length = len(examples), max(e.length - (len(e.opening) if apart else 0) for e in examples)
     input_ids = torch.full((rows, length), encoder.tokenizer.pad_token_id, dtype=torch.long)
     segment = torch.full((rows, length), -1, dtype=torch.long)
     offset = torch.zeros((rows, length), dtype=torch.long)
@@ -90,29 +79,31 @@ def collate(examples: Sequence[Example], encoder: InputEncoder) -> Batch:
     places: dict[Task, tuple[list[int], list[int]]] = {task: ([], []) for task in tasks}
     targets: dict[Task, list[int]] = {task: [] for task in tasks}
     for index, example in enumerate(examples):
-        start = len(example.opening)
-        input_ids[index, :start] = torch.tensor(example.opening)
+        begin = start = len(openings[index])
+        input_ids[index, :start] = torch.tensor(openings[index], dtype=torch.long)
         segment[index, :start] = 0
         for number, task in enumerate(tasks, start=1):
             branch = example.endings[task] + example.targets[task]
             end = start + len(branch)
             input_ids[index, start:end] = torch.tensor(branch)
             segment[index, start:end] = number
-            offset[index, start:end] = start - len(example.opening)
+            offset[index, start:end] = start - begin
             first = start + len(example.endings[task]) - 1
             places[task][0].extend([index] * len(example.targets[task]))
             places[task][1].extend(range(first, end - 1))
             targets[task].extend(example.targets[task])
             start = end
-    pixel_values, image_grid_thw = encoder.pixels([example.image for example in examples])
+    encoder_ids, encoder_valid = _padded([e.opening for e in examples], encoder) if apart else (None, None)
     return Batch(
+        family=encoder.family,
         input_ids=input_ids,
         attention=_branch_attention(segment),
         branch_offset=offset,
         valid=segment >= 0,
-        image_positions=input_ids == encoder.image_token_id,
-        pixel_values=pixel_values,
-        image_grid_thw=image_grid_thw,
+        image_positions=encoder.image_positions(input_ids),
+        images=encoder.images([example.image for example in examples]),
+        encoder_ids=encoder_ids,
+        encoder_valid=encoder_valid,
         predictors={task: (torch.tensor(r), torch.tensor(p)) for task, (r, p) in places.items()},
         targets={task: torch.tensor(ids) for task, ids in targets.items()},
     )
@@ -135,6 +126,17 @@ def micro_batches(window: Sequence[int], rows: int) -> Iterator[Sequence[int]]:
     """A window cut into micro-batches of at most ``rows`` rows, the longest first."""
     for end in range(len(window), 0, -rows):
         yield window[max(0, end - rows) : end]
+
+
+def _padded(rows: Sequence[Sequence[int]], encoder: InputEncoder) -> tuple[Tensor, Tensor]:
+    """Rows of token ids, right-padded [B, L], and which positions are not padding."""
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), encoder.tokenizer.pad_token_id, dtype=torch.long)
+    valid = torch.zeros_like(ids, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        valid[index, : len(row)] = True
+    return ids, valid
 
 
 def _branch_attention(segment: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Role:
 def role_encoder(parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int) -> InputEncoder:
     """What makes a role's inputs, without loading its weights."""
     family = family_named(parameters.family)
-    return InputEncoder(load_processor(family, prepared["location"], prepared["revision"]), image_size)
+    return InputEncoder(family, load_processor(family, prepared["location"], prepared["revision"]), image_size)
 
 
 def start_role(
@@ -74,7 +74,9 @@ def start_role(
     model = attach_adapter(backbone.model, parameters.adapter, seed)
     if parameters.gradient_checkpointing:
         backbone.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    return Role(name, backbone, model, InputEncoder(backbone.processor, image_size), own + _low_rank(model))
+    return Role(
+        name, backbone, model, InputEncoder(backbone.family, backbone.processor, image_size), own + _low_rank(model)
+    )
 
 
 def load_role(
@@ -105,7 +107,9 @@ def load_role(
     backbone = load_backbone(parameters, prepared["location"])
     own = backbone.model.num_parameters()
     model = load_adapter(backbone.model, Path(adapter["folder"]))
-    return Role(name, backbone, model, InputEncoder(backbone.processor, image_size), own + _low_rank(model))
+    return Role(
+        name, backbone, model, InputEncoder(backbone.family, backbone.processor, image_size), own + _low_rank(model)
+    )
 
 
 def finished_manifest(folder: Path, mark: str) -> dict[str, Any] | None:

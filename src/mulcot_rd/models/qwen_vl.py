@@ -1,0 +1,148 @@
+"""What Qwen2.5-VL and Qwen3-VL share: tokens, chat template, image processor, positions in three dimensions."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from mulcot_rd.models.family import ChatFormat, Family
+
+_PAD, _START, _END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+_VISION_START, _VISION_END = "<|vision_start|>", "<|vision_end|>"
+_IMAGE, _VIDEO = "<|image_pad|>", "<|video_pad|>"
+_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    f"{{% if part['type'] == 'image' %}}{_VISION_START}{_IMAGE}{_VISION_END}"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class ImageOnlyProcessor(ProcessorMixin):
+    """A family's processor without its video part, which would need torchvision.
+
+    Stands before the stock class among a processor's bases. The processor keeps the stock class's name, so that
+    saved folders load with that class elsewhere.
+    """
+
+    def __init__(
+        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
+    ) -> None:
+        kwargs.pop("video_processor", None)
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
+
+
+class QwenVL(Family):
+    """A Qwen vision-language family: patches merged two by two, rotary positions in time, height and width.
+
+    Attributes:
+        processor_class: Its processor, without the video part that needs torchvision.
+        patch_size: Side of an image patch in pixels.
+    """
+
+    processor_class: ClassVar[type[ImageOnlyProcessor]]
+    patch_size: ClassVar[int]
+    chat = ChatFormat(
+        pad=_PAD,
+        end=_END,
+        special=(_PAD, _START, _END, _VISION_START, _VISION_END, _IMAGE, _VIDEO),
+        template=_TEMPLATE,
+    )
+    image_token = _IMAGE
+
+    def build_tiny_processor(self, tokenizer: PreTrainedTokenizerBase) -> ProcessorMixin:
+        """The family's processor with patches of its size."""
+        images = Qwen2VLImageProcessorPil(patch_size=self.patch_size, merge_size=2, temporal_patch_size=2)
+        return self.processor_class(images, tokenizer, chat_template=self.chat.template)
+
+    def load_processor(self, location: str, revision: str | None = None) -> ProcessorMixin:
+        """The family's processor with the image processor that needs no torchvision."""
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+        images = AutoImageProcessor.from_pretrained(location, revision=revision, backend="pil")
+        # Some checkpoints keep the template with the processor, some with the tokenizer.
+        processor, _ = self.processor_class.get_processor_dict(location, revision=revision)
+        return self.processor_class(
+            images, tokenizer, chat_template=processor.get("chat_template", tokenizer.chat_template)
+        )
+
+    def image_inputs(self, processor: ProcessorMixin, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """``pixel_values`` [patches of all images, values a patch] and ``image_grid_thw`` [images, 3]."""
+        encoded = processor.image_processor(images=list(images), return_tensors="pt")
+        return {name: encoded[name] for name in ("pixel_values", "image_grid_thw")}
+
+    def image_tokens(self, processor: ProcessorMixin, image_size: int) -> int:
+        """Patches of the image, merged two by two."""
+        blank = np.zeros((image_size, image_size, 3), dtype=np.uint8)
+        grid = self.image_inputs(processor, [blank])["image_grid_thw"]
+        return int(grid.prod()) // processor.image_processor.merge_size**2
+
+    def positions(
+        self,
+        base: PreTrainedModel,
+        input_ids: Tensor,
+        valid: Tensor,
+        image_positions: Tensor,
+        images: dict[str, Tensor],
+    ) -> Tensor:
+        """Positions [3, B, L] in time, height and width."""
+        positions, _ = base.model.get_rope_index(
+            input_ids,
+            image_grid_thw=images["image_grid_thw"],
+            attention_mask=valid.long(),
+            mm_token_type_ids=image_positions.int(),
+        )
+        return positions
+
+    def forward_kwargs(self, image_positions: Tensor, images: dict[str, Tensor]) -> dict[str, object]:
+        """Pixels or features, the grid, and which tokens are of the image."""
+        given: dict[str, object] = {
+            "image_grid_thw": images["image_grid_thw"],
+            "mm_token_type_ids": image_positions.int(),
+        }
+        if "image_features" in images:
+            return {**given, "mm_encoder_outputs": {"image": self.vision_output(images)}}
+        return {**given, "pixel_values": images["pixel_values"]}
+
+    def encode_images(self, base: PreTrainedModel, images: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``image_features`` [images, tokens, hidden size] and the grid; images of one size, so of as many tokens."""
+        output = base.model.get_image_features(images["pixel_values"], images["image_grid_thw"], return_dict=True)
+        return {"image_features": torch.stack(output.pooler_output), "image_grid_thw": images["image_grid_thw"]}
+
+    @abstractmethod
+    def vision_output(self, features: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+        """What the base model's own vision tower would have returned for stored features."""
+
+    def vision_modules(self, base: PreTrainedModel) -> list[nn.Module]:
+        """The vision tower with its merger."""
+        return [base.model.visual]
+
+
+def vision_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The ids that both families' configurations carry for the tokens around and inside an image."""
+    names = {
+        "image_token_id": _IMAGE,
+        "video_token_id": _VIDEO,
+        "vision_start_token_id": _VISION_START,
+        "vision_end_token_id": _VISION_END,
+    }
+    return {field: tokenizer.convert_tokens_to_ids(token) for field, token in names.items()}
+
+
+def mrope_section(head_dim: int) -> list[int]:
+    """Rotary sections for time, height and width: they must add up to half of the head's units."""
+    time = head_dim // 8
+    rest = head_dim // 2 - time
+    return [time, rest // 2, rest - rest // 2]
