@@ -139,34 +139,58 @@ def windowed_multi_task_loss(
         vocabulary_size: Token ids that the tokenizer really has; the head's other columns are cut off.
     """
     hard = {
-        task: F.cross_entropy(values[:, :vocabulary_size].float(), targets[task], reduction="sum") / window_tokens[task]
+        task: F.cross_entropy(_wide(values[:, :vocabulary_size]), targets[task], reduction="sum") / window_tokens[task]
         for task, values in logits.items()
     }
     total = sum((weights.of(task) * term for task, term in hard.items()), start=_zero(hard))
     return MultiTaskLoss(total, hard)
 
 
-def _task_terms(
-    student: Tensor, targets: Tensor, assistant: Tensor, weights: StudentLossWeights, count: int, task: str
-) -> tuple[Tensor, Tensor]:
-    if not len(student) == len(targets) == len(assistant):
+def checked_vocabulary(student: int, assistant: int, shared: int | None) -> int:
+    """The columns that take part in the softmax, of heads of ``student`` and ``assistant`` columns.
+
+    Raises:
+        ValueError: If the named vocabulary is wider than a head.
+    """
+    columns = shared or min(student, assistant)
+    if columns > min(student, assistant):
+        raise ValueError(f"a vocabulary of {columns} ids does not fit heads of {student} and {assistant} columns")
+    return columns
+
+
+def check_task(task: str, student: int, targets: Tensor, assistant: int, count: int, columns: int) -> None:
+    """Refuse what can't be a task's positions.
+
+    Args:
+        task: The task's name.
+        student: Positions of the student's outputs.
+        targets: Target token ids [N].
+        assistant: Positions of the assistant's outputs.
+        count: Target tokens of the whole window.
+        columns: Token ids that the vocabulary has.
+
+    Raises:
+        ValueError: If shapes disagree, the task is empty, or a target lies outside the vocabulary.
+    """
+    if not student == len(targets) == assistant:
         raise ValueError(
-            f"the {task} task has {len(student)} student rows, {len(targets)} targets and {len(assistant)} assistant "
+            f"the {task} task has {student} student rows, {len(targets)} targets and {assistant} assistant "
             "rows; they must be the same positions"
         )
     if count == 0:
         raise ValueError(f"the {task} task has no target token")
-    columns = weights.vocabulary_size or min(student.shape[1], assistant.shape[1])
-    if columns > min(student.shape[1], assistant.shape[1]):
-        raise ValueError(
-            f"a vocabulary of {columns} ids does not fit heads of {student.shape[1]} and {assistant.shape[1]} columns"
-        )
     if len(targets) and int(targets.max()) >= columns:
         raise ValueError(
             f"target id {int(targets.max())} of the {task} task lies outside the shared vocabulary of {columns} ids"
         )
-    # Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least.
-    student = student[:, :columns].to(torch.promote_types(student.dtype, torch.float32))
+
+
+def _task_terms(
+    student: Tensor, targets: Tensor, assistant: Tensor, weights: StudentLossWeights, count: int, task: str
+) -> tuple[Tensor, Tensor]:
+    columns = checked_vocabulary(student.shape[1], assistant.shape[1], weights.vocabulary_size)
+    check_task(task, len(student), targets, len(assistant), count, columns)
+    student = _wide(student[:, :columns])
     assistant = assistant[:, :columns].to(student.dtype)
     hard = F.cross_entropy(student, targets, reduction="sum") / count
     # kl_div takes the student's log-probabilities first: this is KL(assistant, student), Eq. 11.
@@ -180,6 +204,11 @@ def _task_terms(
         / count
     )
     return hard, soft
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _total(hard: Mapping[str, Tensor], soft: Mapping[str, Tensor], weights: StudentLossWeights) -> Tensor:
