@@ -6,7 +6,9 @@ READY := $(VENV)/ready
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test lint format bench viz clean
+.PHONY: run test lint format bench experiments viz clean
+
+PLAN ?= .kedro/experiments/sample.yml
 
 run: $(READY)
 	$(BIN)/kedro run
@@ -24,6 +26,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/run.py
+
+experiments: $(READY)
+	$(BIN)/kedro experiments $(PLAN)
 
 viz: $(READY)
 	$(BIN)/kedro viz run

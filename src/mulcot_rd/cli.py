@@ -3,64 +3,21 @@
 import copy
 import functools
 import logging
-import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.project import project_group
 from kedro.framework.cli.project import run as kedro_run
-from kedro.io import DatasetError
-from kedro.validation.exceptions import ParameterValidationError
-from omegaconf.errors import OmegaConfBaseException
+
+from mulcot_rd.messages import one_sentence, user_errors
 
 logger = logging.getLogger(__name__)
 
-_FAULT = re.compile(r"^(?:(\S+)\n)?  (?:Value error, )?(.+) \[type=\w+, input_value=(.*), input_type=", re.MULTILINE)
-
 # The project's commands name --pipeline, the older spelling that every release of Kedro 1 knows.
 warnings.filterwarnings("ignore", message=".*'--pipeline' is deprecated.*")
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    """Errors whose message names what is wrong and the cure; imported late, `kedro --help` needs no torch."""
-    from mulcot_rd.errors import UserError
-    from mulcot_rd.hooks import MissingInputError, UnknownParameterError
-    from mulcot_rd.images import ImageError
-    from mulcot_rd.ingest import IngestError
-    from mulcot_rd.models import WeightsError
-    from mulcot_rd.teacher import TeacherError
-    from mulcot_rd.training.soft_labels import SoftLabelError
-
-    return (
-        UserError,
-        UnknownParameterError,
-        MissingInputError,
-        IngestError,
-        TeacherError,
-        WeightsError,
-        SoftLabelError,
-        ImageError,
-        ParameterValidationError,
-        DatasetError,
-        OmegaConfBaseException,
-    )
-
-
-def one_sentence(error: Exception) -> str:
-    """An error's message on one line; of refused parameters only their names, what is wrong, and what was given."""
-    text = str(error)
-    if isinstance(error, ParameterValidationError):
-        refused = []
-        for part in re.split(r"^- (?=Parameter ')", text, flags=re.MULTILINE)[1:]:
-            group = re.match(r"Parameter '([^']+)'", part)
-            for name, what, value in _FAULT.findall(part):
-                where = ".".join(piece for piece in (group[1] if group else "", name) if piece)
-                refused.append(f"{where}: {what}" + (f" (given: {value})" if name else ""))
-        if refused:
-            text = "parameters refused: " + "; ".join(refused)
-    return " ".join(text.split())
 
 
 def _in_one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +25,7 @@ def _in_one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except _user_errors() as error:
+        except user_errors() as error:
             logger.debug("the error in full", exc_info=error)
             raise click.ClickException(one_sentence(error)) from error
 
@@ -82,6 +39,28 @@ run.callback = _in_one_sentence(kedro_run.callback)
 @click.group(cls=type(project_group), name="mulcot_rd")
 def cli() -> None:
     """Commands of the project."""
+
+
+@cli.command()
+@click.argument("plan", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--force", is_flag=True, help="Do every run, also what is complete and up to date.")
+def experiments(plan: Path, force: bool) -> None:
+    """Do the runs of PLAN, a YAML file such as .kedro/experiments/sample.yml, then make all reports.
+
+    Runs that are complete and up to date are skipped, failed ones are reported while the rest goes on. A plan that
+    was interrupted goes on where it stopped.
+    """
+    from mulcot_rd.experiments import PlanError, as_table, execute, read_plan
+
+    try:
+        runs = read_plan(plan)
+    except PlanError as error:
+        raise click.ClickException(str(error)) from error
+    reports = execute(runs, Path.cwd(), force=force)
+    click.echo(as_table(reports))
+    failed = sum(report.state == "failed" for report in reports)
+    if failed:
+        raise click.ClickException(f"{failed} of {len(reports)} failed; the same command does what is left")
 
 
 cli.add_command(run)

@@ -1,0 +1,104 @@
+"""Whether a planned run is complete and up to date: by what it was made from, not by its files' mere existence."""
+
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.session import KedroSession
+from omegaconf import OmegaConf
+
+from mulcot_rd.experiments.plan import PlannedRun
+from mulcot_rd.files import write_json
+from mulcot_rd.fingerprint import file_fingerprint, fingerprint
+from mulcot_rd.pipeline_registry import stage
+
+# Changing these rooms changes no result of a run: reports are made again anyway.
+_NO_RESULT = ("reporting", "experiments", "pipelines/reporting")
+
+
+class RunState:
+    """A planned run as the project's configuration resolves it.
+
+    Attributes:
+        name: The run's name, which is also that of its folders.
+        dataset: The data set's name.
+        record: The file that says what the finished run was made from.
+        fingerprint: Of everything that determines the run's results: the parameters that its stages read, raw data,
+            imported reasonings, and the project's code and prompts.
+    """
+
+    def __init__(self, planned: PlannedRun, project: Path) -> None:
+        """Resolve the configuration.
+
+        Raises:
+            UserError: If the parameters are refused; so does any command with the same ones.
+        """
+        given = OmegaConf.create()
+        for name, value in planned.parameters.items():
+            OmegaConf.update(given, name, value)
+        runtime = OmegaConf.to_container(given)
+        with KedroSession.create(project_path=project, env=planned.env, runtime_params=runtime) as session:
+            context = session.load_context()
+            self._catalog = context.catalog
+            parameters = context.params
+        settings = parameters["run_settings"]
+        self.name: str = settings.name
+        self.dataset: str = settings.dataset
+        self._stages = [stage(name) for name in planned.stages if name != "reporting"]
+        self.record = project / "data" / "08_reporting" / self.dataset / self.name / "experiment.json"
+        read = sorted(
+            {name.removeprefix("params:") for each in self._stages for name in each.inputs() if "params:" in name}
+        )
+        self.fingerprint = fingerprint(
+            planned.stages,
+            {name: _parameter(parameters, name) for name in read},
+            _marks(project / settings.raw_dir / (parameters["ingest"].folder or self.dataset)),
+            _marks(_path(project, parameters["teacher"].import_path)),
+            code_fingerprint(),
+        )
+
+    def up_to_date(self) -> bool:
+        """Whether the run finished with the same fingerprint and all its outputs are there."""
+        if not self.record.exists():
+            return False
+        return json.loads(self.record.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint and all(
+            self._catalog.exists(name) for each in self._stages for name in each.outputs() if name in self._catalog
+        )
+
+    def finish(self, seconds: float) -> None:
+        """Note that the run finished, and how long it took in seconds."""
+        write_json(self.record, {"run": self.name, "fingerprint": self.fingerprint, "seconds": round(seconds, 1)})
+
+
+@cache
+def code_fingerprint() -> str:
+    """A hash of the package's code and prompts, without what only reports."""
+    package = Path(str(files("mulcot_rd")))
+    sources = [
+        path
+        for path in sorted(package.rglob("*"))
+        if path.suffix in (".py", ".txt", ".json")
+        and not any(path.relative_to(package).as_posix().startswith(f"{room}/") for room in _NO_RESULT)
+    ]
+    return fingerprint([path.relative_to(package).as_posix() for path in sources], file_fingerprint(*sources))
+
+
+def _parameter(parameters: dict[str, Any], name: str) -> Any:
+    value: Any = parameters
+    for piece in name.split("."):
+        value = value[piece]
+    return value
+
+
+def _path(project: Path, value: str | None) -> Path | None:
+    return None if value is None else project / value
+
+
+def _marks(path: Path | None) -> list[list[Any]]:
+    """Names, sizes and times of a file or of all files below a folder; nothing where there is none."""
+    if path is None or not path.exists():
+        return []
+    found = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
+    return [[entry.name, entry.stat().st_size, entry.stat().st_mtime_ns] for entry in found]

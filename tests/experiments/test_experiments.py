@@ -1,0 +1,48 @@
+"""A plan carried out by the command: finished runs are skipped, stale ones done again, failed ones reported."""
+
+import json
+
+from tests.project.conftest import kedro, project  # noqa: F401 - fixtures
+
+PLAN = """
+parameters: {dataset: sample, limit: 3}
+runs:
+  - parameters: {run: [first, second]}
+    stages: [data_preparation]
+  - parameters: {run: third, ingest.max_rejected_share: 0.05}
+    stages: [data_preparation, teacher_annotation]
+"""
+BROKEN = """
+  - parameters: {run: broken, ingest.folder: nowhere}
+    stages: [data_preparation]
+  - parameters: {run: refused, limit: 0}
+"""
+
+
+def test_plan_skips_what_is_up_to_date_and_goes_on_behind_a_failure(project, kedro):  # noqa: F811
+    def run(plan):
+        (project / "plan.yml").write_text(plan)
+        result = kedro("experiments", "plan.yml")
+        assert "Traceback" not in result.stderr
+        return result, {line[:30].split("  ")[0]: line for line in result.stdout.splitlines()[1:]}
+
+    result, rows = run(PLAN.replace("runs:\n", "runs:" + BROKEN))
+    assert result.returncode == 1
+    assert "2 of 5 failed" in result.stderr
+    assert "nowhere" in rows["broken"] and " failed " in rows["broken"]
+    assert any("limit" in line and " failed " in line for line in rows.values())
+    assert all(" done " in rows[name] for name in ("first", "second", "third"))
+    assert json.loads((project / "data/08_reporting/sample/first/experiment.json").read_text())["run"] == "first"
+
+    # Another value of a parameter that a run reads makes that run stale; so does a missing output. No other run is.
+    (project / "data/08_reporting/sample/second/experiment.json").unlink()
+    result, rows = run(PLAN.replace("0.05", "0.04"))
+    assert result.returncode == 0
+    assert " up to date " in rows["first"]
+    assert " done " in rows["second"]
+    assert " done " in rows["third"]
+
+    (project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").unlink()
+    result, rows = run(PLAN.replace("0.05", "0.04"))
+    assert [" up to date " in rows[name] for name in ("first", "second", "third")] == [True, True, False]
+    assert (project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").exists()
