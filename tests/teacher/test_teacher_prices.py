@@ -125,6 +125,12 @@ def test_an_image_counts_where_it_is_sent_and_the_model_sees_it():
     assert pricing(text_only).prompt_tokens(with_image) == pricing(text_only).prompt_tokens(without)
 
 
+def test_the_schema_of_an_answer_counts_where_it_is_sent():
+    question, bare = ask("a post", schema={"type": "object"}), ask("a post")
+    assert pricing().prompt_tokens(question) > pricing().prompt_tokens(bare)
+    assert pricing(structured=False).prompt_tokens(question) == pricing().prompt_tokens(bare)
+
+
 def test_cost_is_the_list_price_of_both_kinds_of_tokens_and_half_of_it_in_batches():
     usage = Usage(prompt_tokens=2_000_000, completion_tokens=500_000)
     assert pricing().cost_usd(usage) == pytest.approx(0.60)

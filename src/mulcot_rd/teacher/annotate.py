@@ -69,7 +69,7 @@ def annotate(
         ImageError: If the image of a post is missing or broken.
     """
     if parameters.dry_run:
-        logger.info("%s", estimate(posts, references_for, parameters, ledger_path))
+        logger.info("%s", _run(estimate(posts, references_for, parameters, ledger_path)))
         raise DryRunFinished("the dry run asked nothing; set teacher.dry_run=false to annotate")
     started = time.perf_counter()
     provider, ledgered = _build_provider(parameters, ledger_path, api_key)

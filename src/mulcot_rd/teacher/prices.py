@@ -122,7 +122,15 @@ class Pricing:
         images: How the model counts an image, or ``None`` where that is unknown or it takes none.
     """
 
-    def __init__(self, price: ModelPrice | None, *, image_size: int, max_tokens: int, batch: bool = False) -> None:
+    def __init__(
+        self,
+        price: ModelPrice | None,
+        *,
+        image_size: int,
+        max_tokens: int,
+        batch: bool = False,
+        structured: bool = True,
+    ) -> None:
         """Take a row of the price table.
 
         Args:
@@ -130,9 +138,11 @@ class Pricing:
             image_size: Side in pixels of the square that images are sent as.
             max_tokens: Longest answer in tokens, for questions that don't say.
             batch: Whether requests go through the Batch API.
+            structured: Whether the JSON schema of an answer goes along where a question has one.
         """
         self.images = price.images if price is not None else None
         self._max_tokens = max_tokens
+        self._structured = structured
         self._image_tokens = 0 if self.images is None else self.images.tokens(image_size, image_size, DETAIL)
         self._usd: tuple[float, float] | None = None
         if price is not None and price.input_usd is not None and price.output_usd is not None:
@@ -147,14 +157,14 @@ class Pricing:
     def prompt_tokens(self, question: "Question") -> int:
         """Prompt tokens to expect, the image included; see ``CHARACTERS_PER_TOKEN`` for how near that comes."""
         messages = question.messages
-        characters = sum(len(message.text) for message in messages) + len(_schema_text(question))
+        characters = sum(len(message.text) for message in messages) + len(self._schema(question))
         overhead = TOKENS_A_TURN * len(messages) + TOKENS_A_REPLY
         return math.ceil(characters / CHARACTERS_PER_TOKEN) + overhead + self._image(question)
 
     def most_prompt_tokens(self, question: "Question") -> int:
         """A number of prompt tokens that no tokenizer on bytes passes, whatever Unicode form it brings text into."""
         messages = question.messages
-        text = sum(_most_bytes(message.text) for message in messages) + _most_bytes(_schema_text(question))
+        text = sum(_most_bytes(message.text) for message in messages) + _most_bytes(self._schema(question))
         overhead = MOST_TOKENS_A_TURN * len(messages) + MOST_TOKENS_A_CONVERSATION
         return text + overhead + self._image(question)
 
@@ -182,6 +192,10 @@ class Pricing:
     def _image(self, question: "Question") -> int:
         return 0 if question.image is None else self._image_tokens
 
+    def _schema(self, question: "Question") -> str:
+        """The JSON schema of a structured answer as text, which a server puts before the prompt."""
+        return json.dumps(question.schema) if self._structured and question.schema is not None else ""
+
 
 def pricing_of(parameters: "TeacherParameters") -> Pricing:
     """The pricing of the configured model: its row of ``teacher.prices`` by its exact name."""
@@ -190,12 +204,8 @@ def pricing_of(parameters: "TeacherParameters") -> Pricing:
         image_size=parameters.image_size,
         max_tokens=parameters.max_tokens,
         batch=parameters.mode == "batch",
+        structured=parameters.structured_output != "off",
     )
-
-
-def _schema_text(question: "Question") -> str:
-    """The JSON schema of a structured answer, which a server puts before the prompt."""
-    return "" if question.schema is None else json.dumps(question.schema)
 
 
 def _most_bytes(text: str) -> int:
