@@ -5,20 +5,26 @@ from mulcot_rd.metrics.reasoning import distinct, reasoning_scores, reasoning_sc
 from mulcot_rd.metrics.statistics import (
     Interval,
     McNemar,
+    SeedSpread,
     bootstrap_interval,
     bootstrap_mean_interval,
+    holm,
     mcnemar,
+    seed_spread,
 )
 
 __all__ = [
     "Interval",
     "McNemar",
+    "SeedSpread",
     "agreement",
     "bootstrap_interval",
     "bootstrap_mean_interval",
     "classification_scores",
     "distinct",
+    "holm",
     "mcnemar",
     "reasoning_scores",
     "reasoning_scores_by_pair",
+    "seed_spread",
 ]

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals and McNemar's test."""
+"""How sure a figure is: bootstrap intervals, deviation over seeds, McNemar's test and Holm's correction."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ from scipy import stats
 from mulcot_rd.metrics.classification import CLASSES, UNREADABLE, as_names
 from mulcot_rd.schema import Sentiment
 
-Metric = Literal["accuracy", "macro_f1"]
+Metric = Literal["accuracy", "weighted_f1", "macro_f1", "valid_rate"]
 
 
 class Interval(NamedTuple):
@@ -17,6 +17,13 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+class SeedSpread(NamedTuple):
+    """A figure over runs that differ in their seed alone: mean and sample standard deviation, in its unit."""
+
+    mean: float
+    deviation: float
 
 
 class McNemar(NamedTuple):
@@ -60,7 +67,8 @@ def bootstrap_interval(
     Args:
         predictions: A label or ``None`` for each post.
         labels: The gold label of each post.
-        metric: ``accuracy`` or ``macro_f1``, as in :func:`mulcot_rd.metrics.classification_scores`.
+        metric: ``accuracy``, ``weighted_f1``, ``macro_f1`` or ``valid_rate``, as in
+            :func:`mulcot_rd.metrics.classification_scores`.
         seed: Seed of the resampling.
         resamples: Number of resamples.
         level: Confidence level, between 0 and 1.
@@ -68,7 +76,12 @@ def bootstrap_interval(
     Raises:
         ValueError: If there are no posts, the lengths differ, or a label or the metric is unknown.
     """
-    statistics: dict[str, Callable[..., np.ndarray]] = {"accuracy": _accuracy, "macro_f1": _macro_f1}
+    statistics: dict[str, Callable[..., np.ndarray]] = {
+        "accuracy": _accuracy,
+        "weighted_f1": _weighted_f1,
+        "macro_f1": _macro_f1,
+        "valid_rate": _valid_rate,
+    }
     if metric not in statistics:
         raise ValueError(f"no interval for the metric {metric!r}: choose one of {', '.join(statistics)}")
     code = {name: index for index, name in enumerate((*CLASSES, UNREADABLE))}
@@ -99,6 +112,41 @@ def mcnemar(
     return McNemar(only_a, only_b, float(p_value))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p values that hold the family-wise error of all these tests together.
+
+    Args:
+        p_values: One a test.
+
+    Returns:
+        The corrected p values in the same order, none above 1, none below the plain one.
+
+    Raises:
+        ValueError: If one is not between 0 and 1.
+    """
+    for number, value in enumerate(p_values):
+        if not 0 <= value <= 1:
+            raise ValueError(f"p value {number} is {value}: it must lie between 0 and 1")
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def seed_spread(values: Sequence[float]) -> SeedSpread:
+    """Mean and sample standard deviation (n - 1) of a figure over seeds.
+
+    Raises:
+        ValueError: If there are fewer than two values: one seed says nothing about another.
+    """
+    if len(values) < 2:
+        raise ValueError(f"a deviation over seeds needs two of them or more; there are {len(values)}")
+    return SeedSpread(float(np.mean(values)), float(np.std(values, ddof=1)))
+
+
 def _percentile_interval(
     samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], seed: int, resamples: int, level: float
 ) -> Interval:
@@ -123,11 +171,24 @@ def _accuracy(predicted: np.ndarray, gold: np.ndarray, axis: int) -> np.ndarray:
     return np.mean(predicted == gold, axis=axis)
 
 
+def _valid_rate(predicted: np.ndarray, gold: np.ndarray, axis: int) -> np.ndarray:
+    return np.mean(predicted != len(CLASSES), axis=axis)
+
+
 def _macro_f1(predicted: np.ndarray, gold: np.ndarray, axis: int) -> np.ndarray:
-    """Mean F1 of the three classes along an axis of class numbers; a class on neither side counts 0."""
+    return np.mean(_class_f1(predicted, gold, axis), axis=0)
+
+
+def _weighted_f1(predicted: np.ndarray, gold: np.ndarray, axis: int) -> np.ndarray:
+    support = [np.mean(gold == index, axis=axis) for index in range(len(CLASSES))]
+    return np.sum(np.multiply(_class_f1(predicted, gold, axis), support), axis=0)
+
+
+def _class_f1(predicted: np.ndarray, gold: np.ndarray, axis: int) -> list[np.ndarray]:
+    """F1 of each of the three classes along an axis of class numbers; a class on neither side counts 0."""
     scores = []
     for index in range(len(CLASSES)):
         shared = np.sum((predicted == index) & (gold == index), axis=axis)
         named = np.sum(predicted == index, axis=axis) + np.sum(gold == index, axis=axis)
         scores.append(2 * shared / np.maximum(named, 1))
-    return np.mean(scores, axis=0)
+    return scores

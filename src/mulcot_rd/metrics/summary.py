@@ -4,19 +4,23 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mulcot_rd.metrics.classification import agreement, classification_scores
-from mulcot_rd.metrics.reasoning import distinct, reasoning_scores
-from mulcot_rd.metrics.statistics import bootstrap_interval
+from mulcot_rd.metrics.reasoning import distinct, reasoning_scores_by_pair
+from mulcot_rd.metrics.statistics import Metric, bootstrap_interval, bootstrap_mean_interval
 from mulcot_rd.reasoning import write
-from mulcot_rd.schema import PredictionRecord, TeacherRecord
+from mulcot_rd.schema import PredictionRecord, Sentiment, TeacherRecord
 
 logger = logging.getLogger(__name__)
+
+_LABEL_METRICS: tuple[Metric, ...] = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
 
 
 def role_scores(
     predictions: Sequence[PredictionRecord], references: Sequence[TeacherRecord], *, seed: int, name: str
 ) -> dict[str, Any]:
-    """Scores of one model on one split, as fractions.
+    """Scores of one model on one split, as fractions, and under ``intervals`` the 95 percent interval of each.
 
     Labels are scored as answered to the label prompt, and once more as read from the reasoning. Reasonings are
     scored as whole answers against the teacher's, on the posts that have one: on the released texts this gives the
@@ -31,11 +35,18 @@ def role_scores(
     labels = [record.label for record in predictions]
     by_label_prompt = [record.prediction for record in predictions]
     by_reasoning = [record.reasoning_prediction for record in predictions]
-    interval = bootstrap_interval(by_label_prompt, labels, "accuracy", seed)
     read = classification_scores(by_reasoning, labels)
+    intervals = _label_intervals(by_label_prompt, labels, seed)
+    agreeing = [
+        float(one is not None and one == other) for one, other in zip(by_label_prompt, by_reasoning, strict=True)
+    ]
+    intervals["agreement"] = list(bootstrap_mean_interval(agreeing, seed))
+    read_intervals = _label_intervals(by_reasoning, labels, seed)
+    for metric in ("accuracy", "macro_f1", "valid_rate"):
+        intervals[f"reasoning_{metric}"] = read_intervals[metric]
     scores: dict[str, Any] = {
         **classification_scores(by_label_prompt, labels),
-        "accuracy_interval": [interval.low, interval.high],
+        "accuracy_interval": intervals["accuracy"],
         "agreement": agreement(by_label_prompt, by_reasoning),
         "reasoning_accuracy": read["accuracy"],
         "reasoning_macro_f1": read["macro_f1"],
@@ -50,13 +61,14 @@ def role_scores(
             name, len(predictions) - len(pairs), len(predictions),
         )  # fmt: skip
     if pairs:
-        generated, wanted = zip(*pairs, strict=True)
-        scores |= reasoning_scores(generated, wanted, show_progress=True)
+        by_pair = reasoning_scores_by_pair(*zip(*pairs, strict=True), show_progress=True)
+        scores |= {metric: float(np.mean(values)) for metric, values in by_pair.items()}
+        intervals |= {metric: list(bootstrap_mean_interval(values, seed)) for metric, values in by_pair.items()}
     else:
         # Diversity needs no reference.
         scores |= dict.fromkeys(("sim", "meteor", "bleu", "rouge_l"))
         scores |= distinct([record.raw_text for record in predictions])
-    return scores | {"reasoning_pairs": len(pairs)}
+    return scores | {"reasoning_pairs": len(pairs), "intervals": intervals}
 
 
 def teacher_scores(references: Sequence[TeacherRecord], *, seed: int) -> dict[str, Any]:
@@ -65,14 +77,21 @@ def teacher_scores(references: Sequence[TeacherRecord], *, seed: int) -> dict[st
         return {}
     labels = [record.label for record in references]
     predictions = [record.prediction for record in references]
-    interval = bootstrap_interval(predictions, labels, "accuracy", seed)
+    intervals = _label_intervals(predictions, labels, seed)
     return {
         "teacher": {
             **classification_scores(predictions, labels),
-            "accuracy_interval": [interval.low, interval.high],
+            "accuracy_interval": intervals["accuracy"],
+            "intervals": intervals,
         },
         "references": distinct([write(record.reasoning) for record in references]),
     }
+
+
+def _label_intervals(
+    predictions: Sequence[Sentiment | None], labels: Sequence[Sentiment], seed: int
+) -> dict[str, list[float]]:
+    return {metric: list(bootstrap_interval(predictions, labels, metric, seed)) for metric in _LABEL_METRICS}
 
 
 def _attempts(predictions: Sequence[PredictionRecord]) -> dict[str, int]:
