@@ -165,7 +165,7 @@ class Script:
         """The least number of requests of one stage, and the label of its usable answer (``None``: it has none)."""
         requests = 0
         for attempt in range(1, max_retries + 2):
-            question = Question(text, told, attempt)
+            question = Question(text, told and str(told), attempt)
             requests += 1 + len(self.faults_before(question))
             if self.flaw(question) is None:
                 return requests, self.verdict(question)
@@ -213,6 +213,7 @@ class FaultServer:
         reply: Takes a request's body, gives the answer's text or its ``content`` and ``finish_reason``.
         faults: Worked off first, one a request: a name out of ``FAULTS`` or (status, headers, body).
         delay_s: Seconds before every reaction, besides the script's.
+        answers_sent: Answers handed to a connection whole.
         most_requests: After as many it answers 503 to everything: a client gone wild ends a test soon.
         requests: Bodies of all requests, in order of arrival.
         log: What became of them.
@@ -229,6 +230,7 @@ class FaultServer:
     in_flight: int = 0
     most_in_flight: int = 0
     url: str = ""
+    answers_sent: int = 0
     keep_bodies: bool = True
     _arrivals: Counter = field(default_factory=Counter)
     _asked: Counter = field(default_factory=Counter)
@@ -247,6 +249,11 @@ class FaultServer:
     def answered(self) -> list[Logged]:
         """Requests whose answer was sent completely."""
         return [entry for entry in self.log if entry.answered_s is not None]
+
+    def wait_for_answers(self, number: int, until: Callable[[], bool] = lambda: False) -> None:
+        """Block until that many answers have been sent in all, or ``until`` is true."""
+        while self.answers_sent < number and not until():
+            time.sleep(0.001)
 
     def cost_usd(self, input_usd: float, output_usd: float) -> float:
         """The bill so far, at prices a million tokens: whatever the server worked on, received or not."""
@@ -342,8 +349,12 @@ class FaultServer:
                 said = await asyncio.to_thread(self.reply, body)
                 message = {"content": said} if isinstance(said, str) else said
                 entry.usage = REPLY_USAGE
+            if reader.at_eof():
+                # Whoever asked has been killed or lost patience; the bill stays.
+                return False
             await _send(writer, 200, {}, json.dumps(completion(**message, usage=entry.usage)))
             entry.answered_s = time.monotonic()
+            self.answers_sent += 1
             return True
         entry.reaction = reaction if isinstance(reaction, str) else str(reaction[0])
         if entry.reaction in BILLED_FAULTS:

@@ -6,6 +6,7 @@ import logging
 from string import Template
 
 import pytest
+from annotator import result_files
 from fault_server import FAULTS, LABELS, FaultServer, Script
 
 from mulcot_rd import prompts
@@ -39,21 +40,15 @@ def settings(server, **changed):
 
 
 def least(script, posts, references=()):
-    return sum(script.least_requests(post.text, post.label.value, RETRIES) for post in posts) + sum(
-        script.least_requests(post.text, post.label.value, RETRIES, reference=True) for post in references
+    return sum(script.least_requests(post.text, post.label, RETRIES) for post in posts) + sum(
+        script.least_requests(post.text, post.label, RETRIES, reference=True) for post in references
     )
 
 
 def rows(annotation):
-    """The result files' rows as text, and what of the summary does not hang on time."""
-    named = {
-        "reasoning": annotation.reasoning,
-        "references": annotation.references,
-        "quarantine": annotation.quarantine,
-    }
-    files = {name: "".join(record.model_dump_json() + "\n" for record in records) for name, records in named.items()}
+    """The result files as text, and what of the summary does not hang on time."""
     timeless = ("posts", "stage_1", "stage_2", "quarantined", "stage_one_accuracy", "attempts", "references", "tokens")
-    return {**files, "summary": json.dumps({key: annotation.summary[key] for key in timeless})}
+    return {**result_files(annotation), "summary": json.dumps({key: annotation.summary[key] for key in timeless})}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -68,7 +63,7 @@ def test_every_answerable_post_is_annotated_with_the_least_number_of_requests(se
     )
     with FaultServer(script, most_requests=3000).running() as server:
         result = annotate(posts, references, settings(server), tmp_path / "ledger.jsonl")
-    answerable = [post for post in posts if script.answerable(post.text, post.label.value, RETRIES)]
+    answerable = [post for post in posts if script.answerable(post.text, post.label, RETRIES)]
     assert [record.id for record in result.reasoning] == [post.id for post in answerable]
     assert [lost.id for lost in result.quarantine] == [post.id for post in posts if post not in answerable]
     assert {posts[3].id, posts[50].id} <= {lost.id for lost in result.quarantine}
