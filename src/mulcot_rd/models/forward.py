@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from mulcot_rd.models.family import Family
 
@@ -47,21 +47,39 @@ def base_model(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
 
 def last_hidden_states(base: PreTrainedModel, rows: Rows) -> Tensor:
     """Last hidden states [B, L, hidden size] of the rows; ``base.lm_head`` makes logits of them."""
+    return read(base, rows, cache=None)[0]
+
+
+def read(base: PreTrainedModel, rows: Rows, cache: Cache | None) -> tuple[Tensor, Tensor | None]:
+    """The rows' last hidden states [B, L, hidden size], and their positions [B, L] or [3, B, L].
+
+    Args:
+        base: The family's model.
+        rows: What it reads.
+        cache: Takes in the keys and values of all layers; ``None`` keeps none. Encoder-decoder families need an
+            ``EncoderDecoderCache``.
+
+    Returns:
+        States and rotary positions; encoder-decoder families have relative positions alone, hence ``None``.
+    """
     device = base.device
     bias = additive_mask(rows.attention.to(device), base.dtype)
     if rows.family.encoder_decoder:
-        return _decoder_states(base, rows, bias)
+        return _decoder_states(base, rows, bias, cache), None
     input_ids, image_positions = rows.input_ids.to(device), rows.image_positions.to(device)
     images = {name: tensor.to(device) for name, tensor in rows.images.items()}
     # The rotary positions of the whole row as one text; a later branch is then set back to the opening's end.
     positions = rows.family.positions(base, input_ids, rows.valid.to(device), image_positions, images)
-    return base.model(
+    positions = positions - rows.branch_offset.to(device)
+    states = base.model(
         input_ids=input_ids,
         attention_mask=bias,
-        position_ids=positions - rows.branch_offset.to(device),
+        position_ids=positions,
         **rows.family.forward_kwargs(image_positions, images),
-        use_cache=False,
+        past_key_values=cache,
+        use_cache=cache is not None,
     ).last_hidden_state
+    return states, positions
 
 
 def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -69,7 +87,7 @@ def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
 
 
-def _decoder_states(base: PreTrainedModel, rows: Rows, bias: Tensor) -> Tensor:
+def _decoder_states(base: PreTrainedModel, rows: Rows, bias: Tensor, cache: Cache | None) -> Tensor:
     """One pass of the encoder over the openings, one of the decoder over all branches.
 
     Relative position biases depend on distances alone, so a branch that sees only itself needs no offset.
@@ -83,5 +101,6 @@ def _decoder_states(base: PreTrainedModel, rows: Rows, bias: Tensor) -> Tensor:
         attention_mask=bias,
         encoder_hidden_states=openings.last_hidden_state,
         encoder_attention_mask=opening_mask,
-        use_cache=False,
+        past_key_values=cache,
+        use_cache=cache is not None,
     ).last_hidden_state

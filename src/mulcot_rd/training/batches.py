@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mulcot_rd.models.branches import branch_rows
 from mulcot_rd.models.forward import Rows
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
@@ -69,41 +70,23 @@ def make_example(row: TrainingRow, post: Post, encoder: InputEncoder, tasks: Seq
 
 def collate(examples: Sequence[Example], encoder: InputEncoder) -> Batch:
     """Pad examples into a batch; nothing is ever cut, so image tokens can't be lost."""
-    apart = encoder.family.encoder_decoder
-    openings = [[] if apart else example.opening for example in examples]
-    rows, length = len(examples), max(e.length - (len(e.opening) if apart else 0) for e in examples)
-    input_ids = torch.full((rows, length), encoder.tokenizer.pad_token_id, dtype=torch.long)
-    segment = torch.full((rows, length), -1, dtype=torch.long)
-    offset = torch.zeros((rows, length), dtype=torch.long)
     tasks = list(examples[0].targets)
+    rows, begins = branch_rows(
+        [example.opening for example in examples],
+        [[example.endings[task] + example.targets[task] for task in tasks] for example in examples],
+        [example.image for example in examples],
+        encoder,
+    )
     places: dict[Task, tuple[list[int], list[int]]] = {task: ([], []) for task in tasks}
     targets: dict[Task, list[int]] = {task: [] for task in tasks}
-    for index, example in enumerate(examples):
-        begin = start = len(openings[index])
-        input_ids[index, :start] = torch.tensor(openings[index], dtype=torch.long)
-        segment[index, :start] = 0
-        for number, task in enumerate(tasks, start=1):
-            branch = example.endings[task] + example.targets[task]
-            end = start + len(branch)
-            input_ids[index, start:end] = torch.tensor(branch)
-            segment[index, start:end] = number
-            offset[index, start:end] = start - begin
-            first = start + len(example.endings[task]) - 1
-            places[task][0].extend([index] * len(example.targets[task]))
-            places[task][1].extend(range(first, end - 1))
+    for index, (example, starts) in enumerate(zip(examples, begins, strict=True)):
+        for task, start in zip(tasks, starts, strict=True):
+            first, count = start + len(example.endings[task]) - 1, len(example.targets[task])
+            places[task][0].extend([index] * count)
+            places[task][1].extend(range(first, first + count))
             targets[task].extend(example.targets[task])
-            start = end
-    encoder_ids, encoder_valid = _padded([e.opening for e in examples], encoder) if apart else (None, None)
     return Batch(
-        family=encoder.family,
-        input_ids=input_ids,
-        attention=_branch_attention(segment),
-        branch_offset=offset,
-        valid=segment >= 0,
-        image_positions=encoder.image_positions(input_ids),
-        images=encoder.images([example.image for example in examples]),
-        encoder_ids=encoder_ids,
-        encoder_valid=encoder_valid,
+        **vars(rows),
         predictors={task: (torch.tensor(r), torch.tensor(p)) for task, (r, p) in places.items()},
         targets={task: torch.tensor(ids) for task, ids in targets.items()},
     )
@@ -126,24 +109,3 @@ def micro_batches(window: Sequence[int], rows: int) -> Iterator[Sequence[int]]:
     """A window cut into micro-batches of at most ``rows`` rows, the longest first."""
     for end in range(len(window), 0, -rows):
         yield window[max(0, end - rows) : end]
-
-
-def _padded(rows: Sequence[Sequence[int]], encoder: InputEncoder) -> tuple[Tensor, Tensor]:
-    """Rows of token ids, right-padded [B, L], and which positions are not padding."""
-    length = max(len(row) for row in rows)
-    ids = torch.full((len(rows), length), encoder.tokenizer.pad_token_id, dtype=torch.long)
-    valid = torch.zeros_like(ids, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        valid[index, : len(row)] = True
-    return ids, valid
-
-
-def _branch_attention(segment: Tensor) -> Tensor:
-    """Causal attention in which a position sees the opening (segment 0) and its own segment; padding sees itself."""
-    length = segment.shape[1]
-    causal = torch.ones((length, length), dtype=torch.bool).tril()
-    query, key = segment[:, :, None], segment[:, None, :]
-    seen = causal & ((key == query) | (key == 0)) & (key >= 0)
-    # A row of the mask with nothing in it makes softmax divide by zero.
-    return (seen | torch.eye(length, dtype=torch.bool))[:, None]

@@ -1,0 +1,89 @@
+"""Rows of branches as tensors: an opening once, and a branch for each task behind it.
+
+A branch sees the opening and itself, never another branch, and its positions go on from the opening's end. The model's
+outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mulcot_rd.models.forward import Rows
+from mulcot_rd.models.inputs import InputEncoder
+
+
+def branch_rows(
+    openings: Sequence[list[int]],
+    branches: Sequence[Sequence[list[int]]],
+    images: Sequence[str],
+    encoder: InputEncoder,
+) -> tuple[Rows, list[list[int]]]:
+    """Lay out rows, right-padded; nothing is ever cut, so image tokens can't be lost.
+
+    Args:
+        openings: Token ids of each row's opening; it goes into the encoder where the family has one.
+        branches: Token ids of each row's branches.
+        images: Path of each row's image.
+        encoder: Knows the family, padding and images.
+
+    Returns:
+        The rows, and the column where each branch of each row begins.
+    """
+    apart = encoder.family.encoder_decoder
+    pieces = [[[] if apart else opening, *own] for opening, own in zip(openings, branches, strict=True)]
+    input_ids, valid = padded([[token for piece in row for token in piece] for row in pieces], encoder)
+    segment = torch.full_like(input_ids, -1)
+    offset = torch.zeros_like(input_ids)
+    begins: list[list[int]] = []
+    for index, (opening, *own) in enumerate(pieces):
+        start = len(opening)
+        segment[index, :start] = 0
+        begins.append([])
+        for number, branch in enumerate(own, start=1):
+            begins[-1].append(start)
+            end = start + len(branch)
+            segment[index, start:end] = number
+            offset[index, start:end] = start - len(opening)
+            start = end
+    encoder_ids, encoder_valid = padded(openings, encoder) if apart else (None, None)
+    rows = Rows(
+        family=encoder.family,
+        input_ids=input_ids,
+        attention=branch_attention(segment),
+        branch_offset=offset,
+        valid=valid,
+        image_positions=encoder.image_positions(input_ids),
+        images=encoder.images(images),
+        encoder_ids=encoder_ids,
+        encoder_valid=encoder_valid,
+    )
+    return rows, begins
+
+
+def padded(rows: Sequence[Sequence[int]], encoder: InputEncoder) -> tuple[Tensor, Tensor]:
+    """Rows of token ids, right-padded [B, L], and which positions are not padding."""
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), encoder.tokenizer.pad_token_id, dtype=torch.long)
+    valid = torch.zeros_like(ids, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        valid[index, : len(row)] = True
+    return ids, valid
+
+
+def branch_attention(segment: Tensor) -> Tensor:
+    """Causal attention in which a position sees the opening (segment 0) and its own segment; padding sees itself.
+
+    Args:
+        segment: Number of the piece that each position belongs to [B, L]; -1 is padding.
+
+    Returns:
+        Boolean [B, 1, L, L].
+    """
+    length = segment.shape[1]
+    causal = torch.ones((length, length), dtype=torch.bool).tril()
+    query, key = segment[:, :, None], segment[:, None, :]
+    seen = causal & ((key == query) | (key == 0)) & (key >= 0)
+    # A row of the mask with nothing in it makes softmax divide by zero.
+    return (seen | torch.eye(length, dtype=torch.bool))[:, None]
