@@ -1,0 +1,129 @@
+"""Quality of reasonings beyond overlap with a reference (the paper's Limitations ask for it).
+
+Four questions that a text can answer by itself: does its conclusion lead to the label it predicts, does it speak of
+the aspect it was asked about, does it quote what the post really says, and does it repeat itself. They are rules:
+each says what it counts, and none of them says that a reasoning convinces anybody.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mulcot_rd.metrics.statistics import bootstrap_mean_interval
+from mulcot_rd.schema import Post, Reasoning, Sentiment
+
+_WORD = re.compile(r"[\w@#']+")
+_QUOTE = re.compile(r"(?<!\w)'([^']{1,60})'(?!\w)|\"([^\"]{1,60})\"|“([^”]{1,60})”|‘([^’]{1,60})’")
+_LABELS = {label.value for label in Sentiment}
+_NEGATORS = {
+    "not",
+    "no",
+    "never",
+    "neither",
+    "nor",
+    "without",
+    "than",
+    "hardly",
+    "isn't",
+    "wasn't",
+    "aren't",
+    "instead",
+}
+# A negator this many words before a label takes it back: "not a positive", "rather than negative".
+_REACH = 3
+_NGRAM = 4
+
+
+def quality_scores(
+    reasonings: Sequence[Reasoning], texts: Sequence[str], posts: Sequence[Post], *, seed: int
+) -> dict[str, Any]:
+    """Shares of reasonings with each quality, fractions, and under ``intervals`` the 95 percent interval of each.
+
+    Args:
+        reasonings: What a model wrote, read by the response format.
+        texts: The same answers as written.
+        posts: The posts they are about, in the same order.
+        seed: Of the bootstrap.
+
+    Returns:
+        ``conclusion_entails`` (the conclusion comes to the predicted label), ``conclusion_contradicts`` (it comes to
+        another one; the rest names none), ``aspect_named`` (``None`` in coarse-grained sets), ``quotes_grounded``
+        (quoted words that the post has, among all quotes of all answers; ``None`` without quotes),
+        ``repeated_sentence`` (answers with a sentence twice), ``repetition_4`` (share of 4-grams within an answer
+        that occurred in it before, averaged). ``None`` and empty intervals where there is nothing to count.
+    """
+    conclusions = [conclusion_label(reasoning) for reasoning in reasonings]
+    pairs = list(zip(conclusions, (reasoning.prediction for reasoning in reasonings), strict=True))
+    quotes = [grounded for r, post in zip(reasonings, posts, strict=True) for grounded in quotes_in_post(r, post)]
+    values: dict[str, list[float]] = {
+        "conclusion_entails": [float(said is not None and said == predicted) for said, predicted in pairs],
+        "conclusion_contradicts": [float(said is not None and said != predicted) for said, predicted in pairs],
+        "aspect_named": [
+            float(names_aspect(reasoning, post.aspect))
+            for reasoning, post in zip(reasonings, posts, strict=True)
+            if post.aspect is not None
+        ],
+        "quotes_grounded": [float(grounded) for grounded in quotes],
+        "repeated_sentence": [float(repeats_sentence(reasoning)) for reasoning in reasonings],
+        "repetition_4": [repetition(text) for text in texts],
+    }
+    return {
+        **{name: float(np.mean(each)) if each else None for name, each in values.items()},
+        "quotes": len(quotes),
+        "intervals": {name: list(bootstrap_mean_interval(each, seed)) for name, each in values.items() if each},
+    }
+
+
+def conclusion_label(reasoning: Reasoning) -> Sentiment | None:
+    """The label that the Final_conclusion comes to: the last one it names and does not take back, or ``None``.
+
+    ``neither positive nor negative`` comes to neutral.
+    """
+    words = [word.lower() for word in _WORD.findall(reasoning.final_conclusion)]
+    said: Sentiment | None = None
+    turn = 0
+    for place, word in enumerate(words):
+        if word in _LABELS and not _NEGATORS & set(words[max(turn, place - _REACH) : place]):
+            said = Sentiment(word)
+        if word in _TURNS:
+            turn = place
+    if said is None and re.search(r"\bneither positive nor negative\b", " ".join(words)):
+        return Sentiment.NEUTRAL
+    return said
+
+
+def names_aspect(reasoning: Reasoning, aspect: str) -> bool:
+    """Whether any section names the aspect, letter case and white space aside."""
+    wanted = _even(aspect)
+    return any(wanted in _even(section) for section in reasoning.sections.values())
+
+
+def quotes_in_post(reasoning: Reasoning, post: Post) -> list[bool]:
+    """For every quotation in the Text_analysis, whether the post (or its aspect) has it."""
+    said = _even(f"{post.text} {post.aspect or ''}")
+    found = (next(group for group in match.groups() if group) for match in _QUOTE.finditer(reasoning.text_analysis))
+    return [_even(quote).strip(".,!?;:") in said for quote in found]
+
+
+def repeats_sentence(reasoning: Reasoning) -> bool:
+    """Whether a sentence of three words or more occurs twice in the four sections."""
+    sentences = [
+        _even(sentence)
+        for section in reasoning.sections.values()
+        for sentence in re.split(r"(?<=[.!?])\s+", section)
+        if len(_WORD.findall(sentence)) >= 3
+    ]
+    return len(set(sentences)) < len(sentences)
+
+
+def repetition(text: str) -> float:
+    """Share of a text's 4-grams of words that occurred in it before (seq-rep-4; Welleck et al., 2020), 0 to 1."""
+    words = [word.lower() for word in _WORD.findall(text)]
+    ngrams = [tuple(words[start : start + _NGRAM]) for start in range(len(words) - _NGRAM + 1)]
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+
+
+def _even(text: str) -> str:
+    return " ".join(text.lower().split())

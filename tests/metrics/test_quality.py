@@ -1,0 +1,82 @@
+"""Qualities of a reasoning that need no reference."""
+
+import pytest
+
+from mulcot_rd.metrics.quality import (
+    conclusion_label,
+    names_aspect,
+    quality_scores,
+    quotes_in_post,
+    repeats_sentence,
+    repetition,
+)
+from mulcot_rd.schema import Post, Reasoning, Sentiment
+
+
+def reasoning(conclusion="It is positive.", text="It says 'love it'.", prediction=Sentiment.POSITIVE):
+    return Reasoning(
+        text_analysis=text,
+        image_analysis="Bright colours.",
+        conflict_resolution="They agree.",
+        final_conclusion=conclusion,
+        prediction=prediction,
+    )
+
+
+POST = Post(id="1", split="test", text="I  LOVE it, truly", aspect="Maple Lake", image="x.png", label="positive")
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "label"),
+    [
+        ("The sentiment toward Maple Lake is positive.", "positive"),
+        ("The text is positive and the image negative, so the whole is neutral.", "neutral"),
+        ("The feeling is negative rather than positive.", "negative"),
+        ("It is not negative but positive.", "positive"),
+        ("The post is neither positive nor negative.", "neutral"),
+        ("There is no clear leaning.", None),
+        ("", None),
+        ("Overall POSITIVE!", "positive"),
+    ],
+)
+def test_the_conclusion_comes_to_its_last_label_that_stands(conclusion, label):
+    assert conclusion_label(reasoning(conclusion)) == label
+
+
+def test_aspect_is_found_whatever_case_and_spacing():
+    assert names_aspect(reasoning("MAPLE\n lake is liked."), "Maple Lake")
+    assert not names_aspect(reasoning("Maple trees are liked."), "Maple Lake")
+
+
+def test_quotes_are_looked_up_in_the_post():
+    said = reasoning(text="It says 'love it', \"TRULY\" and 'hate'; the writer's tone is warm, it's clear.")
+    assert quotes_in_post(said, POST) == [True, True, False]
+
+
+def test_repetition_counts_what_comes_again():
+    assert repetition("a b c d e f g h") == 0
+    assert repetition("a b c d a b c d") == pytest.approx(1 / 5)
+    assert repetition("so good " * 50) > 0.9
+    assert repetition("too short") == 0
+    assert repeats_sentence(reasoning("They all agree here.", text="They all  agree here. Yes."))
+    assert not repeats_sentence(reasoning())
+
+
+def test_scores_count_each_quality_over_what_it_applies_to():
+    good, other, silent = reasoning(), reasoning("It is negative."), reasoning("Hard to say.")
+    coarse = POST.model_copy(update={"aspect": None})
+    scores = quality_scores([good, other, silent], ["one two"] * 3, [POST, coarse, coarse], seed=1)
+    assert scores["conclusion_entails"] == pytest.approx(1 / 3)
+    assert scores["conclusion_contradicts"] == pytest.approx(1 / 3)
+    assert scores["aspect_named"] == 0
+    assert scores["quotes_grounded"] == 1
+    assert scores["quotes"] == 3
+    assert scores["intervals"]["conclusion_entails"][0] <= 1 / 3 <= scores["intervals"]["conclusion_entails"][1]
+
+
+def test_nothing_to_count_is_no_score():
+    coarse = POST.model_copy(update={"aspect": None})
+    scores = quality_scores([reasoning(text="No quotation.")], ["x"], [coarse], seed=1)
+    assert scores["aspect_named"] is None
+    assert scores["quotes_grounded"] is None
+    assert "aspect_named" not in scores["intervals"]
