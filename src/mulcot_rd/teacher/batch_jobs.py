@@ -1,0 +1,144 @@
+"""What a killed process must know of its batches, in a folder beside the ledger.
+
+``jobs.json`` names every batch whose answers are not all in the ledger yet, and is replaced in one step. A job is
+noted before its batch is created, under a name that also goes into the batch's metadata: a process that was killed
+between the two finds the batch by that name. What a batch answered is kept in ``<name>.results.jsonl`` until the
+ledger has it.
+"""
+
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mulcot_rd.files import replace_file, write_text
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.schema import Record
+from mulcot_rd.teacher.batch_files import read_results
+from mulcot_rd.teacher.errors import TeacherError
+
+
+class BatchJob(Record):
+    """One batch.
+
+    Attributes:
+        name: Fingerprint of its questions and of its number; the batch's metadata has it as well.
+        base_url: The server that has it.
+        keys: Its questions, as the ledger keys them: the ``custom_id`` of its lines.
+        batch_id: The server's name for it, or ``None`` while it is not known whether it was created.
+        collected: Whether its results are on this disk.
+    """
+
+    name: str
+    base_url: str
+    keys: tuple[str, ...]
+    batch_id: str | None = None
+    collected: bool = False
+
+
+class _Jobs(Record):
+    """``jobs.json``; ``begun`` counts all jobs ever, so that no two have the same name."""
+
+    begun: int = 0
+    jobs: tuple[BatchJob, ...] = ()
+
+
+class BatchFolder:
+    """The folder of a ledger's batches."""
+
+    def __init__(self, ledger_path: Path) -> None:
+        """Read what is noted; the folder is made with the first note.
+
+        Raises:
+            TeacherError: If the notes can't be read.
+        """
+        self.path = ledger_path.with_suffix(".batches")
+        self._file = self.path / "jobs.json"
+        self._noted = _Jobs()
+        if self._file.exists():
+            try:
+                self._noted = _Jobs.model_validate_json(self._file.read_bytes())
+            except ValidationError as error:
+                raise TeacherError(
+                    f"{self._file} can't be read ({error.error_count()} fault(s)): delete {self.path} to have its "
+                    "batches asked again"
+                ) from None
+
+    @property
+    def jobs(self) -> tuple[BatchJob, ...]:
+        """The batches whose answers are not all in the ledger, oldest first."""
+        return self._noted.jobs
+
+    @property
+    def input_path(self) -> Path:
+        """Where the input file of the next batch is written; nothing of it is needed once it is uploaded."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self.path / "input.jsonl"
+
+    def begin(self, base_url: str, keys: Sequence[str]) -> BatchJob:
+        """Note a batch that is about to be created."""
+        number = self._noted.begun + 1
+        job = BatchJob(name=fingerprint(base_url, list(keys), number), base_url=base_url, keys=tuple(keys))
+        self._write(_Jobs(begun=number, jobs=(*self.jobs, job)))
+        return job
+
+    def note_created(self, job: BatchJob, batch_id: str) -> BatchJob:
+        """Note the server's name for the batch."""
+        return self._replace(job, job.model_copy(update={"batch_id": batch_id}))
+
+    def note_results(self, job: BatchJob, results: Sequence[bytes]) -> BatchJob:
+        """Keep what a batch answered, one JSON object a line, then note that it is here."""
+        content = b"".join(part if part.endswith(b"\n") or not part else part + b"\n" for part in results)
+        replace_file(self._results_path(job), lambda path: path.write_bytes(content) and None)
+        return self._replace(job, job.model_copy(update={"collected": True}))
+
+    def results(self, job: BatchJob) -> Iterator[bytes]:
+        """The lines that a collected batch answered, in any order."""
+        with self._results_path(job).open("rb") as file:
+            yield from (line for line in file if line.strip())
+
+    def forget(self, job: BatchJob) -> None:
+        """Drop a batch that nothing more is to be had from."""
+        self._write(_Jobs(begun=self._noted.begun, jobs=tuple(other for other in self.jobs if other.name != job.name)))
+        self._results_path(job).unlink(missing_ok=True)
+
+    def forget_settled(self, safe: Callable[[str], bool]) -> None:
+        """Drop the batches that nothing more is to be had from: each question is ``safe``, or got no answer."""
+        for job in self.jobs:
+            missing = {key for key in job.keys if not safe(key)}
+            if missing and job.collected:
+                results = read_results(self.results(job))
+                missing = {key for key in missing if key in results and results[key].status == 200}
+            if not missing:
+                self.forget(job)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from working on the same batches.
+
+        Raises:
+            TeacherError: If one does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TeacherError(
+                    f"another process works on the batches of {self.path}: wait for it, or end it first"
+                ) from None
+            yield
+
+    def _results_path(self, job: BatchJob) -> Path:
+        return self.path / f"{job.name}.results.jsonl"
+
+    def _replace(self, old: BatchJob, new: BatchJob) -> BatchJob:
+        jobs = tuple(new if job.name == old.name else job for job in self.jobs)
+        self._write(_Jobs(begun=self._noted.begun, jobs=jobs))
+        return new
+
+    def _write(self, noted: _Jobs) -> None:
+        write_text(self._file, noted.model_dump_json(indent=1) + "\n")
+        self._noted = noted
