@@ -17,20 +17,9 @@ from mulcot_rd.schema import Post, Reasoning, Sentiment
 _WORD = re.compile(r"[\w@#']+")
 _QUOTE = re.compile(r"(?<!\w)'([^']{1,60})'(?!\w)|\"([^\"]{1,60})\"|“([^”]{1,60})”|‘([^’]{1,60})’")
 _LABELS = {label.value for label in Sentiment}
-_NEGATORS = {
-    "not",
-    "no",
-    "never",
-    "neither",
-    "nor",
-    "without",
-    "than",
-    "hardly",
-    "isn't",
-    "wasn't",
-    "aren't",
-    "instead",
-}
+_NEGATORS = {"not", "no", "never", "neither", "nor", "without", "than", "hardly", "isn't", "wasn't", "instead"}
+# What ends a negator's reach: "not negative but positive".
+_TURNS = _LABELS | {"but"}
 # A negator this many words before a label takes it back: "not a positive", "rather than negative".
 _REACH = 3
 _NGRAM = 4
