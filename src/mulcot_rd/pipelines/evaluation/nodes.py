@@ -6,11 +6,13 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.frames import posts_from_frame
-from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.generation import GenerationParameters, answer_posts
 from mulcot_rd.generation.predict import predict
+from mulcot_rd.metrics.efficiency import EfficiencyParameters, device_name, measure_efficiency
 from mulcot_rd.metrics.summary import role_scores, teacher_scores
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, RunParameters
+from mulcot_rd.prompts import TASKS
 from mulcot_rd.schema import PredictionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.training.roles import load_role
 
@@ -39,6 +41,51 @@ def predict_test_split(
         weights=f"{adapter['weights']} {adapter['fingerprint']}",
         name=name,
     )
+
+
+def measure_role_efficiency(
+    posts: pd.DataFrame,
+    adapter: dict[str, Any],
+    base: dict[str, Any],
+    backbone: BackboneParameters,
+    generation: GenerationParameters,
+    inputs: InputParameters,
+    efficiency: EfficiencyParameters,
+    run: RunParameters,
+) -> dict[str, Any]:
+    """What one prediction costs at batch size 1, by either prompt, on the device at hand (Tables 11 and 12).
+
+    A prediction is one greedy answer, without retries, from the post on disk to the text.
+    """
+    all_posts = posts_from_frame(posts)
+    role = load_role(adapter["role"], backbone, base, adapter, all_posts, image_size=inputs.image_size)
+    device = role.model.device
+    once = generation.model_copy(update={"batch_size": 1, "max_retries": 0})
+    test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
+    total, trainable = adapter["parameters"]["total"], adapter["parameters"]["trainable"]
+    return {
+        "model": backbone.model or f"tiny {backbone.family}",
+        "device": device_name(device),
+        "dtype": backbone.dtype,
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "trainable_percent": 100 * trainable / total,
+        "prompts": {
+            task: measure_efficiency(
+                lambda post, task=task: answer_posts(
+                    role.model, role.encoder, [post], task, once,
+                    seed=run.seed, log=None, description=f"{role.name}, one post by {task} prompt",
+                ),
+                test, device, max_seconds=efficiency.max_seconds,
+            )
+            for task in TASKS
+        },
+    }  # fmt: skip
+
+
+def join_efficiency(assistant: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:
+    """Both roles in one file."""
+    return {"assistant": assistant, "student": student}
 
 
 def score_run(

@@ -2,11 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mulcot_rd.pipelines.evaluation.nodes import predict_test_split, score_run
+from mulcot_rd.pipelines.evaluation.nodes import (
+    join_efficiency,
+    measure_role_efficiency,
+    predict_test_split,
+    score_run,
+)
 
 
 def create_pipeline() -> Pipeline:
-    """Adapters and posts[test] -> predictions -> metrics."""
+    """Adapters and posts[test] -> predictions -> metrics, and what a prediction costs."""
     predictions = [
         Node(
             predict_test_split,
@@ -25,9 +30,34 @@ def create_pipeline() -> Pipeline:
         )
         for role in ("assistant", "student")
     ]
+    efficiencies = [
+        Node(
+            measure_role_efficiency,
+            inputs=[
+                "posts",
+                f"{role}_adapter",
+                f"{role}_base",
+                f"params:{role}_backbone",
+                "params:generation",
+                "params:inputs",
+                "params:efficiency",
+                "params:run_settings",
+            ],
+            outputs=f"{role}_efficiency",
+            name=f"measure_{role}_efficiency",
+        )
+        for role in ("assistant", "student")
+    ]
     return Pipeline(
         [
             *predictions,
+            *efficiencies,
+            Node(
+                join_efficiency,
+                inputs=["assistant_efficiency", "student_efficiency"],
+                outputs="efficiency",
+                name="join_efficiency",
+            ),
             Node(
                 score_run,
                 inputs=[

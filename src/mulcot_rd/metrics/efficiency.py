@@ -1,0 +1,136 @@
+"""What a prediction costs on the device at hand: operations, time and memory (paper, Figure 3, Tables 11 and 12)."""
+
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+T = TypeVar("T")
+GIB = 1024**3
+_SAMPLING_INTERVAL_S = 0.005
+
+
+class EfficiencyParameters(BaseModel):
+    """How much of the test split is spent on measuring (batch size 1, as in the paper's Figure 3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    posts: int = Field(5, ge=1, description="Test posts whose prediction is timed, the first so many")
+    max_seconds: float = Field(
+        60.0, gt=0, description="Seconds a model and prompt after which no further post is timed; one always is"
+    )
+
+
+def measure_efficiency(
+    predict: Callable[[T], object], items: Sequence[T], device: torch.device, *, max_seconds: float
+) -> dict[str, Any]:
+    """Measure single predictions: one to warm up and count operations, then each item on its own.
+
+    Args:
+        predict: Makes one prediction, from the item to the text, on ``device``.
+        items: What to predict, at least one.
+        device: Where the model is.
+        max_seconds: No further item is begun after so long; the first is measured whatever it takes.
+
+    Returns:
+        ``tflops`` (10^12 floating-point operations of the first item, a multiplication and an addition counting as
+        two; element-wise operations are not counted), ``latency_ms_median``, ``latency_ms_p90``, ``posts`` (how many
+        were timed), ``memory_gb`` (peak, 2^30 bytes, as the paper's GB: 8.81 billion bfloat16 weights make 16.4 of
+        its 16.61) and ``memory_of`` (what that peak is of).
+
+    Raises:
+        ValueError: If there are no items.
+    """
+    if len(items) == 0:
+        raise ValueError("there is no post to measure a prediction on: the test split is empty")
+    tflops = count_flops(lambda: predict(items[0])) / 1e12
+    latencies: list[float] = []
+    with peak_memory(device) as memory:
+        begun = time.monotonic()
+        for item in items:
+            started = time.perf_counter()
+            predict(item)
+            _wait_for(device)
+            latencies.append(1000 * (time.perf_counter() - started))
+            if time.monotonic() - begun > max_seconds:
+                break
+    return {
+        "tflops": tflops,
+        "latency_ms_median": statistics.median(latencies),
+        "latency_ms_p90": float(np.percentile(latencies, 90)),
+        "posts": len(latencies),
+        "memory_gb": memory["bytes"] / GIB,
+        "memory_of": memory["of"],
+    }
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products, convolutions and attentions that a call makes."""
+    # PyTorch's counter knows the attention kernels of GPUs alone; the one for CPUs takes the same arguments.
+    cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    mapping = {cpu_attention: _cpu_attention_flops}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a reader knows it: model of the GPU, or of the CPU with the threads that PyTorch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_model()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[dict[str, Any]]:
+    """Watch memory while the block runs; what is yielded holds ``bytes`` and ``of`` afterwards."""
+    found: dict[str, Any] = {"bytes": 0, "of": "process, resident"}
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield found
+        found.update(bytes=torch.cuda.max_memory_allocated(device), of="GPU, allocated by PyTorch")
+        return
+    process, done = psutil.Process(), threading.Event()
+
+    def watch() -> None:
+        while True:
+            found["bytes"] = max(found["bytes"], process.memory_info().rss)
+            if done.wait(_SAMPLING_INTERVAL_S):
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _cpu_attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _cpu_model() -> str:
+    # platform.processor() is empty on most Linux systems.
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
