@@ -14,7 +14,7 @@ def _separate_logits(role, examples, task):
     rows = []
     for example in examples:
         target = example.targets[task]
-        ids = torch.tensor([example.opening + example.endings[task] + target])
+        ids = torch.tensor(example.opening + example.endings[task] + target)[None]
         images = role.encoder.images([example.image])
         logits = role.model(
             input_ids=ids,

@@ -6,8 +6,9 @@ from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.models import AdapterParameters
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
-from mulcot_rd.training.forward import head_logits, target_states
-from mulcot_rd.training.objective import StudentLossWeights, windowed_student_loss
+from mulcot_rd.training.forward import target_states
+from mulcot_rd.training.fused import fused_student_loss, output_head
+from mulcot_rd.training.objective import StudentLossWeights
 from mulcot_rd.training.roles import start_role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
 
@@ -36,10 +37,11 @@ def test_a_distillation_step_in_half_precision_moves_the_adapter_alone(
     counts = {task: len(ids) for task, ids in batch.targets.items()}
     totals = []
     for _ in range(8):
-        logits = head_logits(student.model, target_states(student.model, batch))
-        taught = SoftLabels(folder).logits(range(len(examples)), examples, torch.device("cpu"))
-        assert {values.dtype for values in (*logits.values(), *taught.values())} == {torch.bfloat16}
-        loss = windowed_student_loss(logits, batch.targets, taught, weights, counts)
+        states = target_states(student.model, batch)
+        taught = SoftLabels(folder).distributions(range(len(examples)), examples, torch.device("cpu"))
+        assert {values.dtype for values in (*states.values(), *(t.states for t in taught.values()))} == {torch.bfloat16}
+        loss = fused_student_loss(output_head(student.model), states, batch.targets, taught, weights, counts)
+        assert loss.total.dtype == torch.float32
         loss.total.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -1,5 +1,7 @@
 """Soft labels: they rebuild the assistant's distributions exactly, and refuse whatever they don't belong to."""
 
+import re
+from array import array
 from dataclasses import replace
 
 import pytest
@@ -7,12 +9,13 @@ import torch
 
 from mulcot_rd.models import train_tokenizer
 from mulcot_rd.training.batches import collate
+from mulcot_rd.training.distributions import ExactDistributions
 from mulcot_rd.training.forward import head_logits, target_states
+from mulcot_rd.training.soft_label_layouts import CompactLayout
 from mulcot_rd.training.soft_labels import (
     SoftLabelError,
     SoftLabelParameters,
     SoftLabels,
-    expected_bytes,
     write_soft_labels,
 )
 
@@ -27,14 +30,16 @@ def written(role, examples, tmp_path):
 
 def test_they_are_the_assistants_own_logits(role, examples, written):
     stored = SoftLabels(written)
-    stored.check(role.encoder.tokenizer, examples)
+    stored.check(role.encoder.tokenizer, examples, temperature=2.0)
     indices = [5, 0, 3]
     with torch.no_grad():
         batch = collate([examples[index] for index in indices], role.encoder)
         live = head_logits(role.model, target_states(role.model, batch))
-    taught = stored.logits(indices, examples, torch.device("cpu"))
+    taught = stored.distributions(indices, examples, torch.device("cpu"))
     for task, logits in live.items():
-        torch.testing.assert_close(taught[task], logits[:, : len(role.encoder.tokenizer)], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            taught[task].logits(), logits[:, : len(role.encoder.tokenizer)], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_a_restart_keeps_finished_shards_and_gives_the_same(role, examples, written, tmp_path):
@@ -65,19 +70,71 @@ def test_unfinished_labels_are_no_labels(written):
 def test_other_rows_targets_and_tokenizers_are_refused(role, examples, written):
     stored = SoftLabels(written)
     with pytest.raises(SoftLabelError, match="6 rows, the training set has 5"):
-        stored.check(role.encoder.tokenizer, examples[:-1])
+        stored.check(role.encoder.tokenizer, examples[:-1], temperature=2.0)
     changed = list(examples)
-    changed[2] = replace(examples[2], targets={**examples[2].targets, "label": [*examples[2].targets["label"], 9]})
+    changed[2] = replace(
+        examples[2], targets={**examples[2].targets, "label": examples[2].targets["label"] + array("i", [9])}
+    )
     with pytest.raises(SoftLabelError, match="row 2"):
-        stored.logits([2], changed, torch.device("cpu"))
+        stored.distributions([2], changed, torch.device("cpu"))
     swapped = [examples[1], examples[0], *examples[2:]]
     with pytest.raises(SoftLabelError, match="row 0"):
-        stored.logits([0], swapped, torch.device("cpu"))
+        stored.distributions([0], swapped, torch.device("cpu"))
     with pytest.raises(SoftLabelError, match="share a tokenizer"):
-        stored.check(train_tokenizer(["quite other words"], 300, role.encoder.family.chat), examples)
+        stored.check(train_tokenizer(["quite other words"], 300, role.encoder.family.chat), examples, temperature=2.0)
 
 
-def test_the_size_is_known_before_it_is_written(role, examples, written):
-    hidden = role.model.get_base_model().config.get_text_config().hidden_size
-    shards = sum(path.stat().st_size for path in written.glob("shard-*.safetensors"))
-    assert expected_bytes(examples, hidden, 4) <= shards <= expected_bytes(examples, hidden, 4) + 4096
+def _divergence(one, other):
+    return (one.exp() * (one - other)).sum(dim=1)
+
+
+@pytest.mark.parametrize("top_k", [1, 16, 10_000])
+def test_compact_ones_keep_the_likeliest_ids_and_the_mass_of_all_others(role, examples, written, tmp_path, top_k):
+    parameters = PARAMETERS.model_copy(update={"kind": "compact", "top_k": top_k, "temperature": 1.5})
+    write_soft_labels(role.model, role.encoder, examples, tmp_path / "compact", "made from", parameters)
+    indices, device = [5, 0, 3], torch.device("cpu")
+    compact = SoftLabels(tmp_path / "compact").distributions(indices, examples, device)
+    vocabulary = len(role.encoder.tokenizer)
+    for task, exact in SoftLabels(written).distributions(indices, examples, device).items():
+        log_p = (exact.logits().double() / 1.5).log_softmax(dim=1)
+        kept = compact[task]
+        assert kept.ids.shape == (len(log_p), min(top_k, vocabulary - 1))
+        values = log_p.gather(1, kept.ids)
+        others = log_p.scatter(1, kept.ids, -torch.inf)
+        assert bool((values.min(dim=1).values >= others.max(dim=1).values - 1e-6).all())
+        outcomes = torch.cat([values, others.logsumexp(dim=1, keepdim=True)], dim=1)
+        torch.testing.assert_close(kept.log_probabilities.double(), outcomes, rtol=2e-3, atol=2e-3)
+        assert float(_divergence(outcomes, kept.log_probabilities.double()).abs().max()) < 1e-5
+        torch.testing.assert_close(kept.log_probabilities.logsumexp(dim=1), torch.zeros(len(log_p)), rtol=0, atol=1e-6)
+
+
+def test_compact_ones_are_for_one_temperature(role, examples, tmp_path):
+    parameters = PARAMETERS.model_copy(update={"kind": "compact"})
+    write_soft_labels(role.model, role.encoder, examples, tmp_path / "compact", "made from", parameters)
+    stored = SoftLabels(tmp_path / "compact")
+    stored.check(role.encoder.tokenizer, examples, temperature=2.0)
+    with pytest.raises(SoftLabelError, match=r"hold for temperature 2\.0, the student is to learn at 3\.0"):
+        stored.check(role.encoder.tokenizer, examples, temperature=3.0)
+
+
+@pytest.mark.parametrize("vocabulary", [300, 2**16, 2**16 + 1, 151_936])
+def test_ids_of_any_vocabulary_are_packed_into_16_bits_and_a_count_a_block(vocabulary):
+    generator = torch.Generator().manual_seed(1)
+    exact = ExactDistributions(torch.randn(5, 3, generator=generator), torch.randn(vocabulary, 3, generator=generator))
+    layout = CompactLayout(16, 2.0, vocabulary)
+    packed = layout.pack(exact)
+    top = layout.unpack([packed.__getitem__], torch.device("cpu"))
+    assert torch.equal(top.ids, exact.logits().topk(16).indices.sort(dim=1).values)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in packed.values())
+    assert size == 5 * layout.position_bytes(3, 4, vocabulary)
+
+
+@pytest.mark.parametrize("kind", ["exact", "compact"])
+def test_the_size_is_known_before_it_is_written(role, examples, tmp_path, kind, caplog):
+    parameters = PARAMETERS.model_copy(update={"kind": kind})
+    with caplog.at_level("INFO"):
+        write_soft_labels(role.model, role.encoder, examples, tmp_path, "made from", parameters)
+    announced = float(re.search(r"will take ([\d.]+) MiB", caplog.text)[1])
+    written = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
+    assert announced == pytest.approx(written / 2**20, abs=0.1)
+    assert SoftLabels(tmp_path).manifest.bytes == written

@@ -14,8 +14,8 @@ from mulcot_rd.models import BackboneParameters
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.training.batches import Batch
-from mulcot_rd.training.forward import head_logits, target_states
-from mulcot_rd.training.objective import windowed_multi_task_loss
+from mulcot_rd.training.forward import target_states
+from mulcot_rd.training.fused import fused_multi_task_loss, output_head
 from mulcot_rd.training.parameters import AssistantTrainingParameters
 from mulcot_rd.training.roles import (
     examples_fingerprint,
@@ -71,9 +71,10 @@ def train_assistant(
     def loss(
         indices: Sequence[int], batch: Batch, window_tokens: Mapping[Task, int]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = head_logits(role.model, target_states(role.model, batch))
-        targets = {task: ids.to(role.model.device) for task, ids in batch.targets.items()}
-        terms = windowed_multi_task_loss(logits, targets, parameters.weights, window_tokens, vocabulary)
+        states = target_states(role.model, batch)
+        terms = fused_multi_task_loss(
+            output_head(role.model), states, batch.targets, parameters.weights, window_tokens, vocabulary
+        )
         return terms.total, {f"{task}_loss": term for task, term in terms.hard.items()}
 
     return train_role(

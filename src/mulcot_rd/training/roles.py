@@ -1,8 +1,10 @@
 """Training of a role from files to files: what assistant and student have in common."""
 
+import hashlib
 import json
 import logging
 import shutil
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,8 +231,15 @@ def examples_fingerprint(examples: Sequence[Example]) -> str:
     """A hash of the tokenised rows and their images: posts, prompts, tokenizer and reasonings all show in it."""
     return fingerprint(
         images_fingerprint(example.image for example in examples),
-        [[e.post_id, e.image, e.opening, e.endings, e.targets] for e in examples],
+        [
+            [e.post_id, e.image, _hash(e.opening), *([t, _hash(e.endings[t]), _hash(e.targets[t])] for t in e.targets)]
+            for e in examples
+        ],
     )
+
+
+def _hash(ids: array) -> str:
+    return hashlib.sha256(ids.tobytes()).hexdigest()
 
 
 def history_of(folder: Path) -> list[dict[str, Any]]:

@@ -1,19 +1,21 @@
 """Soft labels: the assistant's distributions at every target position, computed once (paper, Eq. 10).
 
-Stored is what rebuilds the distributions exactly: the assistant's last hidden states at the target positions and
-its output head, cut to the tokenizer's ids. Beside the states stand the token ids they belong to; a student whose
+An exact kind rebuilds them to rounding, a compact one keeps the likeliest ids and the mass of all others
+(:mod:`mulcot_rd.training.soft_label_layouts`). Beside either stand the token ids they belong to; a student whose
 targets differ is refused. Files are safetensors, a shard for a run of training rows, the manifest written last.
 """
 
 import json
 import logging
+from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from peft import PeftModel
-from peft.utils import ModulesToSaveWrapper
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -26,13 +28,17 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example, collate
+from mulcot_rd.training.distributions import Distributions, ExactDistributions
 from mulcot_rd.training.forward import target_states
+from mulcot_rd.training.fused import OutputHead, output_head
+from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout, Layout, Read
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 IN_PROGRESS = "in_progress.json"
 _HEAD = "head.safetensors"
+_ID = torch.int32
 
 
 class SoftLabelError(ValueError):
@@ -44,6 +50,15 @@ class SoftLabelParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    kind: Literal["exact", "compact"] = Field(
+        "exact",
+        description="exact: the assistant's hidden states and its head, nothing lost; compact: the top_k likeliest ids "
+        "and one bucket for the mass of all others",
+    )
+    top_k: int = Field(64, ge=1, description="Ids that compact soft labels keep a position")
+    temperature: float = Field(
+        2.0, gt=0, description="tau of Eq. 10 that compact soft labels hold for; must be the student's (exact: any)"
+    )
     batch_size: int = Field(8, ge=1, description="Rows of one forward pass")
     rows_per_shard: int = Field(64, ge=1, description="Training rows of one file; a kill loses at most the one in work")
 
@@ -54,6 +69,9 @@ class SoftLabelManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: str
+    kind: Literal["exact", "compact"] = "exact"  # manifests without a kind are older than the compact one
+    top_k: int | None = None
+    temperature: float | None = None
     tokenizer: str
     vocabulary_size: int
     rows: int
@@ -67,9 +85,12 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return fingerprint_of(sorted(tokenizer.get_vocab().items()))
 
 
-def expected_bytes(examples: Sequence[Example], hidden_size: int, item_bytes: int) -> int:
-    """Bytes that the states of these examples will take on disk."""
-    return sum(len(ids) for example in examples for ids in example.targets.values()) * (hidden_size * item_bytes + 8)
+def expected_bytes(
+    examples: Sequence[Example], layout: Layout, hidden_size: int, item_bytes: int, vocabulary_size: int
+) -> int:
+    """Bytes that the positions of these examples will take on disk, without the head that exact ones share."""
+    position = layout.position_bytes(hidden_size, item_bytes, vocabulary_size) + _ID.itemsize
+    return position * sum(len(ids) for example in examples for ids in example.targets.values())
 
 
 @torch.no_grad()
@@ -81,7 +102,7 @@ def write_soft_labels(
     fingerprint: str,
     parameters: SoftLabelParameters,
 ) -> SoftLabelManifest:
-    """Compute and store the assistant's states for all examples, going on behind the last finished shard.
+    """Compute and store the assistant's distributions for all examples, going on behind the last finished shard.
 
     A finished folder of the same fingerprint is left as it is.
 
@@ -91,30 +112,34 @@ def write_soft_labels(
         examples: The student's training rows, in the order in which the student will name them.
         folder: Where to write.
         fingerprint: Of assistant and rows; shards of another fingerprint are thrown away.
-        parameters: Batch and shard size.
+        parameters: Kind, temperature, batch and shard size.
     """
     if (folder / MANIFEST).exists() and not (folder / IN_PROGRESS).exists():
         manifest = SoftLabels(folder).manifest
         if manifest.fingerprint == fingerprint:
             return manifest
     _begin(folder, fingerprint)
-    base = model.get_base_model()
     vocabulary = len(encoder.tokenizer)
-    weight = _head_weight(base.lm_head)[:vocabulary].detach().cpu().contiguous().clone()
-    replace_file(folder / _HEAD, lambda path: save_file({"weight": weight}, path))
-    states = expected_bytes(examples, weight.shape[1], weight.element_size())
-    size = (states + weight.numel() * weight.element_size()) / 2**20
-    logger.info("soft labels of %d rows will take %.0f MiB in %s", len(examples), size, folder)
+    head = output_head(model).cut(vocabulary)
+    layout = _layout(folder, parameters, head)
+    size = expected_bytes(examples, layout, head.weight.shape[1], head.weight.element_size(), vocabulary)
+    size += sum(path.stat().st_size for path in folder.glob(_HEAD))
+    logger.info(
+        "%s soft labels of %d rows will take %.1f MiB in %s", parameters.kind, len(examples), size / 2**20, folder
+    )
     with progress(total=len(examples), desc="soft labels", unit="row") as bar:
         for start in range(0, len(examples), parameters.rows_per_shard):
             rows = examples[start : start + parameters.rows_per_shard]
             shard = _shard(folder, start // parameters.rows_per_shard)
             if not shard.exists():
-                tensors = _shard_tensors(model, encoder, rows, parameters.batch_size)
+                tensors = _shard_tensors(model, encoder, rows, head, layout, parameters.batch_size)
                 replace_file(shard, lambda path, tensors=tensors: save_file(tensors, path))
             bar.update(len(rows))
     manifest = SoftLabelManifest(
         fingerprint=fingerprint,
+        kind=parameters.kind,
+        top_k=parameters.top_k if parameters.kind == "compact" else None,
+        temperature=parameters.temperature if parameters.kind == "compact" else None,
         tokenizer=tokenizer_fingerprint(encoder.tokenizer),
         vocabulary_size=vocabulary,
         rows=len(examples),
@@ -139,11 +164,11 @@ class SoftLabels:
             raise SoftLabelError(f"{folder} holds no finished soft labels: run the pipeline data_expansion first")
         self.folder = folder
         self.manifest = SoftLabelManifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-        self._head = load_file(folder / _HEAD)["weight"]
-        self._load = lru_cache(maxsize=256)(self._load_shard)
+        self._layout = self._stored_layout()
+        self._starts = lru_cache(maxsize=None)(self._load_starts)
 
-    def check(self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> None:
-        """Refuse a student whose token ids, rows or tasks are not those the labels were made for.
+    def check(self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], temperature: float) -> None:
+        """Refuse a student whose token ids, rows or temperature are not those the labels were made for.
 
         Raises:
             SoftLabelError: If anything differs; nothing is padded or cut to make it fit.
@@ -158,42 +183,64 @@ class SoftLabels:
                 f"{self.folder} holds soft labels of {self.manifest.rows} rows, the training set has {len(examples)}: "
                 "run the pipeline data_expansion again"
             )
+        if self.manifest.temperature not in (None, temperature):
+            raise SoftLabelError(
+                f"the compact soft labels in {self.folder} hold for temperature {self.manifest.temperature}, the "
+                f"student is to learn at {temperature}: set soft_labels.temperature to it and run the pipeline "
+                "data_expansion again"
+            )
 
-    def logits(self, indices: Sequence[int], examples: Sequence[Example], device: torch.device) -> dict[Task, Tensor]:
-        """The assistant's logits [N, ids of the tokenizer] at the targets of the rows ``indices``, by task.
+    def distributions(
+        self, indices: Sequence[int], examples: Sequence[Example], device: torch.device
+    ) -> dict[Task, Distributions]:
+        """The assistant's distributions at the targets of the rows ``indices``, by task.
 
         Args:
             indices: Rows of the training set.
             examples: The whole training set; the token ids of each row are compared with the stored ones.
-            device: Where the logits are wanted.
+            device: Where the distributions are wanted.
 
         Raises:
             SoftLabelError: If a row's target ids are not the stored ones.
         """
-        # A full-size head is a gigabyte: it moves to the device once, not at every step.
-        self._head = self._head.to(device)
-        logits: dict[Task, Tensor] = {}
-        for task in examples[indices[0]].targets:
-            states = torch.cat([self._states(index, task, examples[index].targets[task]) for index in indices])
-            logits[task] = states.to(device) @ self._head.T
-        return logits
+        # The files are mapped for the time of this call alone: pages that were read don't add up in memory.
+        with ExitStack() as stack:
+            shards = {
+                number: stack.enter_context(safe_open(_shard(self.folder, number), framework="pt"))
+                for number in {index // self.manifest.rows_per_shard for index in indices}
+            }
+            return {
+                task: self._layout.unpack(
+                    [self._row(shards, index, task, examples[index].targets[task]) for index in indices], device
+                )
+                for task in examples[indices[0]].targets
+            }
 
-    def _states(self, index: int, task: Task, target: Sequence[int]) -> Tensor:
-        shard, row = divmod(index, self.manifest.rows_per_shard)
-        tensors, starts = self._load(shard, task)
-        begin, end = int(starts[row]), int(starts[row + 1])
-        if tensors["ids"][begin:end].tolist() != list(target):
+    def _row(self, shards: Mapping[int, safe_open], index: int, task: Task, target: Sequence[int]) -> Read:
+        """What reads the stored tensors of one row, once its token ids have been compared."""
+        number, row = divmod(index, self.manifest.rows_per_shard)
+        begin, end = self._starts(number, task)[row : row + 2]
+
+        def read(name: str) -> Tensor:
+            return shards[number].get_slice(f"{task}/{name}")[begin:end]
+
+        if read("ids").tolist() != list(target):
             raise SoftLabelError(
                 f"row {index} of the training set has other {task} targets than its soft labels in {self.folder}: "
                 "run the pipeline data_expansion again"
             )
-        return tensors["states"][begin:end]
+        return read
 
-    def _load_shard(self, shard: int, task: Task) -> tuple[Mapping[str, Tensor], Tensor]:
-        # safetensors maps the file: a shard's pages are read when they are touched and can be dropped again.
-        with safe_open(_shard(self.folder, shard), framework="pt") as stored:
-            tensors = {name: stored.get_tensor(f"{task}/{name}") for name in ("states", "ids", "lengths")}
-        return tensors, torch.cat([torch.zeros(1, dtype=torch.long), tensors["lengths"].cumsum(0)])
+    def _load_starts(self, number: int, task: Task) -> array:
+        with safe_open(_shard(self.folder, number), framework="pt") as stored:
+            return array("q", [0, *stored.get_tensor(f"{task}/lengths").cumsum(0).tolist()])
+
+    def _stored_layout(self) -> Layout:
+        manifest = self.manifest
+        if manifest.kind == "compact":
+            return CompactLayout(manifest.top_k, manifest.temperature, manifest.vocabulary_size)
+        head = load_file(self.folder / _HEAD)
+        return ExactLayout(head["weight"], head.get("bias"))
 
 
 def _begin(folder: Path, fingerprint: str) -> None:
@@ -205,26 +252,37 @@ def _begin(folder: Path, fingerprint: str) -> None:
     write_json(work, {"fingerprint": fingerprint})
 
 
+def _layout(folder: Path, parameters: SoftLabelParameters, head: OutputHead) -> Layout:
+    """The layout that ``parameters`` ask for; an exact one's head is written."""
+    if parameters.kind == "compact":
+        return CompactLayout(parameters.top_k, parameters.temperature, len(head.weight))
+    tensors = {"weight": head.weight} if head.bias is None else {"weight": head.weight, "bias": head.bias}
+    # Copied: a cut head shares memory with the columns that are left out.
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    replace_file(folder / _HEAD, lambda path: save_file(tensors, path))
+    return ExactLayout(tensors["weight"], tensors.get("bias"))
+
+
 def _shard_tensors(
-    model: PeftModel, encoder: InputEncoder, rows: Sequence[Example], batch_size: int
+    model: PeftModel,
+    encoder: InputEncoder,
+    rows: Sequence[Example],
+    head: OutputHead,
+    layout: Layout,
+    batch_size: int,
 ) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(rows), batch_size):
         batch = collate(rows[start : start + batch_size], encoder)
         for task, states in target_states(model, batch).items():
-            parts.setdefault(f"{task}/states", []).append(states.cpu())
-            parts.setdefault(f"{task}/ids", []).append(batch.targets[task])
+            exact = ExactDistributions(states * head.scale, head.weight, head.bias)
+            for name, tensor in layout.pack(exact).items():
+                parts.setdefault(f"{task}/{name}", []).append(tensor)
+            parts.setdefault(f"{task}/ids", []).append(batch.targets[task].to(_ID))
     tensors = {name: torch.cat(pieces).contiguous() for name, pieces in parts.items()}
     for task in rows[0].targets:
         tensors[f"{task}/lengths"] = torch.tensor([len(row.targets[task]) for row in rows])
     return tensors
-
-
-def _head_weight(head: torch.nn.Module) -> Tensor:
-    """The head's weight [V, hidden size]; where the head is trained whole, peft keeps it beside the original."""
-    if isinstance(head, ModulesToSaveWrapper):
-        return head.modules_to_save[head.active_adapter].weight
-    return head.weight
 
 
 def _shard(folder: Path, number: int) -> Path:

@@ -13,8 +13,8 @@ from mulcot_rd.models import BackboneParameters
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TrainingRow
 from mulcot_rd.training.batches import Batch
-from mulcot_rd.training.forward import head_logits, target_states
-from mulcot_rd.training.objective import windowed_student_loss
+from mulcot_rd.training.forward import target_states
+from mulcot_rd.training.fused import fused_student_loss, output_head
 from mulcot_rd.training.parameters import StudentTrainingParameters
 from mulcot_rd.training.roles import (
     examples_fingerprint,
@@ -63,7 +63,7 @@ def distil_student(
     encoder = role_encoder(backbone, prepared, image_size=image_size)
     dev = [post for post in posts if post.split == "dev"]
     examples = training_examples(rows, posts, encoder, "the student's training set")
-    soft_labels.check(encoder.tokenizer, examples)
+    soft_labels.check(encoder.tokenizer, examples, parameters.weights.temperature)
     mark = fingerprint(
         "student", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
         soft_labels.manifest, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
@@ -78,11 +78,9 @@ def distil_student(
     def loss(
         indices: Sequence[int], batch: Batch, window_tokens: Mapping[Task, int]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        device = role.model.device
-        logits = head_logits(role.model, target_states(role.model, batch))
-        targets = {task: ids.to(device) for task, ids in batch.targets.items()}
-        taught = soft_labels.logits(indices, examples, device)
-        terms = windowed_student_loss(logits, targets, taught, weights, window_tokens)
+        taught = soft_labels.distributions(indices, examples, role.model.device)
+        states = target_states(role.model, batch)
+        terms = fused_student_loss(output_head(role.model), states, batch.targets, taught, weights, window_tokens)
         hard = {f"{task}_loss": term for task, term in terms.hard.items()}
         return terms.total, {**hard, **{f"{task}_soft_loss": term for task, term in terms.soft.items()}}
 
