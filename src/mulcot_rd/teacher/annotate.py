@@ -20,7 +20,7 @@ from mulcot_rd.teacher.offline import OfflineTeacher
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import PostRole, Provider, Request
-from mulcot_rd.teacher.summary import summarise
+from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,15 @@ class Annotation:
         reasoning: One record a training post, in the order of the posts (``D_rea^t``, Eqs. 3 and 4).
         references: The teacher's reasonings on the test split, never training data; unusable ones are missing.
         quarantine: Training posts that neither stage annotated.
-        summary: Stage sizes, stage-one accuracy, retry statistics, tokens and model names.
+        summary: Stage sizes, stage-one accuracy, retry statistics, tokens, cost, latency, quarantine and model names.
+        stage_one: Stage one's labels beside the gold ones, of the splits ``train`` and ``test``.
     """
 
     reasoning: list[TeacherRecord]
     references: list[TeacherRecord]
     quarantine: list[QuarantinedPost]
     summary: dict[str, Any]
+    stage_one: dict[str, Verdicts]
 
 
 def annotate(
@@ -86,21 +88,15 @@ def annotate(
         reasoning=[outcome.record for outcome in trained if outcome.record is not None],
         references=[outcome.record for outcome in referred if outcome.record is not None],
         quarantine=[outcome.quarantined for outcome in trained if outcome.quarantined is not None],
-        summary=summarise(trained, referred, provider.name),
+        summary=summarise(trained, referred, provider.name, parameters.max_retries),
+        stage_one={"train": stage_one_verdicts(trained), "test": stage_one_verdicts(referred)},
     )
-    if annotation.quarantine:
-        logger.warning(
-            "%d of %d training post(s) are in quarantine; the first (%s) because %s",
-            len(annotation.quarantine),
-            len(posts),
-            annotation.quarantine[0].id,
-            annotation.quarantine[0].reason,
+    log_summary(annotation.summary)
+    if annotation.quarantine and not annotation.reasoning:
+        raise TeacherError(
+            f"the teacher annotated none of {len(posts)} training posts, the first because "
+            f"{annotation.quarantine[0].reason}; check teacher.model and the server"
         )
-        if not annotation.reasoning:
-            raise TeacherError(
-                f"the teacher annotated none of {len(posts)} training posts, the first because "
-                f"{annotation.quarantine[0].reason}; check teacher.model and the server"
-            )
     return annotation
 
 

@@ -21,11 +21,12 @@ from mulcot_rd.teacher.offline import OfflineTeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import CHARACTERS_PER_TOKEN, Pricing, pricing_of
 from mulcot_rd.teacher.provider import Answer, Provider, Request, Unusable
+from mulcot_rd.teacher.summary import PAPER_VALID_WITHIN_TWO
 
 # As many answers in the ledger speak for themselves; with fewer the assumptions below stand.
 ENOUGH_ANSWERS = 20
-# Appendix E: about 79 percent of the samples are valid within two answers, so 1 - 0.79 is the square of this.
-UNUSABLE_SHARE = math.sqrt(1 - 0.79)
+# Appendix E: the share that is unusable twice is the square of this.
+UNUSABLE_SHARE = math.sqrt(1 - PAPER_VALID_WITHIN_TWO)
 # Mean of the teachers' zero-shot accuracies in Tables 3 and 4, which go from 0.494 to 0.767.
 STAGE_ONE_ACCURACY = 0.6465
 # Mean over the 800 reasonings of Qwen2.5-VL-72B that the authors released, by o200k_base; nine in ten have 192 to 319.
