@@ -75,7 +75,12 @@ def test_paths_are_below_data_set_and_run():
     catalog = _load(dataset="twitter2015", arch=1)["catalog"]
     assert catalog["metrics"]["filepath"] == "data/08_reporting/twitter2015/arch1-tiny-full/metrics.json"
     assert catalog["{role}_adapter"]["filepath"] == "data/06_models/twitter2015/arch1-tiny-full/{role}"
-    named = _load(run="mine")["catalog"]
+    other_seed = _load(seed=43)
+    assert (
+        other_seed["catalog"]["metrics"]["filepath"] == "data/08_reporting/sample/arch4-tiny-full-seed43/metrics.json"
+    )
+    assert other_seed["parameters"]["run_settings"]["name"] == "arch4-tiny-full-seed43"
+    named = _load(run="mine", seed=43)["catalog"]
     assert named["metrics"]["filepath"] == "data/08_reporting/sample/mine/metrics.json"
 
 
