@@ -1,7 +1,7 @@
 import pytest
 
 from mulcot_rd.metrics.summary import role_scores, teacher_scores
-from mulcot_rd.schema import PredictionRecord, Sentiment, TeacherRecord
+from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
 
 SECTIONS = dict.fromkeys(("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion"), "Some words.")
 LABELS = [*Sentiment] * 8
@@ -33,6 +33,13 @@ def references() -> list[TeacherRecord]:
     ]
 
 
+def posts() -> list[Post]:
+    return [
+        Post(id=str(number), split="test", text="A post", aspect=None, image="1.jpg", label=label)
+        for number, label in enumerate(LABELS)
+    ]
+
+
 def test_every_score_has_an_interval_that_holds_it(predictions):
     scores = role_scores(predictions, references()[:6], seed=1, name="student")
     metrics = (
@@ -55,11 +62,21 @@ def test_without_references_only_diversity_is_known(predictions):
     assert scores["sim"] is None
     assert "sim" not in scores["intervals"]
     assert scores["dist_1"] > 0.8
-    assert teacher_scores([], seed=1) == {}
+    assert teacher_scores([], [], seed=1) == {}
 
 
 def test_the_teacher_is_scored_as_it_answered_and_its_texts_as_references():
-    scores = teacher_scores(references(), seed=1)
+    scores = teacher_scores(references(), posts(), seed=1)
     assert scores["teacher"]["accuracy"] == 1
     assert scores["teacher"]["intervals"]["macro_f1"] == [1, 1]
     assert set(scores["references"]) == {"dist_1", "dist_2"}
+
+
+def test_a_post_that_the_teacher_never_answered_usably_is_an_error_of_the_teacher():
+    scores = teacher_scores(references()[:18], posts(), seed=1)["teacher"]
+    assert (scores["accuracy"], scores["valid_rate"], scores["posts"]) == (0.75, 0.75, 24)
+    assert scores["confusion"] == {
+        "negative": {"negative": 6, "neutral": 0, "positive": 0, "unreadable": 2},
+        "neutral": {"negative": 0, "neutral": 6, "positive": 0, "unreadable": 2},
+        "positive": {"negative": 0, "neutral": 0, "positive": 6, "unreadable": 2},
+    }

@@ -1,6 +1,6 @@
 """Metrics of labels and of reasonings (paper, Section 4.1.4), and how sure they are; all offline."""
 
-from mulcot_rd.metrics.classification import agreement, classification_scores
+from mulcot_rd.metrics.classification import agreement, classification_scores, confusion_matrix
 from mulcot_rd.metrics.reasoning import distinct, reasoning_scores, reasoning_scores_by_pair
 from mulcot_rd.metrics.statistics import (
     Interval,
@@ -21,6 +21,7 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_mean_interval",
     "classification_scores",
+    "confusion_matrix",
     "distinct",
     "holm",
     "mcnemar",

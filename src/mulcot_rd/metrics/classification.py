@@ -42,6 +42,19 @@ def classification_scores(
     }
 
 
+def confusion_matrix(
+    predictions: Sequence[Sentiment | str | None], labels: Sequence[Sentiment | str]
+) -> dict[str, dict[str, int]]:
+    """Posts by gold label and, within that, by predicted label; predictions of ``None`` are :data:`UNREADABLE`.
+
+    Raises:
+        ValueError: If there are no posts, the lengths differ, or a label is not one of the three.
+    """
+    predicted, gold = as_names(predictions, labels)
+    counts = Counter(zip(gold, predicted, strict=True))
+    return {row: {column: counts[row, column] for column in (*CLASSES, UNREADABLE)} for row in CLASSES}
+
+
 def agreement(
     label_predictions: Sequence[Sentiment | str | None], reasoning_predictions: Sequence[Sentiment | str | None]
 ) -> float:

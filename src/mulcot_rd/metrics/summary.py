@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from mulcot_rd.metrics.classification import agreement, classification_scores
+from mulcot_rd.metrics.classification import agreement, classification_scores, confusion_matrix
 from mulcot_rd.metrics.reasoning import distinct, reasoning_scores_by_pair
 from mulcot_rd.metrics.statistics import Metric, bootstrap_interval, bootstrap_mean_interval
 from mulcot_rd.reasoning import write
-from mulcot_rd.schema import PredictionRecord, Sentiment, TeacherRecord
+from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
 
 logger = logging.getLogger(__name__)
 
@@ -71,20 +71,48 @@ def role_scores(
     return scores | {"reasoning_pairs": len(pairs), "intervals": intervals}
 
 
-def teacher_scores(references: Sequence[TeacherRecord], *, seed: int) -> dict[str, Any]:
-    """The teacher's own stage-one labels on the split, and the diversity of its texts; empty without references."""
+def teacher_scores(references: Sequence[TeacherRecord], posts: Sequence[Post], *, seed: int) -> dict[str, Any]:
+    """The teacher's own stage-one labels on the split, and the diversity of its texts; empty without references.
+
+    Args:
+        references: The teacher's reasonings on the split.
+        posts: All posts of the split; one without a reference counts as answered wrongly.
+        seed: Of the bootstrap.
+    """
     if not references:
         return {}
-    labels = [record.label for record in references]
-    predictions = [record.prediction for record in references]
+    answered = {record.id: record.prediction for record in references}
+    predictions = [answered.get(post.id) for post in posts]
+    return {
+        "teacher": stage_one_scores(predictions, [post.label for post in posts], seed=seed),
+        "references": distinct([write(record.reasoning) for record in references]),
+    }
+
+
+def stage_one_scores(
+    predictions: Sequence[Sentiment | None], labels: Sequence[Sentiment], *, seed: int
+) -> dict[str, Any]:
+    """A teacher's labels against the gold ones (its rows of Tables 3 and 4), as fractions.
+
+    Args:
+        predictions: The teacher's labels without having been told, ``None`` where no answer was usable.
+        labels: The gold labels.
+        seed: Of the bootstrap.
+
+    Returns:
+        What :func:`classification_scores` gives, ``intervals`` of it, ``posts``, and ``confusion`` (gold label ->
+        answered label -> posts).
+
+    Raises:
+        ValueError: If there are no posts or the lengths differ.
+    """
     intervals = _label_intervals(predictions, labels, seed)
     return {
-        "teacher": {
-            **classification_scores(predictions, labels),
-            "accuracy_interval": intervals["accuracy"],
-            "intervals": intervals,
-        },
-        "references": distinct([write(record.reasoning) for record in references]),
+        **classification_scores(predictions, labels),
+        "accuracy_interval": intervals["accuracy"],
+        "intervals": intervals,
+        "posts": len(labels),
+        "confusion": confusion_matrix(predictions, labels),
     }
 
 

@@ -118,7 +118,7 @@ def score_run(
         "expansion": {
             name: expansion_figures[name] for name in ("samples", "kept", "accuracy", "weighted_f1", "macro_f1")
         },
-        **teacher_scores(teacher_references, seed=run.seed),
+        **teacher_scores(teacher_references, posts_from_frame(posts, "test"), seed=run.seed),
         "assistant": role_scores(assistant_test, teacher_references, seed=run.seed, name="assistant"),
         "student": role_scores(student_test, teacher_references, seed=run.seed, name="student"),
     }

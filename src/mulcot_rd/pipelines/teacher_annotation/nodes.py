@@ -6,14 +6,21 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.frames import posts_from_frame
+from mulcot_rd.metrics.summary import stage_one_scores
+from mulcot_rd.parameters import RunParameters
 from mulcot_rd.schema import TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost, TeacherParameters, annotate
+from mulcot_rd.teacher.report import teacher_report
 
 
 def annotate_posts(
-    posts: pd.DataFrame, teacher: TeacherParameters, credentials: dict[str, Any], ledger: Path
-) -> tuple[list[TeacherRecord], list[TeacherRecord], list[QuarantinedPost], dict[str, Any]]:
-    """Let the teacher annotate the training split in two stages, and write references on the test split."""
+    posts: pd.DataFrame,
+    teacher: TeacherParameters,
+    credentials: dict[str, Any],
+    ledger: Path,
+    run: RunParameters,
+) -> tuple[list[TeacherRecord], list[TeacherRecord], list[QuarantinedPost], dict[str, Any], str]:
+    """Let the teacher annotate the training split in two stages, write references on the test split, and report."""
     annotation = annotate(
         posts_from_frame(posts, "train"),
         posts_from_frame(posts, "test"),
@@ -21,4 +28,11 @@ def annotate_posts(
         ledger,
         credentials.get("api_key"),
     )
-    return annotation.reasoning, annotation.references, annotation.quarantine, annotation.summary
+    stage_one = {
+        split: stage_one_scores(verdicts.predictions, verdicts.labels, seed=run.seed)
+        for split, verdicts in annotation.stage_one.items()
+        if verdicts.labels
+    }
+    summary = {**annotation.summary, "stage_one": stage_one}
+    report = teacher_report(summary, f"{run.dataset}, {run.name}")
+    return annotation.reasoning, annotation.references, annotation.quarantine, summary, report

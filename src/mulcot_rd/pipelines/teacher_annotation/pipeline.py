@@ -11,8 +11,14 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 annotate_posts,
-                inputs=["posts", "params:teacher", "teacher_credentials", "teacher_ledger"],
-                outputs=["teacher_reasoning", "teacher_references", "teacher_quarantine", "teacher_summary"],
+                inputs=["posts", "params:teacher", "teacher_credentials", "teacher_ledger", "params:run_settings"],
+                outputs=[
+                    "teacher_reasoning",
+                    "teacher_references",
+                    "teacher_quarantine",
+                    "teacher_summary",
+                    "teacher_report",
+                ],
                 name="annotate_posts",
             ),
         ]
