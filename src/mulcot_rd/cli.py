@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from kedro.framework.cli.project import project_group
+from kedro.framework.cli.project import PARAMS_ARG_HELP, project_group
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import _split_params
+from kedro.framework.context import KedroContext
+from kedro.framework.session import KedroSession
 
 from mulcot_rd.messages import one_sentence, user_errors
 
@@ -61,6 +64,70 @@ def experiments(plan: Path, force: bool) -> None:
     failed = sum(report.state == "failed" for report in reports)
     if failed:
         raise click.ClickException(f"{failed} of {len(reports)} failed; the same command does what is left")
+
+
+@cli.group()
+def ratings() -> None:
+    """Human ratings of a run's reasonings: make a blind sheet, score what raters filled in."""
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that name a run, as `kedro run` has them."""
+    command = click.option("--env", "-e", default=None, help="Kedro configuration environment.")(command)
+    return click.option("--params", default="", help=PARAMS_ARG_HELP, callback=_split_params)(command)
+
+
+@ratings.command()
+@_run_options
+@click.option("--posts", "posts_rated", default=30, show_default=True, help="Test posts to draw, at most.")
+@_in_one_sentence
+def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
+    """Draw test posts and write a blind sheet of what teacher, assistant and student wrote of them."""
+    from mulcot_rd.frames import posts_from_frame
+    from mulcot_rd.ratings import make_sheet, write_sheet
+
+    context, folder = _run_context(params, env)
+    records = {name: context.catalog.load(name) for name in ("teacher_references", "assistant_test", "student_test")}
+    systems = {
+        name.partition("_")[0]: {record.id: record.reasoning for record in rows} for name, rows in records.items()
+    }
+    posts = posts_from_frame(context.catalog.load("posts"), "test")
+    made = make_sheet(posts, systems, posts_rated=posts_rated, seed=context.params["run_settings"].seed)
+    for path in write_sheet(*made, folder).values():
+        click.echo(str(path))
+    click.echo(
+        "Give sheet.html to each rater (it saves a CSV), keep key.csv from them, then: kedro ratings score FILES"
+    )
+
+
+@ratings.command()
+@_run_options
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_in_one_sentence
+def score(params: dict[str, Any], env: str | None, files: tuple[Path, ...]) -> None:
+    """Score FILES, the filled sheets, one a rater: means of each system, and how far the raters agree."""
+    from mulcot_rd.files import write_json, write_text
+    from mulcot_rd.ratings import evaluate_ratings
+    from mulcot_rd.ratings.evaluate import agreement_frame, scores_frame
+    from mulcot_rd.reporting.writers import to_markdown
+
+    context, folder = _run_context(params, env)
+    result = evaluate_ratings(files, folder / "key.csv", seed=context.params["run_settings"].seed)
+    tables = [to_markdown(scores_frame(result))]
+    if result["agreement"]:
+        tables.append(to_markdown(agreement_frame(result)))
+    write_json(folder / "ratings.json", result)
+    write_text(folder / "ratings.md", "\n\n".join(tables) + "\n")
+    click.echo("\n\n".join(tables))
+
+
+def _run_context(params: dict[str, Any], env: str | None) -> tuple[KedroContext, Path]:
+    """The context of a run, and the folder of its ratings."""
+    project = Path.cwd()
+    with KedroSession.create(project_path=project, env=env, runtime_params=params) as session:
+        context = session.load_context()
+    run = context.params["run_settings"]
+    return context, project / "data" / "08_reporting" / run.dataset / run.name / "ratings"
 
 
 cli.add_command(run)

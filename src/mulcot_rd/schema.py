@@ -89,6 +89,20 @@ class Usage(Record):
     completion_tokens: int = 0
 
 
+class CaptionRecord(Record):
+    """One row of ``captions.jsonl``: what an image shows, in words (paper, Appendix G).
+
+    ``image`` is the path as posts have it; ``attempts`` counts the answers that were asked for, the usable one
+    included.
+    """
+
+    image: str
+    caption: str
+    model: str
+    attempts: int = Field(ge=1)
+    usage: Usage = Usage()
+
+
 class TeacherRecord(Reasoning):
     """One row of ``teacher_reasoning.jsonl`` and ``teacher_references.jsonl`` (Eqs. 2 to 4).
 
@@ -152,6 +166,17 @@ class PredictionRecord(Record):
     raw_label_text: str
     attempts: int = Field(ge=0)
     label_attempts: int = Field(ge=0)
+
+    @property
+    def reasoning(self) -> Reasoning:
+        """The reasoning alone, with the label that was read from it."""
+        return Reasoning(
+            text_analysis=self.text_analysis,
+            image_analysis=self.image_analysis,
+            conflict_resolution=self.conflict_resolution,
+            final_conclusion=self.final_conclusion,
+            prediction=self.reasoning_prediction,
+        )
 
 
 def as_rows(records: list[Any]) -> list[dict[str, Any]]:

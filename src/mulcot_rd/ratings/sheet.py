@@ -1,0 +1,118 @@
+"""Blind rating sheets: reasonings of several systems in random order, without a word on who wrote which."""
+
+import base64
+import io
+import random
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment
+
+from mulcot_rd.files import write_text
+from mulcot_rd.images import load_image
+from mulcot_rd.reasoning import SECTION_KEYS
+from mulcot_rd.schema import Post, Reasoning, Sentiment
+
+SCALE = (1, 2, 3, 4, 5)
+# Column of the sheet to what the rater is asked.
+CRITERIA = {
+    "text_faithful": "What it says about the text is true of the text.",
+    "image_faithful": "What it says about the image is true of the image.",
+    "coherent": "The conclusion follows from what is said before it.",
+    "convincing": "It would convince me that the verdict is right.",
+}
+SENTIMENT = "sentiment"
+_IMAGE_SIDE = 320
+
+
+def make_sheet(
+    posts: Sequence[Post], systems: Mapping[str, Mapping[str, Reasoning]], *, posts_rated: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Draw posts and shuffle what the systems wrote of them.
+
+    Every drawn post is rated once for every system, so that systems are compared on the same posts.
+
+    Args:
+        posts: The posts to draw from.
+        systems: System to post id to its reasoning; only posts that every system has are drawn.
+        posts_rated: How many posts to draw, at most.
+        seed: Of the draw and of the order.
+
+    Returns:
+        The sheet (item, text, aspect, image, reasoning, then empty columns for the rater) and its key (item, post_id,
+        system, prediction), which the rater must not see.
+
+    Raises:
+        ValueError: If no post has a reasoning of every system.
+    """
+    shared = [post for post in posts if all(post.id in written for written in systems.values())]
+    if not shared:
+        raise ValueError(f"no post has a reasoning of each of {', '.join(systems)}: evaluate them on the same posts")
+    draw = random.Random(seed)
+    drawn = draw.sample(shared, min(posts_rated, len(shared)))
+    pairs = [(post, system) for post in drawn for system in systems]
+    draw.shuffle(pairs)
+    sheet, key = [], []
+    for number, (post, system) in enumerate(pairs, start=1):
+        item = f"item-{number:03d}"
+        reasoning = systems[system][post.id]
+        sheet.append(
+            {
+                "item": item,
+                "text": post.text,
+                "aspect": post.aspect or "",
+                "image": post.image,
+                "reasoning": _readable(reasoning),
+                SENTIMENT: "",
+                **dict.fromkeys(CRITERIA, ""),
+            }
+        )
+        label = reasoning.prediction.value if reasoning.prediction else ""
+        key.append({"item": item, "post_id": post.id, "system": system, "prediction": label})
+    return pd.DataFrame(sheet), pd.DataFrame(key)
+
+
+def write_sheet(sheet: pd.DataFrame, key: pd.DataFrame, folder: Path) -> dict[str, Path]:
+    """Write ``sheet.csv``, ``sheet.html`` (with images, filled in and saved in a browser) and ``key.csv``.
+
+    Raises:
+        ImageError: If an image can't be opened.
+    """
+    paths = {name: folder / name for name in ("sheet.csv", "sheet.html", "key.csv")}
+    write_text(paths["sheet.csv"], sheet.to_csv(index=False, lineterminator="\n"))
+    write_text(paths["key.csv"], key.to_csv(index=False, lineterminator="\n"))
+    write_text(paths["sheet.html"], _html(sheet))
+    return paths
+
+
+def _readable(reasoning: Reasoning) -> str:
+    """The four sections and the verdict, each on a line of its own."""
+    sections = zip(SECTION_KEYS, reasoning.sections.values(), strict=True)
+    lines = [f"{key.replace('_', ' ')}: {text}" for key, text in sections]
+    return "\n".join([*lines, f"Verdict: {reasoning.prediction.value if reasoning.prediction else 'none'}"])
+
+
+def _html(sheet: pd.DataFrame) -> str:
+    template = (files(__package__) / "sheet.html.j2").read_text(encoding="utf-8")
+    rows = sheet.to_dict("records")
+    pictures = {row["image"]: _data_uri(row["image"]) for row in rows}
+    return (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(
+            rows=rows,
+            pictures=pictures,
+            criteria=CRITERIA,
+            scale=SCALE,
+            sentiments=[label.value for label in Sentiment],
+            sentiment=SENTIMENT,
+        )
+    )
+
+
+def _data_uri(path: str) -> str:
+    buffer = io.BytesIO()
+    load_image(path, _IMAGE_SIDE).save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
