@@ -311,10 +311,14 @@ class FaultServer:
         if method == "GET":
             await _send(writer, 200, {}, json.dumps(self._read_only(path)))
             return True
+        body = json.loads(data)
+        if not body["messages"]:
+            await _send(writer, 400, {}, _error("[] is too short - 'messages'", None))
+            return True
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await self._react(json.loads(data), headers.get("authorization"), reader, writer)
+            return await self._react(body, headers.get("authorization"), reader, writer)
         finally:
             self.in_flight -= 1
 
