@@ -55,7 +55,8 @@ def check_runtime_parameters(given: dict[str, Any], conf_source: Path, base_env:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(FLAT_PARAMETERS)} and the groups"
             raise UnknownParameterError(f'there is no parameter "{name}"; {hint}')
-    for name, choices in (("arch", known["architectures"]), ("scale", known["scales"])):
+    choices_of = {"arch": known["architectures"], "scale": known["scales"], "variant": known["variants"]}
+    for name, choices in choices_of.items():
         if name in given and str(given[name]) not in choices:
             raise UnknownParameterError(f"{name}={given[name]} does not exist; there are: {', '.join(choices)}")
 

@@ -18,7 +18,7 @@ class RunParameters(BaseModel):
     scale: Literal["tiny", "full"] = Field(
         description="Small random models of the same families, or the paper's models"
     )
-    variant: Literal["full"] = Field(description="The whole method")
+    variant: Name = Field(description="What is left out of the method, one of the configured variants (paper, Table 6)")
     name: Name = Field(description="Name of the run's folders")
     raw_dir: str = Field(description="Folder that holds the raw data sets")
     limit: int | None = Field(None, ge=1, description="Posts a split, the first so many; null takes all")
@@ -27,12 +27,34 @@ class RunParameters(BaseModel):
     dry_run: Literal[False] = Field(False, description="Reserved for engines that submit work elsewhere")
 
 
+class MethodParameters(BaseModel):
+    """What a variant keeps of the method (paper, Table 6, Figure 5 and the starred rows of Tables 3 and 4)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: bool = Field(description="Whether assistant and student see the post's image (w/o Img: not)")
+    text: bool = Field(description="Whether assistant and student see the post's text (w/o Txt: not)")
+    tasks: list[Literal["label", "reasoning"]] = Field(
+        min_length=1, description="Tasks that are learned and asked for (w/o CoT: label alone)"
+    )
+    assistant: bool = Field(description="Whether there is an assistant: soft labels and expanded data (w/o Asst: not)")
+    trained: bool = Field(description="Whether models are trained; if not they answer as they come, zero-shot")
+    task_weights: dict[str, float] = Field(description="lambda_cls and lambda_rea (paper, Section 4.1.3, Figure 5)")
+
+    @property
+    def expands(self) -> bool:
+        """Whether the assistant writes reasonings for the training split (Eq. 7)."""
+        return self.trained and self.assistant and "reasoning" in self.tasks
+
+
 class InputParameters(BaseModel):
     """How posts are turned into model inputs; the same in training, soft labels and evaluation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image_size: int = Field(280, ge=28, description="Side in pixels of the square every image is resized to")
+    image: bool = Field(True, description="Whether the image (or its caption) is shown (paper, Table 6, w/o Img)")
+    text: bool = Field(True, description="Whether the text is shown (paper, Table 6, w/o Txt)")
     tiny_vocabulary_size: int = Field(
         2048,
         ge=300,
