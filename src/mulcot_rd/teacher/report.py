@@ -91,6 +91,8 @@ def _retries(summary: Mapping[str, Any]) -> list[str]:
 
 def _money(summary: Mapping[str, Any]) -> list[str]:
     cost, tokens, latency = summary["cost_usd"], summary["tokens_by_stage"], summary["latency_s"]
+    if not any(summary["tokens"].values()) and not latency["answers"]:
+        return ["## Tokens, cost, time", "None: no server was asked."]
     rows = [
         (name, f"{tokens[key]['prompt']:,}", f"{tokens[key]['completion']:,}", _dollars(cost[key]))
         for key, name in _STAGES.items()

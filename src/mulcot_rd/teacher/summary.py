@@ -114,12 +114,15 @@ def log_summary(summary: dict[str, Any]) -> None:
         summary["references"]["missing"],
     )
     cost, tokens = summary["cost_usd"], summary["tokens"]
-    logger.info(
-        "teacher: %s; %s prompt and %s answer tokens",
-        "no cost known" if cost["total"] is None else f"{cost['total']:.4f} USD, the ledger's earlier answers included",
-        f"{tokens['prompt']:,}",
-        f"{tokens['completion']:,}",
-    )
+    if any(tokens.values()):
+        logger.info(
+            "teacher: %s; %s prompt and %s answer tokens, answers of earlier runs included",
+            "no price known" if cost["total"] is None else f"{cost['total']:.4f} USD",
+            f"{tokens['prompt']:,}",
+            f"{tokens['completion']:,}",
+        )
+    else:
+        logger.info("teacher: no cost, no server was asked")
     if summary["quarantined"]:
         first = next(iter(summary["quarantine"]["reasons"]))
         logger.warning(
