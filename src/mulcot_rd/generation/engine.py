@@ -9,7 +9,6 @@ tokens that rounding decides.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,19 +19,13 @@ from mulcot_rd.generation.choice import drawn, draws
 from mulcot_rd.generation.decoder import Decoder
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.prefill import ReadPost, read_posts
+from mulcot_rd.generation.records import Generated
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 
 # Posts read together at most: enough to fill the processor, few enough that masks and logits stay small.
 _READ_TOGETHER = 16
-
-
-class Generated(NamedTuple):
-    """One generated answer: its text, and whether the model ended its turn before the length limit."""
-
-    text: str
-    finished: bool
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ class Engine:
             "reasoning": parameters.max_new_tokens,
         }
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def answer(
         self,
         posts: Sequence[Post],
@@ -96,18 +89,18 @@ class Engine:
             settled: Told each answer as it is finished; says whether it is the last one of its post and task.
         """
         waiting = deque(posts)
-        retries: deque[Asked] = deque()
-        tasks = len(next(iter(prompts.values())))
+        # Read and waiting for a place: retries, and rows of posts just read.
+        ready: deque[Asked] = deque()
+        places, tasks = self._parameters.batch_size, len(next(iter(prompts.values())))
         batch: _Batch | None = None
         while True:
-            rows = batch.rows if batch else 0
-            free = self._parameters.batch_size - rows
-            entering = [retries.popleft() for _ in range(min(free, len(retries)))]
-            free -= len(entering)
+            free = places - (batch.rows if batch else 0)
             # A few free places wait until reading for them is worth a pass, unless nothing else is left to do.
-            if waiting and (free >= max(tasks, self._parameters.batch_size // 4) or not (rows or entering)):
-                count = min(len(waiting), max(1, free // tasks), _READ_TOGETHER)
-                entering += self._read([waiting.popleft() for _ in range(count)], prompts)
+            spare = free - len(ready)
+            if waiting and (spare >= max(tasks, places // 4) or (free == places and not ready)):
+                count = min(len(waiting), max(1, spare // tasks), _READ_TOGETHER)
+                ready.extend(self._read([waiting.popleft() for _ in range(count)], prompts))
+            entering = [ready.popleft() for _ in range(min(free, len(ready)))]
             if entering:
                 batch = batch or self._batch(entering[0], prompts)
                 batch.enter(entering, self._numbers(entering))
@@ -116,7 +109,7 @@ class Engine:
             for asked, written in batch.advance():
                 answer = Generated(self._encoder.answer(written, asked.task), self._ended(written))
                 if not settled(asked, answer):
-                    retries.append(Asked(asked.post_id, asked.task, asked.attempt + 1, asked.read))
+                    ready.append(Asked(asked.post_id, asked.task, asked.attempt + 1, asked.read))
 
     def _read(self, posts: Sequence[Post], prompts: Mapping[str, dict[Task, Prompt]]) -> list[Asked]:
         read = read_posts(self._base, self._encoder, [prompts[p.id] for p in posts], [p.image for p in posts])
@@ -125,11 +118,11 @@ class Engine:
         ]
 
     def _numbers(self, entering: Sequence[Asked]) -> list[Tensor | None]:
+        """The numbers that each row is sampled from; ``None`` for first answers, which are greedy."""
+        keys = [(self._seed, asked.post_id, asked.task, asked.attempt) for asked in entering]
         return [
-            None
-            if asked.attempt == 1
-            else torch.from_numpy(draws((self._seed, asked.post_id, asked.task, asked.attempt), self._limits[asked.task]))
-            for asked in entering
+            torch.from_numpy(draws(key, self._limits[asked.task])) if asked.attempt > 1 else None
+            for key, asked in zip(keys, entering, strict=True)
         ]
 
     def _ended(self, written: Sequence[int]) -> bool:
@@ -164,9 +157,7 @@ class _Batch:
     ) -> None:
         branch = example.read.branches[example.task]
         self._cache, self._limits, self._parameters = cache, limits, parameters
-        self._decoder = Decoder(
-            base, cache, rotary_dimensions=branch.rotary_dimensions, hidden_size=len(branch.state)
-        )
+        self._decoder = Decoder(base, cache, rotary_dimensions=branch.rotary_dimensions, hidden_size=len(branch.state))
         self._head = base.lm_head
         self._columns = len(encoder.tokenizer)
         self._end = encoder.tokenizer.eos_token_id

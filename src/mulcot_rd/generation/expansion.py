@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mulcot_rd.generation.answers import Answer
+from mulcot_rd.generation.records import Answer
 from mulcot_rd.metrics import classification_scores
 from mulcot_rd.schema import ExpansionRecord, Post, TeacherRecord, TrainingRow
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from peft import PeftModel
 
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.generation.answers import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.generation.answers import answer_posts
+from mulcot_rd.generation.parameters import GenerationParameters
+from mulcot_rd.generation.records import AnswerLog
 from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import TASKS
@@ -44,12 +46,9 @@ def predict(
         name: Names the model on the progress bar.
     """
     log = AnswerLog(log_path, fingerprint(weights, prompts_fingerprint(encoder, posts), parameters, seed))
-    labels, reasonings = (
-        answer_posts(
-            model, encoder, posts, task, parameters,
-            seed=seed, log=log, description=f"{name}, {len(posts)} posts by {task} prompt",
-        )
-        for task in TASKS
+    answers = answer_posts(
+        model, encoder, posts, TASKS, parameters,
+        seed=seed, log=log, description=f"{name}, {len(posts)} posts by both prompts",
     )  # fmt: skip
     return [
         PredictionRecord(
@@ -63,5 +62,5 @@ def predict(
             attempts=reasoning.attempts,
             label_attempts=label.attempts,
         )
-        for post, label, reasoning in zip(posts, labels, reasonings, strict=True)
+        for post, label, reasoning in zip(posts, answers["label"], answers["reasoning"], strict=True)
     ]

@@ -1,9 +1,12 @@
 """Low-rank adapters through peft (paper, Appendix D.3)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel
 
@@ -53,3 +56,26 @@ def attach_adapter(model: PreTrainedModel, parameters: AdapterParameters, seed: 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Add the trained adapter of ``folder`` for inference: frozen, dropout off."""
     return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
+
+
+@contextmanager
+def merged_adapter(model: PeftModel | PreTrainedModel, merge: bool = True) -> Iterator[None]:
+    """While inside, the low-rank updates are part of the weights, so that a layer is one product instead of three.
+
+    The weights come back to the last bit: they are kept in main memory, since subtracting an update again would not
+    give back what it was added to.
+
+    Args:
+        model: Model with or without adapter.
+        merge: ``False`` leaves everything as it is.
+    """
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)] if merge else []
+    kept = [layer.get_base_layer().weight.detach().to("cpu", copy=True) for layer in layers]
+    try:
+        for layer in layers:
+            layer.merge()
+        yield
+    finally:
+        for layer, weight in zip(layers, kept, strict=True):
+            layer.get_base_layer().weight.data.copy_(weight)
+            layer.merged_adapters.clear()

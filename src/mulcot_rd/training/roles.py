@@ -256,14 +256,15 @@ def _score(
 ) -> float:
     """The mean over tasks of the score of the labels that the model answers, a fraction."""
     once = generation.model_copy(update={"max_retries": 0})
-    scores = []
-    for task in validation.tasks:
-        answers = answer_posts(
-            role.model, role.encoder, posts, task, once,
-            seed=0, log=log, description=f"{role.name}, dev posts by {task} prompt",
-        )  # fmt: skip
-        labels = [answer.reasoning.prediction for answer in answers]
-        scores.append(classification_scores(labels, [post.label for post in posts])[validation.metric])
+    answers = answer_posts(
+        role.model, role.encoder, posts, validation.tasks, once,
+        seed=0, log=log, description=f"{role.name}, dev posts by {' and '.join(validation.tasks)} prompt",
+    )  # fmt: skip
+    gold = [post.label for post in posts]
+    scores = [
+        classification_scores([answer.reasoning.prediction for answer in answers[task]], gold)[validation.metric]
+        for task in validation.tasks
+    ]
     return sum(scores) / len(scores)
 
 

@@ -42,12 +42,12 @@ def write_assistant_reasoning(
         role.model,
         role.encoder,
         training_posts,
-        "reasoning",
+        ("reasoning",),
         generation,
         seed=run.seed,
         log=AnswerLog(workspace / "answers.jsonl", fingerprint(*made_from)),
         description=f"assistant, {len(training_posts)} training posts",
-    )
+    )["reasoning"]
     kept = keep_correct(training_posts, answers)
     return kept, expansion_figures(training_posts, answers, len(kept))
 

@@ -1,0 +1,114 @@
+"""Answers: as they come from a model, as they are kept, and the log that keeps them across interruptions."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mulcot_rd.prompts import Task
+from mulcot_rd.reasoning import parse
+from mulcot_rd.schema import Reasoning
+
+
+class Generated(NamedTuple):
+    """One generated answer: its text, and whether the model ended its turn before the length limit."""
+
+    text: str
+    finished: bool
+
+    def shortcomings(self, task: Task) -> int:
+        """What is missing of a usable answer: a readable label; of a reasoning also its sections and its end."""
+        reasoning = parse(self.text)
+        if task == "label":
+            return int(reasoning.prediction is None)
+        return len(reasoning.problems) + int(not self.finished)
+
+
+class Answer(BaseModel):
+    """The answer that was kept for a post: the first usable one, else the least incomplete."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    post_id: str
+    attempts: int
+    text: str
+    finished: bool = Field(description="Whether the model ended its turn; a cut answer is no complete reasoning")
+
+    @classmethod
+    def kept(cls, post_id: str, given: Sequence[Generated], task: Task) -> "Answer":
+        """The best of the answers given to a prompt, in the order in which they were given."""
+        best = min(range(len(given)), key=lambda index: (given[index].shortcomings(task), index))
+        return cls(post_id=post_id, attempts=len(given), text=given[best].text, finished=given[best].finished)
+
+    @property
+    def reasoning(self) -> Reasoning:
+        """The answer as read by the response format."""
+        return parse(self.text)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is a whole reasoning with its label."""
+        return self.finished and not self.reasoning.problems
+
+
+class Logged(NamedTuple):
+    """A generated answer and what it answers."""
+
+    task: Task
+    post_id: str
+    attempt: int
+    answer: Generated
+
+
+class AnswerLog:
+    """Append-only JSONL of answers; what is in it is not asked for again.
+
+    Args:
+        path: The file; its first line names the fingerprint of model, prompts and parameters.
+        fingerprint: A log of another fingerprint is started anew.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path = path
+        self._answers: dict[tuple[str, str, int], Generated] = {}
+        # Not splitlines: an answer may hold other characters that it takes for the end of a line.
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        # A first line without its end was being written when the process was killed: nothing was logged yet.
+        begun = len(lines) > 1
+        if not begun or json.loads(lines[0]).get("fingerprint") != fingerprint:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"fingerprint": fingerprint}) + "\n", encoding="utf-8")
+            return
+        for line in lines[1:-1]:
+            row = json.loads(line)
+            self._answers[row["task"], row["post_id"], row["attempt"]] = Generated(row["text"], row["finished"])
+        whole = sum(len(line.encode()) + 1 for line in lines[:-1])
+        # A line torn by a kill is cut off, so that the next one starts on a line of its own.
+        with path.open("r+b") as stream:
+            stream.truncate(whole)
+
+    def get(self, task: Task, post_id: str, attempt: int) -> Generated | None:
+        """The logged answer, or ``None``."""
+        return self._answers.get((task, post_id, attempt))
+
+    def add(self, answers: Sequence[Logged]) -> None:
+        """Append answers; one that is there already is not written twice."""
+        new = [row for row in answers if (row.task, row.post_id, row.attempt) not in self._answers]
+        lines = [
+            json.dumps(
+                {
+                    "task": row.task,
+                    "post_id": row.post_id,
+                    "attempt": row.attempt,
+                    "text": row.answer.text,
+                    "finished": row.answer.finished,
+                },
+                ensure_ascii=False,
+            )
+            for row in new
+        ]
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write("".join(line + "\n" for line in lines))
+        self._answers.update(((row.task, row.post_id, row.attempt), row.answer) for row in new)
