@@ -1,30 +1,27 @@
 """Annotating a data set: every training post through both stages, every test post through the first."""
 
-import asyncio
 import logging
 import time
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from mulcot_rd.progress import progress
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.teacher.controller import Outcome, QuarantinedPost, annotate_reference, annotate_training_post
 from mulcot_rd.teacher.errors import DryRunFinished, TeacherError
 from mulcot_rd.teacher.estimate import estimate
 from mulcot_rd.teacher.importer import ImportingTeacher
-from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.offline import OfflineTeacher
-from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import PostRole, Provider, Request
+from mulcot_rd.teacher.running import run, work_through
+from mulcot_rd.teacher.server import Server, open_server
 from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+# Twice as many posts as requests: the next image is encoded while every slot is taken.
+POSTS_A_REQUEST = 2
 
 
 @dataclass(frozen=True)
@@ -71,24 +68,23 @@ def annotate(
         ImageError: If the image of a post is missing or broken.
     """
     if parameters.dry_run:
-        logger.info("%s", _run(estimate(posts, references_for, parameters, ledger_path)))
+        logger.info("%s", run(estimate(posts, references_for, parameters, ledger_path)))
         raise DryRunFinished("the dry run asked nothing; set teacher.dry_run=false to annotate")
     started = time.perf_counter()
-    provider, ledgered = _build_provider(parameters, ledger_path, api_key)
+    if parameters.send == "caption":
+        _refuse_posts_without_caption([*posts, *references_for])
     jobs: list[tuple[Post, PostRole]] = [(post, "reasoning") for post in posts]
     jobs += [(post, "reference") for post in references_for]
-    outcomes = _run(_annotate_all(jobs, provider, parameters))
+    outcomes, provider_name = run(_annotate_all(jobs, parameters, ledger_path, api_key))
     taken = time.perf_counter() - started
     logger.info("annotated %d post(s) in %.1f s (%.1f a second)", len(jobs), taken, len(jobs) / max(taken, 1e-9))
-    if ledgered is not None:
-        logger.info("%d answer(s) asked for, %d taken from the ledger", ledgered.asked, ledgered.remembered)
     trained = [outcome for outcome in outcomes if outcome.role == "reasoning"]
     referred = [outcome for outcome in outcomes if outcome.role == "reference"]
     annotation = Annotation(
         reasoning=[outcome.record for outcome in trained if outcome.record is not None],
         references=[outcome.record for outcome in referred if outcome.record is not None],
         quarantine=[outcome.quarantined for outcome in trained if outcome.quarantined is not None],
-        summary=summarise(trained, referred, provider.name, parameters.max_retries),
+        summary=summarise(trained, referred, provider_name, parameters.max_retries),
         stage_one={"train": stage_one_verdicts(trained), "test": stage_one_verdicts(referred)},
     )
     log_summary(annotation.summary)
@@ -100,57 +96,50 @@ def annotate(
     return annotation
 
 
+def _refuse_posts_without_caption(posts: list[Post]) -> None:
+    missing = [post.id for post in posts if post.caption is None]
+    if missing:
+        raise TeacherError(
+            f"teacher.send=caption needs a caption of every image, and {len(missing)} of {len(posts)} posts have none "
+            f"(the first is {missing[0]}): write captions.jsonl first, or set teacher.send"
+        )
+
+
 def _build_provider(
     parameters: TeacherParameters, ledger_path: Path, api_key: str | None
-) -> tuple[Provider[Request], LedgeredProvider | None]:
-    """The providers around each other: an import around the ledger around the client.
+) -> tuple[Provider[Request], Server | None]:
+    """The providers around each other: an import around the server, or around the offline annotator.
 
     The offline annotator has no ledger: it costs nothing and answers the same way every time.
     """
-    ledgered: LedgeredProvider | None = None
-    writer: Provider[Request]
-    if parameters.writer == "openai":
-        ledgered = LedgeredProvider(OpenAITeacher(parameters, api_key), Ledger(ledger_path), parameters)
-        writer = ledgered
-    else:
-        writer = OfflineTeacher()
+    server = open_server(parameters, ledger_path, api_key) if parameters.writer == "openai" else None
+    writer: Provider[Request] = OfflineTeacher() if server is None else server.provider
     if parameters.import_path is not None:
-        return ImportingTeacher(Path(parameters.import_path), writer), ledgered
-    return writer, ledgered
+        return ImportingTeacher(Path(parameters.import_path), writer), server
+    return writer, server
 
 
 async def _annotate_all(
-    jobs: list[tuple[Post, PostRole]], provider: Provider[Request], parameters: TeacherParameters
-) -> list[Outcome]:
-    """All posts, in order; both stages of different posts are in flight together."""
-    outcomes: dict[int, Outcome] = {}
-    waiting = iter(enumerate(jobs))
-    # Twice as many posts as requests: the next image is encoded while every slot is taken.
-    workers = min(len(jobs), 2 * parameters.max_concurrency)
-    with progress(total=len(jobs), desc=f"teacher ({provider.name})", unit="post") as bar:
+    jobs: list[tuple[Post, PostRole]], parameters: TeacherParameters, ledger_path: Path, api_key: str | None
+) -> tuple[list[Outcome], str]:
+    """All posts, in order, and the provider's name; both stages of different posts are in flight together."""
+    provider, server = _build_provider(parameters, ledger_path, api_key)
 
-        async def work() -> None:
-            for index, (post, role) in waiting:
-                annotate_one = annotate_training_post if role == "reasoning" else annotate_reference
-                outcomes[index] = await annotate_one(post, provider, parameters.max_retries)
-                bar.update()
+    async def annotate_one(job: tuple[Post, PostRole]) -> Outcome:
+        post, role = job
+        annotate_post = annotate_training_post if role == "reasoning" else annotate_reference
+        return await annotate_post(post, provider, parameters.max_retries, parameters.send)
 
-        tasks = [asyncio.create_task(work()) for _ in range(workers)]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await provider.close()
-    return [outcomes[index] for index in range(len(jobs))]
-
-
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on an own event loop, in a thread of its own where this one has a loop (notebooks)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(asyncio.run, coroutine).result()
+    outcomes = await work_through(
+        jobs,
+        annotate_one,
+        provider,
+        workers=len(jobs) if parameters.mode == "batch" else POSTS_A_REQUEST * parameters.max_concurrency,
+        unit="post",
+        status=str if server is None else server.status,
+    )
+    if server is not None:
+        logger.info(
+            "%d answer(s) asked for, %d taken from the ledger", server.provider.asked, server.provider.remembered
+        )
+    return outcomes, provider.name

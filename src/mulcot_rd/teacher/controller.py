@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mulcot_rd import reasoning as response_format
+from mulcot_rd.prompts import Send
 from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord, Usage
 from mulcot_rd.teacher.errors import RequestFailedError
 from mulcot_rd.teacher.leaks import find_leak
 from mulcot_rd.teacher.provider import Answer, PostRole, Provider, Request, Unusable
+
+# The model declined in the API's own field, or the server withheld what it wrote.
+REFUSALS = ("refusal", "content_filter")
 
 
 class RawAnswer(Record):
@@ -88,7 +92,7 @@ class Outcome:
 
 
 async def run_stage(
-    post: Post, told_label: Sentiment | None, role: PostRole, provider: Provider[Request], max_retries: int
+    post: Post, told_label: Sentiment | None, role: PostRole, provider: Provider[Request], max_retries: int, send: Send
 ) -> StageResult:
     """Ask until an answer is usable, at most ``1 + max_retries`` times (Appendix E).
 
@@ -99,7 +103,7 @@ async def run_stage(
     answers: tuple[Answer, ...] = ()
     stage: Literal[1, 2] = 1 if told_label is None else 2
     for _ in range(1 + max_retries):
-        request = Request(post, told_label, role, history)
+        request = Request(post, told_label, role, history, send)
         try:
             answer = await provider.answer(request)
         except RequestFailedError as error:
@@ -113,35 +117,41 @@ async def run_stage(
     return StageResult(stage, None, answers, history, None)
 
 
-async def annotate_training_post(post: Post, provider: Provider[Request], max_retries: int) -> Outcome:
+async def annotate_training_post(
+    post: Post, provider: Provider[Request], max_retries: int, send: Send = "image"
+) -> Outcome:
     """Both stages for a training post: stage one, and stage two where it was wrong or never usable.
 
     A post whose request got no answer at all goes to quarantine: whether its teacher would have been right is
     not known, so it is not explained but asked again by the next run.
     """
-    first = await run_stage(post, None, "reasoning", provider, max_retries)
+    first = await run_stage(post, None, "reasoning", provider, max_retries, send)
     if first.reasoning is not None and first.reasoning.prediction == post.label:
         return Outcome(post, "reasoning", (first,), first.record(post), None)
     if first.failure is not None:
         return Outcome(post, "reasoning", (first,), None, _quarantine(post, (first,)))
-    second = await run_stage(post, post.label, "reasoning", provider, max_retries)
+    second = await run_stage(post, post.label, "reasoning", provider, max_retries, send)
     stages = (first, second)
     record = second.record(post)
     return Outcome(post, "reasoning", stages, record, None if record is not None else _quarantine(post, stages))
 
 
-async def annotate_reference(post: Post, provider: Provider[Request], max_retries: int) -> Outcome:
+async def annotate_reference(
+    post: Post, provider: Provider[Request], max_retries: int, send: Send = "image"
+) -> Outcome:
     """Stage one alone for a post of the test split: a reference is never told the label."""
-    first = await run_stage(post, None, "reference", provider, max_retries)
+    first = await run_stage(post, None, "reference", provider, max_retries, send)
     return Outcome(post, "reference", (first,), first.record(post), None)
 
 
 def find_problems(request: Request, answer: Answer, reasoning: Reasoning) -> list[str]:
     """What makes an answer unusable, in words that can be sent back; empty for a usable one.
 
-    Besides incomplete structure and unreadable label, stage two refuses a prediction other than the told
-    label and an explanation that reveals that the label was told.
+    Besides incomplete structure, an unreadable label, a refusal and a cut answer, stage two refuses a prediction
+    other than the told label and an explanation that reveals that the label was told.
     """
+    if answer.finish_reason in REFUSALS:
+        return ["it declines the task, but to judge the sentiment of a post is to endorse nothing in it"]
     problems = reasoning.problems
     # A cut answer may hold every key and still end in the middle of its argument.
     if answer.finish_reason == "length":

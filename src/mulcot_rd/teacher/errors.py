@@ -11,3 +11,7 @@ class DryRunFinished(TeacherError):  # noqa: N818 - the end of a dry run is no e
 
 class RequestFailedError(RuntimeError):
     """One request got no answer, for the reason in the message; others may well get theirs."""
+
+
+class BudgetReachedError(TeacherError):
+    """The next request might pass ``teacher.budget_usd``, and nothing is in flight that may turn out cheaper."""

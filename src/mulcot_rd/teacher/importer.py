@@ -84,6 +84,10 @@ class ImportingTeacher:
             return await self._fallback.answer(request)
         return Answer(text=text, model=self._model, finish_reason="import")
 
+    async def drain(self) -> None:
+        """Drain the fallback."""
+        await self._fallback.drain()
+
     async def close(self) -> None:
         """Close the fallback."""
         await self._fallback.close()

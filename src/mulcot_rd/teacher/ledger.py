@@ -6,23 +6,19 @@ goes on from here.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import json
-import logging
-import os
-from collections import defaultdict
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field
 
 from mulcot_rd.images import ImageError
 from mulcot_rd.schema import Record
+from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Provider, Question, Role
-
-logger = logging.getLogger(__name__)
 
 
 class LedgerRow(Record):
@@ -47,90 +43,46 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         """Read the answers that ``path`` has; the file need not exist yet."""
-        self._path = path
-        self._answers: dict[str, Answer] = {}
-        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
-        if path.exists():
-            self._read()
+        self._file = AppendOnlyFile(path)
+        self._answers = {row.key: row.answer for row in read_rows(path, LedgerRow)}
 
     def __len__(self) -> int:
         return len(self._answers)
 
+    @property
+    def answers(self) -> Collection[Answer]:
+        """Every answer, one a key."""
+        return self._answers.values()
+
     def get(self, key: str) -> Answer | None:
-        """The answer to the request with this key, or ``None``."""
+        """The answer to the question with this key, or ``None``."""
         return self._answers.get(key)
 
     async def append(self, row: LedgerRow) -> None:
-        """Write a row; when this returns, the row is on disk. Rows that wait together share one sync.
+        """Write a row; when this returns, the row is on disk and counts. Rows that wait together share one sync.
+
+        The row is written even where the caller gives up on waiting.
 
         Raises:
             OSError: If the file can't be written.
         """
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((row.model_dump_json().encode() + b"\n", written))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_pending())
-        await written
+        await asyncio.shield(self._file.append(row.model_dump_json().encode()))
         self._answers[row.key] = row.answer
 
     async def close(self) -> None:
         """Wait for rows that are still being written."""
-        if self._writer is not None:
-            await self._writer
-
-    async def _write_pending(self) -> None:
-        while self._pending:
-            batch, self._pending = self._pending, []
-            try:
-                await asyncio.to_thread(self._write, b"".join(line for line, _ in batch))
-            except OSError as error:
-                for _, written in batch:
-                    if not written.done():
-                        written.set_exception(error)
-            else:
-                for _, written in batch:
-                    if not written.done():
-                        written.set_result(None)
-
-    def _write(self, lines: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            end = file.seek(0, os.SEEK_END)
-            if end > 0:
-                file.seek(end - 1)
-                if file.read(1) != b"\n":
-                    lines = b"\n" + lines
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _read(self) -> None:
-        unreadable = 0
-        with self._path.open("rb") as file:
-            for line in file:
-                if not line.strip():
-                    continue
-                try:
-                    row = LedgerRow.model_validate_json(line)
-                except ValidationError:
-                    unreadable += 1
-                else:
-                    self._answers[row.key] = row.answer
-        if unreadable:
-            logger.warning("%s: %d torn or unreadable line(s) skipped; they are asked again", self._path, unreadable)
+        await self._file.close()
 
 
 class LedgeredProvider:
-    """A provider that asks another only what the ledger does not know; equal requests in flight are sent once."""
+    """A provider that asks another only what the ledger does not know; equal questions in flight are sent once."""
 
     def __init__(self, provider: Provider[Question], ledger: Ledger, parameters: TeacherParameters) -> None:
         """Put ``ledger`` in front of ``provider``; the sampling parameters are part of every key."""
         self._provider = provider
         self._ledger = ledger
         self._parameters = parameters
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._in_flight: dict[str, asyncio.Task[Answer]] = {}
         self.asked = 0
         self.remembered = 0
 
@@ -140,31 +92,53 @@ class LedgeredProvider:
         return self._provider.name
 
     async def answer(self, question: Question) -> Answer:
-        """The ledger's answer, or the provider's once it is on disk."""
+        """The ledger's answer, or the provider's once it is on disk.
+
+        Whoever gives up on waiting stops nothing: the answer may have been paid for. See :meth:`drain`.
+        """
         key = question_key(question, self._parameters)
-        async with self._locks[key]:
-            known = self._ledger.get(key)
-            if known is not None:
-                self.remembered += 1
-                return known
-            answer = await self._provider.answer(question)
-            self.asked += 1
-            row = LedgerRow(
-                key=key,
-                subject=question.subject,
-                role=question.role,
-                stage=question.stage,
-                attempt=question.attempt,
-                answer=answer,
-            )
-            # An answer that was paid for is written even where the run is being stopped.
-            await asyncio.shield(self._ledger.append(row))
-            return answer
+        known = self._ledger.get(key)
+        if known is not None:
+            self.remembered += 1
+            return known
+        asking = self._in_flight.get(key)
+        if asking is None:
+            asking = asyncio.create_task(self._ask(key, question))
+            self._in_flight[key] = asking
+            asking.add_done_callback(lambda task: self._over(key, task))
+        else:
+            self.remembered += 1
+        return await asyncio.shield(asking)
+
+    async def drain(self) -> None:
+        """Ask nothing more, and write down the answers that are on their way."""
+        await self._provider.drain()
+        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
 
     async def close(self) -> None:
         """Close the provider, then the ledger."""
         await self._provider.close()
         await self._ledger.close()
+
+    def _over(self, key: str, asking: asyncio.Task[Answer]) -> None:
+        del self._in_flight[key]
+        if not asking.cancelled():
+            # Whoever asked may have given up by now; then nobody misses the exception.
+            asking.exception()
+
+    async def _ask(self, key: str, question: Question) -> Answer:
+        answer = await self._provider.answer(question)
+        self.asked += 1
+        row = LedgerRow(
+            key=key,
+            subject=question.subject,
+            role=question.role,
+            stage=question.stage,
+            attempt=question.attempt,
+            answer=answer,
+        )
+        await self._ledger.append(row)
+        return answer
 
 
 def question_key(question: Question, parameters: TeacherParameters) -> str:

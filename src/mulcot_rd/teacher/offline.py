@@ -11,7 +11,6 @@ In stage two it looks for the evidence that supports the told label and explains
 """
 
 import hashlib
-import time
 from dataclasses import dataclass
 
 from mulcot_rd import reasoning as response_format
@@ -47,9 +46,11 @@ class OfflineTeacher:
         Raises:
             ImageError: If the post's image is missing or broken.
         """
-        started = time.perf_counter()
         reasoning = explain_post(request.post, request.told_label)
-        return Answer(text=response_format.write(reasoning), model=MODEL_NAME, latency_s=time.perf_counter() - started)
+        return Answer(text=response_format.write(reasoning), model=MODEL_NAME)
+
+    async def drain(self) -> None:
+        """Nothing is on its way."""
 
     async def close(self) -> None:
         """Nothing is held open."""

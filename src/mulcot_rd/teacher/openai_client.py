@@ -1,4 +1,8 @@
-"""The teacher behind an OpenAI-compatible server: the OpenAI API, vLLM, and what else speaks it."""
+"""The teacher behind an OpenAI-compatible server: the OpenAI API, vLLM, and what else speaks it.
+
+The client is the ``openai`` package's, on its aiohttp transport, and it is handed finished bodies: forming and reading
+requests through the SDK's own types costs four times the processor time of everything else.
+"""
 
 import asyncio
 import base64
@@ -7,40 +11,76 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import httpx2
 import openai
-from openai.types.chat import ChatCompletion
+import orjson
 
 from mulcot_rd.images import load_image
 from mulcot_rd.schema import Usage
+from mulcot_rd.teacher.budget import Budget, Reservation
+from mulcot_rd.teacher.dialect import Dialect, FormRefusedError
 from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
+from mulcot_rd.teacher.ledger import question_key
+from mulcot_rd.teacher.limits import Limits, Permit
 from mulcot_rd.teacher.parameters import TeacherParameters
+from mulcot_rd.teacher.prices import DETAIL, pricing_of
 from mulcot_rd.teacher.provider import Answer, Question
 from mulcot_rd.teacher.transport import RetryLayer, TransientFaultError, parse_retry_after
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 JPEG_QUALITY = 90
 # A post's retries and stage two follow soon after its first request; 2,048 images of 280 pixels are some 50 MB.
 CACHED_IMAGES = 2048
+OPENAI_URL = "https://api.openai.com/v1"
 _KEY_HELP = "set OPENAI_API_KEY, or openai.api_key in conf/local/credentials.yml"
+_NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached"}
+# Statuses besides 5xx that heal; of a server that has too much to do; of one that may have gone on working.
+_HEALING = (408, 409, 425, 429)
+_CONGESTED = (429, 503, 529)
+_MAYBE_BILLED = (408, 504, 524)
+
+
+@dataclass
+class _Asked:
+    """A question on its way: what is sent of it, the tokens to expect, and what is set aside for it."""
+
+    question: Question
+    image: str | None
+    key: str
+    tokens: int
+    reservation: Reservation | None = None
 
 
 class OpenAITeacher:
-    """A :class:`~mulcot_rd.teacher.provider.Provider` over HTTP, at most ``max_concurrency`` requests at once.
+    """A :class:`~mulcot_rd.teacher.provider.Provider` over HTTP.
 
-    The SDK's own retries are off; :class:`~mulcot_rd.teacher.transport.RetryLayer` is the only one.
+    The SDK's own retries are off; :class:`~mulcot_rd.teacher.transport.RetryLayer` is the only one. A request holds a
+    slot while it is sent and answered, and none while it waits to be repeated.
+
+    Attributes:
+        client: The SDK's client.
+        limits: Concurrency and limits a minute.
+        transport: The retry layer.
+        budget: What was spent and may be.
     """
 
     name = "openai"
 
-    def __init__(self, parameters: TeacherParameters, api_key: str | None) -> None:
+    def __init__(self, parameters: TeacherParameters, api_key: str | None, dialect: Dialect, budget: Budget) -> None:
         """Open a client.
 
         Args:
             parameters: Server, model, sampling and limits.
             api_key: The key, or ``None`` to take it from ``OPENAI_API_KEY``. With ``base_url`` it is optional.
+            dialect: What the server is known to take.
+            budget: Where every request is charged.
 
         Raises:
             TeacherError: If the OpenAI API itself is asked without a key.
@@ -52,91 +92,286 @@ class OpenAITeacher:
             )
         self._key = key
         self._parameters = parameters
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=parameters.base_url or "https://api.openai.com/v1",
-            max_retries=0,
-            timeout=parameters.timeout_s,
+        connections = httpx2.Limits(
+            max_connections=parameters.max_concurrency, max_keepalive_connections=parameters.max_concurrency
         )
-        self._slots = asyncio.Semaphore(parameters.max_concurrency)
-        self._images = ImageEncoder(parameters.image_size)
+        self.client = openai.AsyncOpenAI(
+            api_key=key or "none",
+            base_url=parameters.base_url or OPENAI_URL,
+            max_retries=0,
+            # The SDK's timeouts are per read: a server that sends a byte now and then would never run into one.
+            timeout=None,
+            http_client=openai.DefaultAioHttpClient(limits=connections),
+        )
+        self.limits = Limits(parameters.max_concurrency, parameters.requests_per_minute, parameters.tokens_per_minute)
         self.transport = RetryLayer(parameters.max_request_retries, parameters.backoff_s)
+        self.budget = budget
+        self._dialect = dialect
+        self._pricing = pricing_of(parameters)
+        self._images = ImageEncoder(parameters.image_size)
+        self._open: set[asyncio.Task[Any]] = set()
+        self._sending: set[asyncio.Task[Any]] = set()
+        self._draining = False
         # The HTTP library reports every single request at INFO, which drowns the progress bar.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
 
     async def answer(self, question: Question) -> Answer:
-        """Send one request, repeating it after transport faults.
+        """Send one question, repeating it after transport faults.
 
         Raises:
             ImageError: If the question's image is missing or broken.
-            RequestFailedError: If this request is refused or its repeats are used up.
-            TeacherError: If key, model or address are wrong, the quota is spent, or the server is gone.
+            RequestFailedError: If this question is refused or its repeats are used up.
+            TeacherError: If key, model or address are wrong, the quota or budget is spent, or the server is gone.
         """
-        image = None if question.image is None else await self._images.data_uri(question.image)
-        messages = _chat_messages(question, image)
-        async with self._slots:
-            return await self.transport.call(lambda: self._send(messages))
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        asked: _Asked | None = None
+        try:
+            image = await self._image(question)
+            tokens = self._pricing.prompt_tokens(question) + self._longest(question)
+            asked = _Asked(question, image, question_key(question, self._parameters), tokens)
+            return await self._ask(asked)
+        finally:
+            if asked is not None and asked.reservation is not None:
+                asked.reservation.unbilled()
+            self._open.discard(task)
+
+    async def drain(self) -> None:
+        """Send nothing more, and wait for what is on its way: a second interruption gives that up."""
+        self._draining = True
+        if self._sending:
+            logger.info(
+                "waiting up to %g s for %d answer(s) that are on their way, to keep them; interrupt again to give "
+                "them up",
+                self._parameters.timeout_s,
+                len(self._sending),
+            )
+        for task in self._open - self._sending:
+            task.cancel()
+        while self._open:
+            await asyncio.wait(self._open)
 
     async def close(self) -> None:
         """Close the connections, and say which transport faults were waited out."""
         if self.transport.faults:
             counts = ", ".join(f"{reason} ({count})" for reason, count in self.transport.faults.items())
             logger.info("transport faults: %s", counts)
-        await self._client.close()
+        await self.client.close()
+        await self.budget.close()
 
-    async def _send(self, messages: list[dict[str, Any]]) -> Answer:
-        parameters = self._parameters
-        started = time.perf_counter()
-        try:
-            # The SDK's timeout is per read: a server that sends a byte now and then would never run into it.
-            async with asyncio.timeout(parameters.timeout_s):
-                response = await self._client.chat.completions.create(
-                    model=parameters.model,
-                    messages=messages,  # type: ignore[arg-type]
-                    temperature=parameters.temperature,
-                    max_tokens=parameters.max_tokens,
-                )
-        except (TimeoutError, openai.APITimeoutError):
-            raise TransientFaultError(f"no answer within {parameters.timeout_s:g} s") from None
-        except openai.APIConnectionError:
-            raise TransientFaultError("the connection failed") from None
-        except openai.APIStatusError as error:
-            raise self._status_fault(error) from None
-        except (openai.APIError, ValueError):
-            raise TransientFaultError("the server's answer is not JSON") from None
-        if not isinstance(response, ChatCompletion) or not response.choices:
-            raise TransientFaultError("the server's answer has no choices")
-        choice = response.choices[0]
-        usage = response.usage
+    async def call(self, send: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
+        """Any other call of the SDK (files, batches) through the retry layer, free of charge.
+
+        Args:
+            send: The call.
+            timeout_s: Its longest time, in seconds, or ``None`` for ``teacher.timeout_s``.
+
+        Raises:
+            RequestFailedError: If it failed for good or its repeats are used up.
+            TeacherError: If no call can succeed.
+        """
+
+        async def attempt() -> T:
+            try:
+                async with asyncio.timeout(timeout_s or self._parameters.timeout_s):
+                    return await send()
+            except (TimeoutError, openai.APIError, ValueError) as error:
+                raise self._fault(error) from None
+
+        return await self.transport.call(attempt)
+
+    async def body(self, question: Question) -> dict[str, Any]:
+        """The request that asks a question, as the API's JSON object.
+
+        Raises:
+            ImageError: If the question's image is missing or broken.
+        """
+        return self._body(question, await self._image(question))
+
+    def read(self, completion: Any, latency_s: float) -> Answer:
+        """The answer in a completion, the API's JSON object.
+
+        Raises:
+            TransientFaultError: If there is none.
+        """
+        choices = completion.get("choices") if isinstance(completion, dict) else None
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            raise TransientFaultError("the server's answer has no choices", maybe_billed=True)
+        content, refusal = message.get("content"), message.get("refusal")
+        counted = completion.get("usage") or {}
+        usage = Usage(
+            prompt_tokens=counted.get("prompt_tokens") or 0, completion_tokens=counted.get("completion_tokens") or 0
+        )
         return Answer(
-            text=choice.message.content or choice.message.refusal or "",
-            model=response.model or parameters.model,
-            usage=Usage(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
-            if usage is not None
-            else Usage(),
-            finish_reason=choice.finish_reason or "stop",
-            latency_s=time.perf_counter() - started,
+            text=content or refusal or "",
+            model=completion.get("model") or self._parameters.model,
+            usage=usage,
+            finish_reason="refusal" if refusal and not content else choice.get("finish_reason") or "stop",
+            latency_s=latency_s,
+            cost_usd=self._pricing.cost_usd(usage) if counted else None,
         )
 
-    def _status_fault(self, error: openai.APIStatusError) -> Exception:
-        """What an HTTP status means: wait and repeat, this request is lost, or the whole run is."""
-        status, said = error.status_code, self._without_key(_message(error))
-        if status == 429 and error.code == "insufficient_quota":
-            return TeacherError(f"the account's quota is spent ({said}); top it up and run the same command again")
-        if status in (408, 409, 429) or status >= 500:
-            return TransientFaultError(f"the server said {status}", parse_retry_after(error.response.headers))
-        if status in (401, 403):
-            return TeacherError(f"the server refuses the API key with {status} ({said}): {_KEY_HELP}")
-        if status == 404:
-            return TeacherError(
-                f"the server at {self._client.base_url} knows no model {self._parameters.model!r} or no such address "
-                f"({said}): check teacher.model and teacher.base_url"
+    def form_refused(self, sent: dict[str, Any], status: int, body: Any) -> bool:
+        """Whether the server refused a request for its form alone, so that the next form is to be tried.
+
+        Args:
+            sent: The request's body; its messages are not looked at.
+            status: The HTTP status.
+            body: What the server answered.
+        """
+        return self._dialect.refused(sent, status, _error_of(body))
+
+    def form_taken(self, sent: dict[str, Any], schema: dict[str, Any] | None) -> None:
+        """A request of this form was answered."""
+        self._dialect.taken(sent, schema)
+
+    def fault_of_response(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Exception:
+        """What an HTTP status other than 200 means: wait and repeat, this request is lost, or the whole run is.
+
+        Args:
+            status: The status.
+            body: The response's JSON, or its text.
+            headers: The response's headers, where there are any.
+        """
+        error = _error_of(body)
+        said = self._said(_reason(error))
+        fatal = self._fatal(status, error, said)
+        if fatal is not None:
+            return fatal
+        too_large = status == 429 and "request too large" in said.lower()
+        if (status in _HEALING or status >= 500) and not too_large:
+            return TransientFaultError(
+                f"the server said {status}",
+                parse_retry_after(headers or {}),
+                congested=status in _CONGESTED,
+                maybe_billed=status in _MAYBE_BILLED,
             )
         # What is left (400, 413, 422: too long, filtered) concerns this request; others may pass.
         return RequestFailedError(f"the server refused the request with {status} ({said})")
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
+    def _fatal(self, status: int, error: dict[str, Any], said: str) -> TeacherError | None:
+        """Why no request can succeed any more, if that is what a status means."""
+        if status == 402 or (status == 429 and {error.get("code"), error.get("type")} & _NO_QUOTA):
+            return TeacherError(f"the account's quota is spent ({said}); top it up and run the same command again")
+        if status in (401, 403):
+            return TeacherError(f"the server refuses the API key with {status} ({said}): {_KEY_HELP}")
+        if status == 404:
+            return TeacherError(
+                f"the server at {self.client.base_url} knows no model {self._parameters.model!r} or no such address "
+                f"({said}): check teacher.model and teacher.base_url"
+            )
+        if status == 400 and error.get("param") == "temperature":
+            return TeacherError(
+                f"the model refuses teacher.temperature={self._parameters.temperature:g} ({said}): set another"
+            )
+        return None
+
+    async def _ask(self, asked: _Asked) -> Answer:
+        while True:
+            try:
+                return await self.transport.call(lambda: self._attempt(asked))
+            except FormRefusedError:
+                logger.info("the server takes no request of this form; the next one is tried")
+
+    async def _attempt(self, asked: _Asked) -> Answer:
+        """Send once, and see to it that money and limits learn what came of it."""
+        self._stop_if_draining()
+        if asked.reservation is None:
+            asked.reservation = await self.budget.reserve(asked.key, asked.question)
+        async with self.limits.admit(asked.tokens) as permit, self._dialect.turn(asked.question.schema):
+            self._stop_if_draining()
+            answer = await self._exchange(asked, permit)
+        cost_usd = answer.cost_usd
+        if cost_usd is None and self.budget.priced:
+            # An answer whose tokens the server didn't count may have cost all that was set aside for it.
+            cost_usd = asked.reservation.most_usd
+            answer = answer.model_copy(update={"cost_usd": cost_usd})
+        asked.reservation.answered(cost_usd)
+        asked.reservation = None
+        return answer
+
+    async def _exchange(self, asked: _Asked, permit: Permit) -> Answer:
+        task = asyncio.current_task()
+        assert task is not None
+        assert asked.reservation is not None
+        self._sending.add(task)
+        try:
+            answer = await self._send(asked)
+        except TransientFaultError as fault:
+            permit.refused(fault.retry_after_s, congested=fault.congested)
+            if fault.maybe_billed:
+                asked.reservation.lost()
+                asked.reservation = None
+            if self._draining:
+                raise RequestFailedError(f"{fault.reason} while the run was being stopped") from None
+            raise
+        except asyncio.CancelledError:
+            asked.reservation.lost()
+            asked.reservation = None
+            raise
+        finally:
+            self._sending.discard(task)
+        permit.succeeded(answer.usage.prompt_tokens + answer.usage.completion_tokens)
+        return answer
+
+    async def _send(self, asked: _Asked) -> Answer:
+        body = self._body(asked.question, asked.image)
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._parameters.timeout_s):
+                response = await self.client.post(
+                    "/chat/completions",
+                    content=orjson.dumps(body),
+                    cast_to=httpx2.Response,
+                    options={"headers": {"Content-Type": "application/json"}},
+                )
+            completion = orjson.loads(response.content)
+        except openai.APIStatusError as error:
+            if self._dialect.refused(body, error.status_code, _error_of(error.body)):
+                raise FormRefusedError from None
+            raise self._fault(error) from None
+        except (TimeoutError, openai.APIError, ValueError) as error:
+            raise self._fault(error) from None
+        answer = self.read(completion, time.perf_counter() - started)
+        self._dialect.taken(body, asked.question.schema)
+        return answer
+
+    def _fault(self, error: Exception) -> Exception:
+        """What an exception of the SDK means."""
+        if isinstance(error, openai.APIStatusError):
+            return self.fault_of_response(error.status_code, error.body, error.response.headers)
+        if isinstance(error, TimeoutError):
+            return TransientFaultError(f"no answer within {self._parameters.timeout_s:g} s", maybe_billed=True)
+        if isinstance(error, openai.APIConnectionError):
+            never_arrived = isinstance(error.__cause__, httpx2.ConnectError)
+            return TransientFaultError("the connection failed", maybe_billed=not never_arrived)
+        return TransientFaultError("the server's answer is not JSON", maybe_billed=True)
+
+    async def _image(self, question: Question) -> str | None:
+        return None if question.image is None else await self._images.data_uri(question.image)
+
+    def _body(self, question: Question, image: str | None) -> dict[str, Any]:
+        return {
+            "model": self._parameters.model,
+            "messages": _chat_messages(question, image),
+            "temperature": self._parameters.temperature,
+            **self._dialect.fields(question.schema, question.role, self._longest(question)),
+        }
+
+    def _longest(self, question: Question) -> int:
+        return question.max_tokens or self._parameters.max_tokens
+
+    def _stop_if_draining(self) -> None:
+        if self._draining:
+            raise RequestFailedError("the run is being stopped")
+
+    def _said(self, reason: str) -> str:
+        """What the server said, in one line of at most 200 characters, without the key."""
+        said = " ".join(reason.split())
+        return (said.replace(self._key, "[key]") if self._key else said)[:200]
 
 
 class ImageEncoder:
@@ -170,16 +405,19 @@ def encode_image(path: str, size: int) -> str:
 def _chat_messages(question: Question, image: str | None) -> list[dict[str, Any]]:
     """The conversation in the API's form; the image comes before the prompt, as in the trained models."""
     turns: list[dict[str, Any]] = [{"role": message.role, "content": message.text} for message in question.messages]
-    if image is None:
-        return turns
-    # "low" is a fixed 512-pixel view: all that an image of the method's size has, at the lowest price.
-    shown = {"type": "image_url", "image_url": {"url": image, "detail": "low"}}
-    turns[0]["content"] = [shown, {"type": "text", "text": turns[0]["content"]}]
+    if image is not None:
+        # "low" is a fixed 512-pixel view: all that an image of the method's size has, at the lowest price.
+        shown = {"type": "image_url", "image_url": {"url": image, "detail": DETAIL}}
+        turns[0]["content"] = [shown, {"type": "text", "text": turns[0]["content"]}]
     return turns
 
 
-def _message(error: openai.APIStatusError) -> str:
-    """What the server said, in one line of at most 200 characters."""
-    body = error.body
-    said = body.get("message") if isinstance(body, dict) else None
-    return " ".join(str(said or error.message).split())[:200]
+def _error_of(body: Any) -> dict[str, Any]:
+    """The error in a response, with a ``message``, whatever form the server gives it."""
+    error = body.get("error", body) if isinstance(body, dict) else body
+    return error if isinstance(error, dict) else {"message": error}
+
+
+def _reason(error: dict[str, Any]) -> str:
+    # FastAPI's servers say why under "detail".
+    return str(error.get("message") or error.get("detail") or error.get("code") or "no reason given")

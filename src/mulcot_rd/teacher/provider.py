@@ -7,6 +7,7 @@ answer those alone.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import Field
@@ -129,7 +130,7 @@ class Request:
         """Which answer of this stage is asked for, from 1."""
         return len(self.history) + 1
 
-    @property
+    @cached_property
     def messages(self) -> list[Message]:
         """The conversation: prompt, then every unusable answer with what was wrong with it."""
         turns = [Message("user", teacher_prompt(self.post, self.told_label, self.send))]
@@ -148,7 +149,7 @@ class Request:
         """An annotation's answers are as long as ``teacher.max_tokens`` allows."""
         return
 
-    @property
+    @cached_property
     def schema(self) -> dict[str, Any]:
         """The four sections and the label; in stage two the told label alone."""
         return response_format.json_schema(self.told_label)
@@ -172,6 +173,10 @@ class Provider(Protocol[QuestionT_contra]):
             RequestFailedError: If this question can't be answered.
             TeacherError: If no question can.
         """
+        ...
+
+    async def drain(self) -> None:
+        """Ask a server nothing more, and wait for the answers that are on their way; the run is being stopped."""
         ...
 
     async def close(self) -> None:

@@ -1,0 +1,216 @@
+"""The hard stop: what may have been spent never passes ``teacher.budget_usd``.
+
+Every request is charged with the most that it can cost before it is sent, and with its real cost once its answer is
+there. What was sent is written down first, in a journal beside the ledger, so that a request whose answer never came
+(timeout, lost connection, kill) stays charged with its bound in later runs too. Spent is what the ledger's answers
+cost, and those bounds.
+"""
+
+import asyncio
+import fcntl
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from io import BufferedRandom
+from pathlib import Path
+from typing import Literal
+
+from mulcot_rd.schema import Record
+from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
+from mulcot_rd.teacher.errors import BudgetReachedError, TeacherError
+from mulcot_rd.teacher.ledger import Ledger
+from mulcot_rd.teacher.prices import Pricing
+from mulcot_rd.teacher.provider import Question
+
+logger = logging.getLogger(__name__)
+
+# Sums of costs are compared up to a millionth of a cent.
+TOLERANCE_USD = 1e-8
+
+
+class JournalRow(Record):
+    """A request that was sent, or the notice that one of a key was never worked on and costs nothing.
+
+    ``most_usd`` is the bound that was reserved, in US dollars; ``key`` is the ledger's.
+    """
+
+    event: Literal["sent", "void"]
+    key: str
+    most_usd: float
+
+
+@dataclass
+class Reservation:
+    """What one request may cost, set aside until it is known what it did.
+
+    Attributes:
+        most_usd: The bound, in US dollars; 0 where the model has no price.
+    """
+
+    budget: "Budget"
+    key: str
+    most_usd: float
+
+    def answered(self, cost_usd: float | None) -> None:
+        """The answer came and cost this much (``None``: the model has no price)."""
+        self.budget.settle(self, cost_usd or 0.0)
+
+    def lost(self) -> None:
+        """No answer came and the server may have worked on one: the bound counts as spent."""
+        self.budget.settle(self, self.most_usd)
+
+    def unbilled(self) -> None:
+        """The server did not work on it, and it is not sent again."""
+        self.budget.void(self)
+
+
+class Budget:
+    """The spending of all annotations of one ledger.
+
+    Attributes:
+        limit_usd: The most that may be spent, in US dollars, or ``None``.
+        spent_usd: Spent so far, earlier runs included; the bounds of lost requests are in it.
+        reserved_usd: Bounds of the requests that are under way.
+    """
+
+    def __init__(self, limit_usd: float | None, pricing: Pricing, ledger: Ledger, ledger_path: Path) -> None:
+        """Add up what ledger and journal say was spent.
+
+        Args:
+            limit_usd: ``teacher.budget_usd``.
+            pricing: The model's prices; without one nothing is counted or written.
+            ledger: The answers so far.
+            ledger_path: Its file; the journal is ``<name>.spending.jsonl`` beside it.
+
+        Raises:
+            TeacherError: If another annotation is spending from the same ledger.
+        """
+        self.limit_usd = limit_usd
+        self._pricing = pricing
+        self._journal = AppendOnlyFile(ledger_path.with_suffix(".spending.jsonl"))
+        self._lock = _lock(ledger_path.with_suffix(".lock")) if pricing.priced else None
+        self._settled = asyncio.Event()
+        # Bounds of earlier runs' requests that have no answer, by key: a batch that is found again takes its own over.
+        self._open: dict[str, list[float]] = _open_requests(self._journal.path, ledger)
+        self.reserved_usd = 0.0
+        self._under_way = 0
+        self.spent_usd = sum(map(sum, self._open.values()))
+        for answer in ledger.answers:
+            cost = answer.cost_usd if answer.cost_usd is not None else pricing.cost_usd(answer.usage)
+            self.spent_usd += cost or 0.0
+
+    @property
+    def priced(self) -> bool:
+        """Whether the model has a price; without one every amount is 0."""
+        return self._pricing.priced
+
+    async def reserve(self, key: str, question: Question) -> Reservation:
+        """Set the most that a request can cost aside, once it fits, and write that down.
+
+        Waits for requests under way where these may leave enough.
+
+        Raises:
+            BudgetReachedError: If it does not fit and nothing is under way.
+        """
+        reservation = self._bound(key, question)
+        while not self._fits(reservation.most_usd):
+            if self._under_way == 0:
+                raise BudgetReachedError(
+                    f"{self.spent_usd:.4f} of teacher.budget_usd={self.limit_usd:g} US dollars are spent and the next "
+                    f"request may cost {reservation.most_usd:.4f}"
+                )
+            self._settled.clear()
+            await self._settled.wait()
+        await self._set_aside(reservation)
+        return reservation
+
+    async def try_reserve(self, key: str, question: Question) -> Reservation | None:
+        """As :meth:`reserve`, but ``None`` where the request does not fit now."""
+        reservation = self._bound(key, question)
+        if not self._fits(reservation.most_usd):
+            return None
+        await self._set_aside(reservation)
+        return reservation
+
+    def take_over(self, key: str) -> Reservation | None:
+        """The reservation of a request that an earlier run sent and whose answer can still be had (a batch's)."""
+        bounds = self._open.get(key)
+        if not bounds:
+            return None
+        most_usd = bounds.pop()
+        self.spent_usd -= most_usd
+        self.reserved_usd += most_usd
+        self._under_way += 1
+        return Reservation(self, key, most_usd)
+
+    def settle(self, reservation: Reservation, cost_usd: float) -> None:
+        """Put a cost in place of a bound."""
+        self._under_way -= 1
+        self.reserved_usd -= reservation.most_usd
+        self.spent_usd += cost_usd
+        self._settled.set()
+
+    def void(self, reservation: Reservation) -> None:
+        """Take a bound back."""
+        self.settle(reservation, 0.0)
+        self._note("void", reservation)
+
+    async def close(self) -> None:
+        """Finish writing, and let others spend from the ledger."""
+        await self._journal.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _bound(self, key: str, question: Question) -> Reservation:
+        return Reservation(self, key, self._pricing.most_usd(question) if self.priced else 0.0)
+
+    def _fits(self, most_usd: float) -> bool:
+        if self.limit_usd is None:
+            return True
+        return self.spent_usd + self.reserved_usd + most_usd <= self.limit_usd + TOLERANCE_USD
+
+    async def _set_aside(self, reservation: Reservation) -> None:
+        self.reserved_usd += reservation.most_usd
+        self._under_way += 1
+        if not self.priced:
+            return
+        try:
+            await self._note("sent", reservation)
+        except BaseException:
+            # Given up while it was written: it may stand in the journal, but was not sent.
+            self.void(reservation)
+            raise
+
+    def _note(self, event: Literal["sent", "void"], reservation: Reservation) -> "asyncio.Future[None] | None":
+        if not self.priced:
+            return None
+        row = JournalRow(event=event, key=reservation.key, most_usd=reservation.most_usd)
+        return self._journal.append(row.model_dump_json().encode())
+
+
+def _open_requests(path: Path, ledger: Ledger) -> dict[str, list[float]]:
+    """The bounds of requests that were sent, and neither answered nor taken back, by key."""
+    sent: dict[str, list[float]] = {}
+    over: Counter[str] = Counter()
+    for row in read_rows(path, JournalRow):
+        if row.event == "sent":
+            sent.setdefault(row.key, []).append(row.most_usd)
+        else:
+            over[row.key] += 1
+    for key, bounds in sent.items():
+        del bounds[max(0, len(bounds) - over[key] - (ledger.get(key) is not None)) :]
+    return {key: bounds for key, bounds in sent.items() if bounds}
+
+
+def _lock(path: Path) -> BufferedRandom:
+    """Hold a lock that ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise TeacherError(
+            f"another annotation is spending from the same ledger ({path} is locked): wait until it is done"
+        ) from None
+    return file

@@ -1,0 +1,84 @@
+"""Working through many questions at once, on an event loop of one's own, to the end or to an orderly stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from mulcot_rd.progress import progress
+from mulcot_rd.teacher.errors import BudgetReachedError
+from mulcot_rd.teacher.provider import Provider
+
+T = TypeVar("T")
+JobT = TypeVar("JobT")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on an own event loop, in a thread of its own where this one has a loop (notebooks)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(asyncio.run, coroutine).result()
+
+
+async def work_through(
+    jobs: Sequence[JobT],
+    work: Callable[[JobT], Awaitable[T]],
+    provider: Provider[Any],
+    workers: int,
+    unit: str,
+    status: Callable[[], str] = str,
+) -> list[T]:
+    """Do all jobs, so many at once, behind a progress bar; then close the provider.
+
+    Where one of them ends everything, or the user interrupts, answers that are on their way are still waited for and
+    written down: they are paid for. A second interruption gives them up.
+
+    Args:
+        jobs: What is to be done.
+        work: Does one job.
+        provider: Whom the jobs ask.
+        workers: Jobs under way at once.
+        unit: What a job is about, for the bar.
+        status: What the bar shows besides (money spent, requests in flight).
+
+    Returns:
+        The results, in the order of the jobs whatever the order in which they came.
+
+    Raises:
+        BudgetReachedError: With the number of jobs that are open.
+    """
+    results: dict[int, T] = {}
+    waiting = iter(enumerate(jobs))
+    with progress(total=len(jobs), desc=f"teacher ({provider.name})", unit=unit) as bar:
+
+        async def worker() -> None:
+            for index, job in waiting:
+                results[index] = await work(job)
+                bar.set_postfix_str(status(), refresh=False)
+                bar.update()
+
+        tasks = [asyncio.create_task(worker()) for _ in range(min(len(jobs), workers))]
+        try:
+            await asyncio.gather(*tasks)
+        except BudgetReachedError as error:
+            await _stop(tasks, provider)
+            raise BudgetReachedError(
+                f"{error}; {len(jobs) - len(results)} of {len(jobs)} {unit}s are open and what was answered is kept: "
+                "raise teacher.budget_usd and run the same command again to go on"
+            ) from None
+        except BaseException:
+            await _stop(tasks, provider)
+            raise
+        finally:
+            await provider.close()
+    return [results[index] for index in range(len(jobs))]
+
+
+async def _stop(tasks: list[asyncio.Task[None]], provider: Provider[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await provider.drain()

@@ -1,0 +1,61 @@
+"""A teacher behind a server with all that stands around it: ledger, budget, and what the server understands."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mulcot_rd.teacher.batch import BatchTeacher
+from mulcot_rd.teacher.batch_jobs import refuse_unfinished_batches
+from mulcot_rd.teacher.budget import Budget
+from mulcot_rd.teacher.dialect import Dialect
+from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
+from mulcot_rd.teacher.openai_client import OPENAI_URL, OpenAITeacher
+from mulcot_rd.teacher.parameters import TeacherParameters
+from mulcot_rd.teacher.prices import pricing_of
+from mulcot_rd.teacher.provider import Provider, Question
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server's teacher.
+
+    Attributes:
+        provider: Whom to ask; what the ledger knows is asked nobody.
+        client: The connection behind it.
+    """
+
+    provider: LedgeredProvider
+    client: OpenAITeacher
+
+    def status(self) -> str:
+        """Money spent and requests in flight, for a progress bar."""
+        limits, budget = self.client.limits, self.client.budget
+        in_flight = f"{limits.in_flight} of {limits.concurrency} in flight"
+        return f"{budget.spent_usd:.4f} USD, {in_flight}" if budget.priced else in_flight
+
+
+def open_server(parameters: TeacherParameters, ledger_path: Path, api_key: str | None) -> Server:
+    """Open the configured server, online or by batches.
+
+    Args:
+        parameters: The teacher's parameters.
+        ledger_path: JSONL file of answers. Beside it are kept what was spent (``.spending.jsonl``), what the server
+            understands (``.server.json``), and batches that are under way.
+        api_key: The key, or ``None`` to take it from ``OPENAI_API_KEY``.
+
+    Raises:
+        TeacherError: If a key is missing, another annotation spends from the same ledger, or a batch is in the way.
+    """
+    ledger = Ledger(ledger_path)
+    if parameters.mode == "online":
+        refuse_unfinished_batches(ledger_path, parameters.model, lambda key: ledger.get(key) is not None)
+    dialect = Dialect(
+        ledger_path.with_suffix(".server.json"),
+        f"{parameters.base_url or OPENAI_URL} {parameters.model}",
+        structured=parameters.structured_output == "auto",
+    )
+    budget = Budget(parameters.budget_usd, pricing_of(parameters), ledger, ledger_path)
+    client = OpenAITeacher(parameters, api_key, dialect, budget)
+    asked: Provider[Question] = client
+    if parameters.mode == "batch":
+        asked = BatchTeacher(client, parameters, ledger, ledger_path)
+    return Server(LedgeredProvider(asked, ledger, parameters), client)
