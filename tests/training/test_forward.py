@@ -4,25 +4,25 @@ import pytest
 import torch
 
 from mulcot_rd.prompts import TASKS
+from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.training.batches import collate, micro_batches, windows
 from mulcot_rd.training.forward import head_logits, target_states
 from mulcot_rd.training.objective import TaskWeights, windowed_multi_task_loss
 
 
-def _separate_logits(role, examples, task):
+@pytest.fixture
+def separate_logits(role, plain_logits):
     """Logits at the targets of one task from a plain pass over each row's own prompt and answer."""
-    rows = []
-    for example in examples:
-        target = example.targets[task]
-        ids = torch.tensor(example.opening + example.endings[task] + target)[None]
-        images = role.encoder.images([example.image])
-        logits = role.model(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            **role.encoder.family.forward_kwargs(role.encoder.image_positions(ids), images),
-        ).logits[0]
-        rows.append(logits[-len(target) - 1 : -1])
-    return torch.cat(rows)
+
+    def logits(examples, task):
+        rows = []
+        for example in examples:
+            ending, target = example.endings[task], example.targets[task]
+            plain = plain_logits(role.model, role.encoder, example.opening, ending + target, example.image)
+            rows.append(plain[len(ending) - 1 : -1])
+        return torch.cat(rows)
+
+    return logits
 
 
 def _loss(logits, targets):
@@ -30,11 +30,11 @@ def _loss(logits, targets):
     return windowed_multi_task_loss(logits, targets, TaskWeights(), counts, next(iter(logits.values())).shape[1]).total
 
 
-def test_one_pass_equals_separate_passes_in_value_and_gradient(role, examples):
+def test_one_pass_equals_separate_passes_in_value_and_gradient(role, examples, separate_logits):
     batch = collate(examples, role.encoder)
     trained = [parameter for parameter in role.model.parameters() if parameter.requires_grad]
     shared = head_logits(role.model, target_states(role.model, batch))
-    separate = {task: _separate_logits(role, examples, task) for task in TASKS}
+    separate = {task: separate_logits(examples, task) for task in TASKS}
     for task in TASKS:
         torch.testing.assert_close(shared[task], separate[task], rtol=1e-5, atol=1e-5)
     ours = torch.autograd.grad(_loss(shared, batch.targets), trained, allow_unused=True)
@@ -68,20 +68,37 @@ def test_targets_are_the_answers_and_end_the_turn(role, examples, reasonings):
     tokenizer = role.encoder.tokenizer
     for example, record in zip(examples, reasonings, strict=True):
         assert example.targets["label"][-1] == tokenizer.eos_token_id
-        assert tokenizer.decode(example.targets["label"][:-1]) == f'"Prediction": {record.label.value}'
+        assert role.encoder.answer(example.targets["label"], "label") == write_label(record.label)
+        assert role.encoder.answer(example.targets["reasoning"], "reasoning") == write(record.reasoning)
         assert example.opening.count(role.encoder.image_token_id) == role.encoder.image_tokens
 
 
+LENGTHS = [310, 90, 200, 205, 350, 120]
+
+
 @pytest.mark.parametrize("rows", [1, 4, 6, 100])
-def test_windows_hold_every_row_once_in_an_order_of_seed_and_epoch(examples, rows):
-    first = windows(examples, rows, seed=1, epoch=0)
-    assert sorted(index for window in first for index in window) == list(range(len(examples)))
-    assert first == windows(examples, rows, seed=1, epoch=0)
+@pytest.mark.parametrize("tokens", [None, 100, 700, 10_000])
+def test_windows_hold_every_row_once_in_an_order_of_seed_and_epoch(rows, tokens):
+    first = windows(LENGTHS, rows, seed=1, epoch=0)
+    assert sorted(index for window in first for index in window) == list(range(len(LENGTHS)))
+    assert first == windows(LENGTHS, rows, seed=1, epoch=0)
     if rows == 1:
-        assert first != windows(examples, rows, seed=1, epoch=1)
-        assert first != windows(examples, rows, seed=2, epoch=0)
+        assert first != windows(LENGTHS, rows, seed=1, epoch=1)
+        assert first != windows(LENGTHS, rows, seed=2, epoch=0)
     for window in first:
-        assert sorted(index for batch in micro_batches(window, 2) for index in batch) == sorted(window)
+        batches = list(micro_batches(window, 2, LENGTHS, tokens))
+        assert sorted(index for batch in batches for index in batch) == sorted(window)
+        for batch in batches:
+            if tokens is None:
+                assert len(batch) <= 2
+            else:
+                assert len(batch) == 1 or len(batch) * max(LENGTHS[index] for index in batch) <= tokens
+
+
+def test_a_token_budget_takes_more_of_the_short_rows_than_of_the_long_ones():
+    (window,) = windows(LENGTHS, 6, seed=1, epoch=0)
+    batches = [[LENGTHS[index] for index in batch] for batch in micro_batches(window, 2, LENGTHS, 700)]
+    assert batches == [[310, 350], [120, 200, 205], [90]]
 
 
 def test_recomputing_activations_changes_no_gradient(role, examples):

@@ -1,4 +1,7 @@
-"""The full-size set-up on small models: bfloat16 weights, LoRA in float32, recomputed activations, soft labels."""
+"""The full-size set-up on small models: recomputed activations, soft labels, what is trained in float32.
+
+That is LoRA over weights in bfloat16, or every weight where a family is trained whole.
+"""
 
 import torch
 
@@ -13,11 +16,11 @@ from mulcot_rd.training.roles import start_role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
 
 
-def test_a_distillation_step_in_half_precision_moves_the_adapter_alone(
-    backbone_parameters, prepared, posts, reasonings, tmp_path
-):
+def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, prepared, posts, reasonings, tmp_path):
+    adapter = backbone_parameters.adapter if backbone_parameters.adapter.full else AdapterParameters(dropout=0.05)
+    dtype = "float32" if adapter.full else "bfloat16"
     parameters = backbone_parameters.model_copy(
-        update={"dtype": "bfloat16", "adapter": AdapterParameters(dropout=0.05), "gradient_checkpointing": True}
+        update={"dtype": dtype, "adapter": adapter, "gradient_checkpointing": True}
     )
     assistant, student = (
         start_role(name, parameters, prepared, image_size=56, seed=seed)
@@ -39,7 +42,9 @@ def test_a_distillation_step_in_half_precision_moves_the_adapter_alone(
     for _ in range(8):
         states = target_states(student.model, batch)
         taught = SoftLabels(folder).distributions(range(len(examples)), examples, torch.device("cpu"))
-        assert {values.dtype for values in (*states.values(), *(t.states for t in taught.values()))} == {torch.bfloat16}
+        assert {values.dtype for values in (*states.values(), *(t.states for t in taught.values()))} == {
+            getattr(torch, dtype)
+        }
         loss = fused_student_loss(output_head(student.model), states, batch.targets, taught, weights, counts)
         assert loss.total.dtype == torch.float32
         loss.total.backward()

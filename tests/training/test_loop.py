@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from mulcot_rd.fingerprint import file_fingerprint
-from mulcot_rd.training.forward import head_logits, target_states
+from mulcot_rd.models import trained_weights
+from mulcot_rd.training.batches import collate
+from mulcot_rd.training.forward import target_states
+from mulcot_rd.training.fused import fused_multi_task_loss, output_head
 from mulcot_rd.training.loop import Trainer
-from mulcot_rd.training.objective import TaskWeights, windowed_multi_task_loss
+from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
 from mulcot_rd.training.roles import start_role
 
@@ -29,16 +32,16 @@ def _trainer(role, examples, folder, scores=(0.5, 0.6, 0.7), fingerprint="same",
         }
     )
 
-    def loss(indices, batch, tokens):
-        logits = head_logits(role.model, target_states(role.model, batch))
-        terms = windowed_multi_task_loss(logits, batch.targets, TaskWeights(), tokens, len(role.encoder.tokenizer))
+    def loss(batch, tokens):
+        states, vocabulary = target_states(role.model, batch), len(role.encoder.tokenizer)
+        terms = fused_multi_task_loss(output_head(role.model), states, batch.targets, TaskWeights(), tokens, vocabulary)
         return terms.total, terms.hard
 
     trainer = Trainer(
         role="assistant",
         model=role.model,
-        encoder=role.encoder,
         examples=examples,
+        prepare=lambda indices: collate([examples[index] for index in indices], role.encoder),
         loss=loss,
         validate=lambda step: scores[trainer.state.epoch],
         parameters=parameters,
@@ -88,7 +91,7 @@ def test_training_lowers_both_losses(fresh, examples, tmp_path):
 
 def test_a_kill_after_any_step_changes_nothing(fresh, examples, tmp_path, monkeypatch):
     whole = _trainer(fresh(), examples, tmp_path / "whole").run()
-    wanted = file_fingerprint(whole.best_folder / "adapter_model.safetensors")
+    wanted = file_fingerprint(trained_weights(whole.best_folder))
     steps = 9
     folder = tmp_path / "killed"
     done = 0
@@ -97,14 +100,14 @@ def test_a_kill_after_any_step_changes_nothing(fresh, examples, tmp_path, monkey
         assert trainer.state.step == done
         step = trainer._step
 
-        def dying(window, step=step, trainer=trainer, kill_at=kill_at):
+        def dying(window, batches, step=step, trainer=trainer, kill_at=kill_at):
             if trainer.state.step == kill_at:
                 # What a kill in the middle of a write leaves behind: a torn history line, a partial checkpoint.
                 with (folder / "history.jsonl").open("a") as stream:
                     stream.write('{"epoch": 1, "st')
                 (folder / "checkpoint" / ".step-9999999.safetensors.1.partial").write_bytes(b"torn")
                 raise KilledError
-            return step(window)
+            return step(window, batches)
 
         monkeypatch.setattr(trainer, "_step", dying)
         with pytest.raises(KilledError):
@@ -113,7 +116,7 @@ def test_a_kill_after_any_step_changes_nothing(fresh, examples, tmp_path, monkey
     resumed = _trainer(fresh(), examples, folder).run()
     assert resumed.history == whole.history
     assert len([row for row in whole.history if "score" not in row]) == steps
-    assert file_fingerprint(resumed.best_folder / "adapter_model.safetensors") == wanted
+    assert file_fingerprint(trained_weights(resumed.best_folder)) == wanted
 
 
 def test_a_kill_while_the_best_adapter_is_written_changes_nothing(fresh, examples, tmp_path, monkeypatch):
@@ -121,7 +124,7 @@ def test_a_kill_while_the_best_adapter_is_written_changes_nothing(fresh, example
     trainer = _trainer(fresh(), examples, tmp_path / "killed")
 
     def dying(folder):
-        (folder / "adapter_model.safetensors").write_bytes(b"half")
+        (folder / "model.safetensors").write_bytes(b"half")
         raise KilledError
 
     monkeypatch.setattr(trainer.model, "save_pretrained", dying)
@@ -129,8 +132,8 @@ def test_a_kill_while_the_best_adapter_is_written_changes_nothing(fresh, example
         trainer.run()
     resumed = _trainer(fresh(), examples, tmp_path / "killed").run()
     assert resumed.history == whole.history
-    assert file_fingerprint(resumed.best_folder / "adapter_model.safetensors") == file_fingerprint(
-        whole.best_folder / "adapter_model.safetensors"
+    assert file_fingerprint(trained_weights(resumed.best_folder)) == file_fingerprint(
+        trained_weights(whole.best_folder)
     )
 
 

@@ -4,8 +4,9 @@ A branch sees the opening and itself, never another branch, and its positions go
 outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ def branch_rows(
     branches: Sequence[Sequence[list[int]]],
     images: Sequence[str],
     encoder: InputEncoder,
+    image_inputs: Callable[[Sequence[str]], dict[str, Tensor]] | None = None,
 ) -> tuple[Rows, list[list[int]]]:
     """Lay out rows, right-padded; nothing is ever cut, so image tokens can't be lost.
 
@@ -26,6 +28,7 @@ def branch_rows(
         branches: Token ids of each row's branches.
         images: Path of each row's image.
         encoder: Knows the family, padding and images.
+        image_inputs: Where the images' inputs come from, if they are stored; by default the encoder makes them.
 
     Returns:
         The rows, and the column where each branch of each row begins.
@@ -54,7 +57,7 @@ def branch_rows(
         branch_offset=offset,
         valid=valid,
         image_positions=encoder.image_positions(input_ids),
-        images=encoder.images(images),
+        images=(image_inputs or encoder.images)(images),
         encoder_ids=encoder_ids,
         encoder_valid=encoder_valid,
     )
@@ -81,9 +84,9 @@ def branch_attention(segment: Tensor) -> Tensor:
     Returns:
         Boolean [B, 1, L, L].
     """
-    length = segment.shape[1]
-    causal = torch.ones((length, length), dtype=torch.bool).tril()
-    query, key = segment[:, :, None], segment[:, None, :]
-    seen = causal & ((key == query) | (key == 0)) & (key >= 0)
+    # NumPy, since a second thread that makes batches must not wake threads of torch's own beside those that compute.
+    parts = segment.numpy()
+    query, key = parts[:, :, None], parts[:, None, :]
+    seen = np.tri(parts.shape[1], dtype=bool) & ((key == query) | (key == 0)) & (key >= 0)
     # A row of the mask with nothing in it makes softmax divide by zero.
-    return (seen | torch.eye(length, dtype=torch.bool))[:, None]
+    return torch.from_numpy(seen | np.eye(parts.shape[1], dtype=bool))[:, None]

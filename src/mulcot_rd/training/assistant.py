@@ -68,9 +68,7 @@ def train_assistant(
     role = start_role("assistant", backbone, prepared, image_size=image_size, seed=seed)
     vocabulary = len(encoder.tokenizer)
 
-    def loss(
-        indices: Sequence[int], batch: Batch, window_tokens: Mapping[Task, int]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
         states = target_states(role.model, batch)
         terms = fused_multi_task_loss(
             output_head(role.model), states, batch.targets, parameters.weights, window_tokens, vocabulary
@@ -78,7 +76,7 @@ def train_assistant(
         return terms.total, {f"{task}_loss": term for task, term in terms.hard.items()}
 
     return train_role(
-        role, examples, loss, dev, parameters.optimisation, generation,
+        role, examples, loss, None, dev, parameters.optimisation, generation,
         seed=seed, folder=folder, mark=mark,
         details={"backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts)},
     )  # fmt: skip

@@ -17,6 +17,8 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.schema import Post, TrainingRow
+from mulcot_rd.training.distributions import Distributions
+from mulcot_rd.training.images import ImageSource
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class Batch(Rows):
     Attributes:
         predictors: Task to (row, position) of the N states whose next token is a target.
         targets: Task to the N target ids.
+        assistant: Task to the assistant's distributions at the targets; ``None`` where no soft labels take part.
     """
 
     predictors: dict[Task, tuple[Tensor, Tensor]]
     targets: dict[Task, Tensor]
+    assistant: dict[Task, Distributions] | None = None
 
 
 def make_example(row: TrainingRow, post: Post, encoder: InputEncoder, tasks: Sequence[Task]) -> Example:
@@ -73,14 +77,21 @@ def _ids(ids: Sequence[int]) -> array:
     return array("i", ids)
 
 
-def collate(examples: Sequence[Example], encoder: InputEncoder) -> Batch:
-    """Pad examples into a batch; nothing is ever cut, so image tokens can't be lost."""
+def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSource | None = None) -> Batch:
+    """Pad examples into a batch; nothing is ever cut, so image tokens can't be lost.
+
+    Args:
+        examples: The rows; all have the tasks of the first.
+        encoder: Knows the family, its padding and its image tokens.
+        images: Where the images' inputs come from, if they are stored; by default the encoder makes them.
+    """
     tasks = list(examples[0].targets)
     rows, begins = branch_rows(
         [example.opening for example in examples],
         [[example.endings[task] + example.targets[task] for task in tasks] for example in examples],
         [example.image for example in examples],
         encoder,
+        images,
     )
     places: dict[Task, tuple[list[int], list[int]]] = {task: ([], []) for task in tasks}
     targets: dict[Task, list[int]] = {task: [] for task in tasks}
@@ -97,20 +108,39 @@ def collate(examples: Sequence[Example], encoder: InputEncoder) -> Batch:
     )
 
 
-def windows(examples: Sequence[Example], rows: int, seed: int, epoch: int) -> list[list[int]]:
-    """The epoch's accumulation windows as indices of examples: a permutation drawn from seed and epoch.
+def windows(lengths: Sequence[int], rows: int, seed: int, epoch: int) -> list[list[int]]:
+    """The epoch's accumulation windows as indices of rows: a permutation drawn from seed and epoch.
+
+    Args:
+        lengths: Tokens of each row of the training set.
+        rows: Rows of a window.
+        seed: Of the order.
+        epoch: Counted from 0.
 
     Within a window the rows are ordered by length, so that micro-batches cut from it need little padding.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(examples), generator=generator).tolist()
+    order = torch.randperm(len(lengths), generator=generator).tolist()
     return [
-        sorted(order[start : start + rows], key=lambda index: (examples[index].length, index))
+        sorted(order[start : start + rows], key=lambda index: (lengths[index], index))
         for start in range(0, len(order), rows)
     ]
 
 
-def micro_batches(window: Sequence[int], rows: int) -> Iterator[Sequence[int]]:
-    """A window cut into micro-batches of at most ``rows`` rows, the longest first."""
-    for end in range(len(window), 0, -rows):
-        yield window[max(0, end - rows) : end]
+def micro_batches(
+    window: Sequence[int], rows: int, lengths: Sequence[int], tokens: int | None = None
+) -> Iterator[Sequence[int]]:
+    """A window cut into micro-batches, the longest rows first.
+
+    Args:
+        window: Indices of rows, ordered by length.
+        rows: Rows of a micro-batch where no token budget is given.
+        lengths: Tokens of each row of the training set.
+        tokens: Tokens of a micro-batch at most, padding included; a row that is longer has one of its own. The short
+            rows of a window then go together in greater numbers than the long ones. The loss doesn't depend on it.
+    """
+    end = len(window)
+    while end:
+        size = rows if tokens is None else max(1, tokens // lengths[window[end - 1]])
+        yield window[max(0, end - size) : end]
+        end = max(0, end - size)

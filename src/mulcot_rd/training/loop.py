@@ -3,7 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ from peft import PeftModel
 from torch import Tensor
 
 from mulcot_rd.files import empty_folder, write_text
-from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
-from mulcot_rd.training.batches import Batch, Example, collate, micro_batches, windows
+from mulcot_rd.training.batches import Batch, Example, micro_batches, windows
 from mulcot_rd.training.checkpoints import Checkpoints, TrainingState
 from mulcot_rd.training.parameters import OptimisationParameters
+from mulcot_rd.training.prefetch import ahead
 
 logger = logging.getLogger(__name__)
 
-# Indices of the batch's examples, the batch, and the window's target tokens by task, to loss and named terms.
-LossFunction = Callable[[Sequence[int], Batch, Mapping[Task, int]], tuple[Tensor, dict[str, Tensor]]]
+# The batch and its window's target tokens by task, to loss and named terms.
+LossFunction = Callable[[Batch, Mapping[Task, int]], tuple[Tensor, Mapping[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Trainer:
     Args:
         role: "assistant" or "student", for progress and logs.
         model: Model with the adapter to train.
-        encoder: Makes the inputs.
         examples: The training rows.
+        prepare: Makes the batch of some rows, named by their indices; a thread of its own runs it ahead of its use.
         loss: One micro-batch's share of its window's loss.
         validate: Scores the model on the dev split; is told the number of steps done.
         parameters: Optimiser, schedule and batches.
@@ -64,8 +65,8 @@ class Trainer:
         *,
         role: str,
         model: PeftModel,
-        encoder: InputEncoder,
         examples: Sequence[Example],
+        prepare: Callable[[Sequence[int]], Batch],
         loss: LossFunction,
         validate: Callable[[int], float],
         parameters: OptimisationParameters,
@@ -75,16 +76,19 @@ class Trainer:
     ) -> None:
         self.role = role
         self.model = model
-        self.encoder = encoder
         self.examples = examples
+        self.prepare = prepare
         self.loss = loss
         self.validate = validate
         self.parameters = parameters
         self.seed = seed
         self.folder = folder
         self.checkpoints = Checkpoints(folder / "checkpoint")
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay)
+        self._lengths = [example.length for example in examples]
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self._trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay, fused=True
+        )
         self.state = self._begin(fingerprint)
 
     def run(self) -> TrainingOutcome:
@@ -116,7 +120,7 @@ class Trainer:
 
     def _epoch(self) -> None:
         state, parameters = self.state, self.parameters
-        order = windows(self.examples, parameters.batch_size * parameters.accumulation, self.seed, state.epoch)
+        order = windows(self._lengths, parameters.batch_size * parameters.accumulation, self.seed, state.epoch)
         started = time.monotonic()
         self.model.train()
         bar = progress(
@@ -125,10 +129,10 @@ class Trainer:
             desc=f"{self.role}, epoch {state.epoch + 1} of at most {parameters.epochs}",
             unit="row",
         )
-        with bar:
+        with bar, closing(self._batches(order[state.window :])) as batches:
             while state.window < len(order):
                 window = order[state.window]
-                terms = self._step(window)
+                terms = self._step(window, batches)
                 state.window += 1
                 state.step += 1
                 self._record({"epoch": state.epoch + 1, "step": state.step, **terms})
@@ -138,7 +142,15 @@ class Trainer:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()}, refresh=False)
         self._finish_epoch(time.monotonic() - started)
 
-    def _step(self, window: Sequence[int]) -> dict[str, float]:
+    def _cut(self, window: Sequence[int]) -> list[Sequence[int]]:
+        """The window's micro-batches."""
+        return list(micro_batches(window, self.parameters.batch_size, self._lengths, self.parameters.batch_tokens))
+
+    def _batches(self, order: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """The micro-batches of these windows, prepared while the model computes."""
+        return ahead(self.prepare, (indices for window in order for indices in self._cut(window)))
+
+    def _step(self, window: Sequence[int], batches: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step over a window; returns the window's loss terms."""
         tokens: dict[Task, int] = {}
         for index in window:
@@ -147,21 +159,19 @@ class Trainer:
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        sums: dict[str, float] = {}
-        for number, indices in enumerate(micro_batches(window, self.parameters.batch_size)):
+        sums: dict[str, Tensor] = {}
+        for number in range(len(self._cut(window))):
             torch.manual_seed(hash((self.seed, self.state.step, number)) % (1 << 63))
-            batch = collate([self.examples[index] for index in indices], self.encoder)
-            total, terms = self.loss(indices, batch, tokens)
+            total, terms = self.loss(next(batches), tokens)
             total.backward()
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+                sums[name] = sums.get(name, 0) + value.detach()
         if self.parameters.gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(
-                [p for p in self.model.parameters() if p.requires_grad], self.parameters.gradient_norm
-            )
+            torch.nn.utils.clip_grad_norm_(self._trained, self.parameters.gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return sums
+        # Read once a step: each reading makes the processor wait for a GPU.
+        return {name: float(value) for name, value in sums.items()}
 
     def _rate(self) -> float:
         warmup = self.parameters.warmup_steps

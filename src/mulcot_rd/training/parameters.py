@@ -29,6 +29,12 @@ class OptimisationParameters(BaseModel):
 
     epochs: int = Field(20, ge=1, description="Epochs at most (Section 4.1.3)")
     batch_size: int = Field(2, ge=1, description="Rows of a micro-batch (Section 4.1.3)")
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens of a micro-batch at most, padding included, in place of batch_size rows; a step's window "
+        "still holds batch_size x accumulation rows, and its loss is the same. Null takes batch_size rows",
+    )
     accumulation: int = Field(20, ge=1, description="Micro-batches of one optimiser step (Section 4.1.3)")
     learning_rate: float = Field(3e-4, gt=0, description="Initial learning rate of AdamW (Section 4.1.3)")
     minimum_learning_rate: float = Field(1e-6, ge=0, description="The schedule's floor (Section 4.1.3)")

@@ -6,14 +6,13 @@ import logging
 import shutil
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 import transformers
-from peft import PeftModel
 
 from mulcot_rd import __version__
 from mulcot_rd.errors import StaleInputError
@@ -24,22 +23,25 @@ from mulcot_rd.metrics import classification_scores
 from mulcot_rd.models import (
     Backbone,
     BackboneParameters,
+    TrainedModel,
     attach_adapter,
     family_named,
     load_adapter,
     load_backbone,
     load_processor,
+    parameter_numbers,
+    trained_weights,
 )
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.schema import Post, TrainingRow
-from mulcot_rd.training.batches import Example, make_example
+from mulcot_rd.training.batches import Batch, Example, collate, make_example
+from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.loop import LossFunction, Trainer, TrainingOutcome, read_history
 from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
+from mulcot_rd.training.soft_labels import SoftLabels
 
 logger = logging.getLogger(__name__)
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,14 @@ class Role:
     Attributes:
         name: "assistant" or "student".
         backbone: The frozen model and its processor.
-        model: The same with a fresh adapter.
+        model: The same with a fresh adapter, or to be trained whole.
         encoder: Makes its inputs.
         parameters: How many parameters the model has with its adapter.
     """
 
     name: str
     backbone: Backbone
-    model: PeftModel
+    model: TrainedModel
     encoder: InputEncoder
     parameters: int
 
@@ -123,7 +125,7 @@ def finished_manifest(folder: Path, mark: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    if manifest["fingerprint"] == mark and (folder / WEIGHTS).exists():
+    if manifest["fingerprint"] == mark and trained_weights(folder).exists():
         return manifest
     path.unlink()
     return None
@@ -157,6 +159,7 @@ def train_role(
     role: Role,
     examples: Sequence[Example],
     loss: LossFunction,
+    soft_labels: SoftLabels | None,
     dev: Sequence[Post],
     optimisation: OptimisationParameters,
     generation: GenerationParameters,
@@ -172,6 +175,7 @@ def train_role(
         role: The model to train.
         examples: Its training rows.
         loss: One micro-batch's share of its window's loss.
+        soft_labels: The assistant's distributions at the rows' targets, which each batch then carries; or none.
         dev: Posts of the dev split.
         optimisation: Optimiser, schedule and batches.
         generation: How dev posts are answered; without retries.
@@ -183,11 +187,19 @@ def train_role(
     scored = dev[: optimisation.validation.posts]
     if not scored:
         raise ValueError(f"the dev split is empty, so no epoch of the {role.name} can be scored: give it posts")
+    images = ImageStore(folder / "images", role.encoder, role.model, details["base"]["fingerprint"])
+
+    def prepare(indices: Sequence[int]) -> Batch:
+        batch = collate([examples[index] for index in indices], role.encoder, images)
+        if soft_labels is None:
+            return batch
+        return replace(batch, assistant=soft_labels.distributions(indices, examples, role.model.device))
+
     trainer = Trainer(
         role=role.name,
         model=role.model,
-        encoder=role.encoder,
         examples=examples,
+        prepare=prepare,
         loss=loss,
         validate=lambda step: _score(
             role,
@@ -201,9 +213,11 @@ def train_role(
         folder=folder / "work",
         fingerprint=mark,
     )
+    images.prepare([example.image for example in examples])
     outcome = trainer.run()
+    images.discard()
     _install(outcome, role, folder)
-    trainable, _ = role.model.get_nb_trainable_parameters()
+    _, trainable = parameter_numbers(role.model)
     logger.info(
         "%s: kept epoch %d, dev score %.3f, %d rows, %s trained of %s parameters",
         role.name, outcome.best_epoch, outcome.best_score, len(examples), f"{trainable:,}", f"{role.parameters:,}",
@@ -211,7 +225,7 @@ def train_role(
     return {
         "role": role.name,
         "fingerprint": mark,
-        "weights": file_fingerprint(folder / WEIGHTS),
+        "weights": file_fingerprint(trained_weights(folder)),
         "best_epoch": outcome.best_epoch,
         "best_dev_score": outcome.best_score,
         "validation": optimisation.validation.model_dump(),
@@ -268,12 +282,14 @@ def _score(
     return sum(scores) / len(scores)
 
 
-def _low_rank(model: PeftModel) -> int:
+def _low_rank(model: TrainedModel) -> int:
     """Parameters that the adapter adds; peft's copies of modules trained whole replace what is there already."""
     return sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" in name)
 
 
 def _install(outcome: TrainingOutcome, role: Role, folder: Path) -> None:
+    # An earlier training may have left weights of the other kind.
+    trained_weights(folder).unlink(missing_ok=True)
     for path in outcome.best_folder.iterdir():
         shutil.copy2(path, folder / path.name)
     role.backbone.processor.save_pretrained(folder)

@@ -75,17 +75,16 @@ def distil_student(
     # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
     weights = parameters.weights.model_copy(update={"vocabulary_size": len(encoder.tokenizer)})
 
-    def loss(
-        indices: Sequence[int], batch: Batch, window_tokens: Mapping[Task, int]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        taught = soft_labels.distributions(indices, examples, role.model.device)
+    def loss(batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
         states = target_states(role.model, batch)
-        terms = fused_student_loss(output_head(role.model), states, batch.targets, taught, weights, window_tokens)
+        terms = fused_student_loss(
+            output_head(role.model), states, batch.targets, batch.assistant, weights, window_tokens
+        )
         hard = {f"{task}_loss": term for task, term in terms.hard.items()}
         return terms.total, {**hard, **{f"{task}_soft_loss": term for task, term in terms.soft.items()}}
 
     return train_role(
-        role, examples, loss, dev, parameters.optimisation, generation,
+        role, examples, loss, soft_labels, dev, parameters.optimisation, generation,
         seed=seed, folder=folder, mark=mark,
         details={"backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts)},
     )  # fmt: skip
