@@ -16,6 +16,8 @@ T = TypeVar("T")
 # The batch's metadata under this name is the job's name.
 METADATA = "mulcot_rd_job"
 PAGE = 100
+# Files of hundreds of megabytes, on whatever line.
+TRANSFER_TIMEOUT_S = 3600.0
 
 
 class BatchAPI:
@@ -43,7 +45,7 @@ class BatchAPI:
                 uploaded = await self._client.files.create(file=(f"{name}.jsonl", file), purpose="batch")
             return uploaded.id
 
-        return await self._call(send, "uploading a batch")
+        return await self._call(send, "uploading a batch", TRANSFER_TIMEOUT_S)
 
     async def find(self, name: str) -> Batch | None:
         """The batch that was created under a job's name, if there is one.
@@ -73,14 +75,24 @@ class BatchAPI:
 
         return await self._call(send, "creating a batch")
 
-    async def retrieve(self, batch_id: str) -> Batch:
-        """The batch as it stands.
+    async def retrieve(self, batch_id: str, notes: Path) -> Batch:
+        """The batch as it stands; ``notes`` is what to delete where the server has forgotten it.
 
         Raises:
             RequestFailedError: If the server doesn't say at the moment.
             TeacherError: If it will never say.
         """
-        return await self._server.call(lambda: self._client.batches.retrieve(batch_id))
+
+        async def send() -> Batch:
+            try:
+                return await self._client.batches.retrieve(batch_id)
+            except openai.NotFoundError:
+                raise TeacherError(
+                    f"{self.base_url} knows nothing of {batch_id} any more: delete {notes} to have its questions asked "
+                    "again"
+                ) from None
+
+        return await self._server.call(send)
 
     async def download(self, file_id: str) -> bytes:
         """A file's content.
@@ -92,7 +104,7 @@ class BatchAPI:
         async def send() -> bytes:
             return (await self._client.files.content(file_id)).content
 
-        return await self._call(send, "downloading a batch's results")
+        return await self._call(send, "downloading a batch's results", TRANSFER_TIMEOUT_S)
 
     async def _find(self, name: str) -> Batch | None:
         async for batch in self._client.batches.list(limit=PAGE):
@@ -100,12 +112,10 @@ class BatchAPI:
                 return batch
         return None
 
-    async def _call(self, send: Callable[[], Awaitable[T]], doing: str) -> T:
+    async def _call(self, send: Callable[[], Awaitable[T]], doing: str, timeout_s: float | None = None) -> T:
         try:
-            return await self._server.call(send)
+            return await self._server.call(send, timeout_s)
         except RequestFailedError as error:
             raise TeacherError(
                 f"{doing} failed ({error}); run the same command again, nothing that was answered is asked again"
             ) from None
-        except openai.NotFoundError as error:
-            raise TeacherError(str(error)) from None

@@ -26,16 +26,20 @@ class BatchJob(Record):
     Attributes:
         name: Fingerprint of its questions and of its number; the batch's metadata has it as well.
         base_url: The server that has it.
+        model: The model that is asked.
         keys: Its questions, as the ledger keys them: the ``custom_id`` of its lines.
         batch_id: The server's name for it, or ``None`` while it is not known whether it was created.
         collected: Whether its results are on this disk.
+        latency_s: Seconds from its creation to its end, once it is collected.
     """
 
     name: str
     base_url: str
+    model: str
     keys: tuple[str, ...]
     batch_id: str | None = None
     collected: bool = False
+    latency_s: float = 0.0
 
 
 class _Jobs(Record):
@@ -71,16 +75,21 @@ class BatchFolder:
         """The batches whose answers are not all in the ledger, oldest first."""
         return self._noted.jobs
 
+    def jobs_for(self, model: str) -> tuple[BatchJob, ...]:
+        """Those of one model: teacher and captioner share a ledger."""
+        return tuple(job for job in self.jobs if job.model == model)
+
     @property
     def input_path(self) -> Path:
         """Where the input file of the next batch is written; nothing of it is needed once it is uploaded."""
         self.path.mkdir(parents=True, exist_ok=True)
         return self.path / "input.jsonl"
 
-    def begin(self, base_url: str, keys: Sequence[str]) -> BatchJob:
+    def begin(self, base_url: str, model: str, keys: Sequence[str]) -> BatchJob:
         """Note a batch that is about to be created."""
         number = self._noted.begun + 1
-        job = BatchJob(name=fingerprint(base_url, list(keys), number), base_url=base_url, keys=tuple(keys))
+        name = fingerprint(base_url, list(keys), number)
+        job = BatchJob(name=name, base_url=base_url, model=model, keys=tuple(keys))
         self._write(_Jobs(begun=number, jobs=(*self.jobs, job)))
         return job
 
@@ -88,11 +97,11 @@ class BatchFolder:
         """Note the server's name for the batch."""
         return self._replace(job, job.model_copy(update={"batch_id": batch_id}))
 
-    def note_results(self, job: BatchJob, results: Sequence[bytes]) -> BatchJob:
+    def note_results(self, job: BatchJob, results: Sequence[bytes], latency_s: float) -> BatchJob:
         """Keep what a batch answered, one JSON object a line, then note that it is here."""
         content = b"".join(part if part.endswith(b"\n") or not part else part + b"\n" for part in results)
         replace_file(self._results_path(job), lambda path: path.write_bytes(content) and None)
-        return self._replace(job, job.model_copy(update={"collected": True}))
+        return self._replace(job, job.model_copy(update={"collected": True, "latency_s": latency_s}))
 
     def results(self, job: BatchJob) -> Iterator[bytes]:
         """The lines that a collected batch answered, in any order."""
@@ -142,3 +151,19 @@ class BatchFolder:
     def _write(self, noted: _Jobs) -> None:
         write_text(self._file, noted.model_dump_json(indent=1) + "\n")
         self._noted = noted
+
+
+def refuse_unfinished_batches(ledger_path: Path, model: str, safe: Callable[[str], bool]) -> None:
+    """Keep questions that are in a batch from being asked, and paid for, online as well.
+
+    Raises:
+        TeacherError: If a batch of an earlier run has, or may yet have, answers that the ledger lacks.
+    """
+    folder = BatchFolder(ledger_path)
+    folder.forget_settled(safe)
+    jobs = folder.jobs_for(model)
+    if jobs:
+        raise TeacherError(
+            f"{len(jobs)} batch(es) of an earlier run are not collected: run the same command with "
+            f"teacher.mode=batch to collect them, or delete {folder.path} to have their questions asked again"
+        )

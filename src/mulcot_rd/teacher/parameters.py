@@ -17,6 +17,32 @@ class BatchParameters(BaseModel):
     completion_window: str = Field(
         "24h", description="Time in which the server promises to finish a batch (OpenAI: 24h)."
     )
+    max_requests: int = Field(50_000, ge=1, description="Most questions of one batch (OpenAI: 50,000).")
+    max_megabytes: int = Field(200, ge=1, description="Largest input file of one batch, in 10^6 bytes (OpenAI: 200).")
+
+
+class CaptionParameters(BaseModel):
+    """The group ``teacher.captions``: who describes images to text-only models; the rest is as for the teacher."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    provider: Literal["offline", "openai"] = Field(
+        "offline",
+        description="Who captions: rules over the pixels, which recognise no objects, or an OpenAI-compatible server.",
+    )
+    fallback_provider: Literal["offline"] | None = Field(
+        None,
+        description="Who captions the images that the server gave no usable caption for: the rules, or null, nobody.",
+    )
+    base_url: str | None = Field(
+        None, description="Address of the captioner's server (ends in /v1); null is the OpenAI API itself."
+    )
+    model: str = Field("openbmb/MiniCPM-o-2_6", description="Captioner as the server knows it (paper, Appendix G).")
+    mode: Literal["online", "batch"] = Field("online", description="One request at a time, or the Batch API.")
+    max_words: int = Field(
+        80, ge=5, description="Longest caption asked for, in words; one half longer is asked again (our choice)."
+    )
+    max_tokens: int = Field(256, ge=8, description="Longest caption, in tokens (our choice).")
 
 
 class TeacherParameters(BaseModel):
@@ -72,6 +98,7 @@ class TeacherParameters(BaseModel):
     max_tokens: int = Field(1024, ge=1, description="Longest answer, in tokens.")
     mode: Literal["online", "batch"] = Field("online", description="One request at a time, or the Batch API.")
     batch: BatchParameters = Field(BatchParameters(), description="The Batch API's own settings.")
+    captions: CaptionParameters = Field(CaptionParameters(), description="Captions for text-only models.")
     prices: dict[str, ModelPrice] = Field({}, description="Price table: model name to its price; see ModelPrice.")
     budget_usd: float | None = Field(
         None,
@@ -88,14 +115,30 @@ class TeacherParameters(BaseModel):
         """The provider that writes answers: ``provider``, or for an import its fallback."""
         return self.fallback_provider if self.provider == "import" else self.provider
 
+    def for_captions(self) -> "TeacherParameters":
+        """The same parameters with the captioner in the teacher's place.
+
+        Raises:
+            ValidationError: If they don't fit together, such as a budget and a captioner without a price.
+        """
+        captions = self.captions
+        changed = {
+            "provider": captions.provider,
+            "import_path": None,
+            "send": "image",
+            "base_url": captions.base_url,
+            "model": captions.model,
+            "mode": captions.mode,
+            "max_tokens": captions.max_tokens,
+        }
+        return TeacherParameters(**{**dict(self), **changed})
+
     @model_validator(mode="after")
     def _supported(self) -> Self:
         if self.provider == "import" and self.import_path is None:
             raise ValueError("teacher.provider=import needs teacher.import_path, the JSONL file of reasonings to take")
         if self.provider != "import" and self.import_path is not None:
             raise ValueError("teacher.import_path is read only with teacher.provider=import: set that, or leave it out")
-        if self.mode == "batch":
-            raise ValueError("teacher.mode=batch is not supported by this version: use teacher.mode=online")
         price = self.prices.get(self.model)
         if self.budget_usd is not None and self.writer == "openai" and (price is None or price.input_usd is None):
             raise ValueError(

@@ -1,0 +1,347 @@
+"""The Batch API on a loopback server: the same result as online, nothing paid for twice whatever happens between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from batch_server import BatchServer, LineError
+from fault_server import Question, Script
+
+from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, batch
+from mulcot_rd.teacher.errors import BudgetReachedError
+
+PRICES = {"fake": {"input_usd": 1.0, "output_usd": 1.0, "images": {"rule": "patches", "patch": 28}}}
+LABELS = ("positive", "negative", "neutral")
+
+
+@pytest.fixture(autouse=True)
+def _soon_quiet(monkeypatch):
+    monkeypatch.setattr(batch, "QUIET_S", 0.1)
+
+
+@pytest.fixture
+def server():
+    with BatchServer(script=Script(seed=3, flaw_share=0.3)).running() as server:
+        yield server
+
+
+@pytest.fixture
+def parameters(server):
+    def make(**changed):
+        settings = {
+            "provider": "openai",
+            "mode": "batch",
+            "base_url": server.url,
+            "model": "fake",
+            "backoff_s": 0.01,
+            "timeout_s": 10.0,
+            "prices": PRICES,
+            "batch": {"poll_seconds": 0.02, "completion_window": "24h"},
+        }
+        return TeacherParameters(**{**settings, **changed})
+
+    return make
+
+
+@pytest.fixture
+def posts(make_post):
+    return [make_post(number, LABELS[number % 3]) for number in range(12)]
+
+
+@pytest.fixture
+def references(make_post):
+    return [make_post(number, "neutral", id=f"test-{number}", split="test") for number in range(100, 104)]
+
+
+def jobs(ledger: Path) -> list[dict]:
+    return json.loads((ledger.with_suffix(".batches") / "jobs.json").read_text())["jobs"]
+
+
+def cost_usd(ledger: Path) -> float:
+    return sum(json.loads(line)["answer"]["cost_usd"] for line in ledger.read_text().splitlines())
+
+
+def bodies(server) -> list[dict]:
+    return [json.loads(line)["body"] for upload in server.uploads for line in upload.splitlines()]
+
+
+def rows(result):
+    return [result.reasoning, result.references, result.quarantine, result.summary["attempts"]]
+
+
+def test_batches_give_what_one_request_at_a_time_gives(server, parameters, posts, references, tmp_path):
+    online = annotate(posts, references, parameters(mode="online"), tmp_path / "online.jsonl")
+    result = annotate(posts, references, parameters(), tmp_path / "ledger.jsonl")
+    assert rows(result) == rows(online)
+    assert {record.stage for record in result.reasoning} == {1, 2}
+    assert max(record.attempts for record in result.reasoning) > 1
+    # Every question once: the batches hold exactly what went online.
+    assert len(server.paid) == len(set(server.paid)) == len(server.requests)
+    # Retries of stage one, stage two and its retries: rounds, not posts, make batches.
+    assert 3 <= len(server.batches) <= 8
+    assert jobs(tmp_path / "ledger.jsonl") == []
+
+
+def test_lines_are_chat_completions_with_the_image_and_the_known_format(server, parameters, make_post, tmp_path):
+    annotate([make_post()], [], parameters(), tmp_path / "ledger.jsonl")
+    line = json.loads(server.uploads[0].splitlines()[0])
+    assert (line["method"], line["url"], len(line["custom_id"])) == ("POST", "/v1/chat/completions", 64)
+    assert line["body"]["model"] == "fake"
+    assert line["body"]["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert line["body"]["response_format"]["type"] == "json_schema"
+
+
+def test_a_finished_annotation_asks_nothing_again(server, parameters, posts, references, tmp_path):
+    first = annotate(posts, references, parameters(), tmp_path / "ledger.jsonl")
+    server.at = lambda moment, time: pytest.fail(f"the server was asked ({moment})")
+    batches, uploads = len(server.batches), len(server.uploads)
+    again = annotate(posts, references, parameters(), tmp_path / "ledger.jsonl")
+    assert rows(again) == rows(first)
+    assert (len(server.batches), len(server.uploads)) == (batches, uploads)
+
+
+def test_a_batch_costs_half(server, parameters, posts, tmp_path):
+    online = annotate(posts, [], parameters(mode="online"), tmp_path / "online.jsonl")
+    result = annotate(posts, [], parameters(), tmp_path / "ledger.jsonl")
+    assert cost_usd(tmp_path / "ledger.jsonl") == pytest.approx(cost_usd(tmp_path / "online.jsonl") / 2)
+    assert rows(result) == rows(online)
+
+
+@pytest.mark.parametrize(("most", "batches"), [({"max_requests": 5}, 3), ({"max_megabytes": 1}, 1)])
+def test_files_are_split_at_the_servers_limits(server, parameters, posts, tmp_path, most, batches):
+    server.script = Script()
+    server.reply = lambda body: Script().message(Question.read(body), body)
+    annotate([], posts, parameters(batch={"poll_seconds": 0.02, **most}), tmp_path / "ledger.jsonl")
+    assert len(server.batches) == batches
+    assert sorted(Counter(server.paid).values()) == [1] * len(posts)
+
+
+# The server kills the client at the very moment: before or after it did what it was asked, with the answer unsent.
+MOMENTS = [
+    ("upload", 1),
+    ("uploaded", 1),
+    ("create", 1),
+    ("created", 1),
+    ("retrieve", 1),
+    ("retrieve", 3),
+    ("content", 1),
+    ("content", 2),
+    ("created", 2),
+    ("retrieve", 6),
+    ("content", 3),
+]
+
+CLIENT = """
+import json, sys
+from pathlib import Path
+from mulcot_rd.schema import Post
+from mulcot_rd.teacher import TeacherParameters, annotate, batch
+batch.QUIET_S = 0.1
+given = json.loads(sys.stdin.read())
+posts = [Post(**post) for post in given["posts"]]
+result = annotate(posts, [], TeacherParameters(**given["parameters"]), Path(given["ledger"]))
+print(json.dumps([record.model_dump(mode="json") for record in result.reasoning]))
+"""
+
+
+def start(parameters, posts, ledger):
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    given = {
+        "posts": [post.model_dump(mode="json") for post in posts],
+        "parameters": parameters.model_dump(mode="json"),
+        "ledger": str(ledger),
+    }
+    process.stdin.write(json.dumps(given).encode())
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def test_a_kill_at_any_moment_pays_for_nothing_twice(server, parameters, posts, tmp_path):
+    undisturbed = annotate(posts, [], parameters(), tmp_path / "undisturbed.jsonl")
+    questions = len(server.paid)
+    server.paid.clear()
+    server.batches.clear()
+    # A line that fails once makes an error file: its download is a moment of its own.
+    server.line_error = lambda body, earlier: (
+        LineError("server_error", status=500) if earlier == 0 and "number 7" in str(body) else None
+    )
+    ledger = tmp_path / "ledger.jsonl"
+    killed = []
+    running: list[subprocess.Popen] = []
+    known = threading.Event()
+
+    def kill(moment: str, time: int) -> None:
+        assert known.wait(10)
+        if due and due[0] == (moment, time):
+            killed.append(due.pop(0))
+            running[-1].send_signal(signal.SIGKILL)
+            running[-1].wait()
+
+    server.at = kill
+    for moment in MOMENTS:
+        due = [moment]
+        server._moments.clear()
+        known.clear()
+        running.append(start(parameters(), posts, ledger))
+        known.set()
+        out, err = running[-1].communicate(timeout=60)
+        assert running[-1].returncode in (0, -signal.SIGKILL), err.decode()
+        if running[-1].returncode == 0:
+            break
+    due = []
+    running.append(start(parameters(), posts, ledger))
+    out, err = running[-1].communicate(timeout=60)
+    assert running[-1].returncode == 0, err.decode()
+    assert json.loads(out) == [record.model_dump(mode="json") for record in undisturbed.reasoning]
+    assert len(killed) >= 8
+    assert len(server.paid) == len(set(server.paid)) == questions
+    assert jobs(ledger) == []
+
+
+def test_a_create_whose_answer_was_lost_is_found_again(server, parameters, posts, tmp_path):
+    lost = []
+
+    def lose(moment: str, time: int) -> None:
+        if moment == "created" and not lost:
+            lost.append(moment)
+            raise ConnectionResetError
+
+    server.at = lose
+    result = annotate(posts, [], parameters(), tmp_path / "ledger.jsonl")
+    assert lost
+    assert len(result.reasoning) + len(result.quarantine) == len(posts)
+    assert len(server.paid) == len(set(server.paid))
+
+
+def test_what_an_expired_batch_left_is_asked_in_the_next(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+    server.ends, server.answered_before_end = ["expired"], 5
+    result = annotate([], posts, parameters(), tmp_path / "ledger.jsonl")
+    assert [len(each.lines) for each in server.batches] == [12, 7]
+    assert len(result.references) == 12
+    assert len(server.paid) == len(set(server.paid)) == 12
+
+
+def test_lines_that_may_heal_are_asked_again_and_refused_ones_are_not(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+
+    def error(body, earlier):
+        text = str(body)
+        if "number 3 " in text and earlier < 2:
+            return LineError("server_error", status=500)
+        if "number 4 " in text:
+            return LineError("content_filter", "this is not fine", status=400)
+        return None
+
+    server.line_error = error
+    result = annotate(posts, [], parameters(), tmp_path / "ledger.jsonl")
+    (quarantined,) = result.quarantine
+    assert quarantined.id == "train-4"
+    assert "this is not fine" in quarantined.reason
+    asked = Counter(Question.read(body).post for body in bodies(server) if Question.read(body).told is None)
+    assert (asked[posts[3].text], asked[posts[4].text]) == (3, 1)
+    assert len(server.paid) == len(set(server.paid))
+
+
+def test_a_line_that_never_heals_is_given_up(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+    server.line_error = lambda body, earlier: LineError("oh", status=500) if "number 4 " in str(body) else None
+    result = annotate(posts, [], parameters(max_request_retries=2), tmp_path / "ledger.jsonl")
+    assert [each.id for each in result.quarantine] == ["train-4"]
+    assert "3 time(s)" in result.quarantine[0].reason
+    # It may be asked again by the next run, so the batch keeps nothing for it.
+    assert jobs(tmp_path / "ledger.jsonl") == []
+
+
+def test_a_form_that_the_server_refuses_is_replaced_in_the_next_batch(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+
+    def error(body, earlier):
+        if "response_format" in body:
+            return LineError("invalid_request_error", "Invalid parameter: 'response_format' is not supported.")
+        return None
+
+    server.line_error = error
+    result = annotate([], posts, parameters(), tmp_path / "ledger.jsonl")
+    assert len(result.references) == 12
+    assert "response_format" not in bodies(server)[-1]
+    before = len(server.batches)
+    annotate(
+        [], [post.model_copy(update={"text": "another"}) for post in posts[:1]], parameters(), tmp_path / "ledger.jsonl"
+    )
+    assert len(server.batches) == before + 1
+
+
+def test_a_cancelled_batch_stops_with_its_answers_kept(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+    server.ends, server.answered_before_end = ["cancelled"], 5
+    with pytest.raises(TeacherError, match="cancelled with 7 question"):
+        annotate([], posts, parameters(), tmp_path / "ledger.jsonl")
+    result = annotate([], posts, parameters(), tmp_path / "ledger.jsonl")
+    assert [len(each.lines) for each in server.batches] == [12, 7]
+    assert len(result.references) == 12
+
+
+def test_a_batch_that_is_refused_as_a_whole_says_why(server, parameters, posts, tmp_path):
+    server.ends = ["broken"]
+    with pytest.raises(TeacherError, match="refused batch1 as a whole: the broken message"):
+        annotate([], posts, parameters(), tmp_path / "ledger.jsonl")
+    server.script = Script(seed=3)
+    assert len(annotate([], posts, parameters(), tmp_path / "ledger.jsonl").references) == 12
+
+
+def test_batches_get_smaller_where_the_account_has_no_room_for_their_tokens(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+    server.ends = ["token_limit", "token_limit"]
+    result = annotate([], posts, parameters(), tmp_path / "ledger.jsonl")
+    assert [len(each.lines) for each in server.batches][:3] == [12, 6, 6]
+    assert len(result.references) == 12
+    assert len(server.paid) == len(set(server.paid)) == 12
+
+
+def test_transport_faults_between_are_waited_out(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+    server.faults = [(503, {}, "busy"), (429, {"Retry-After": "0.05"}, "{}"), (500, {}, "{}")]
+    assert len(annotate([], posts, parameters(), tmp_path / "ledger.jsonl").references) == 12
+    assert len(server.paid) == 12
+
+
+def test_the_budget_is_kept_and_raising_it_goes_on(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+    whole = annotate([], posts, parameters(), tmp_path / "whole.jsonl")
+    cost = cost_usd(tmp_path / "whole.jsonl")
+    before = len(server.paid)
+    server.batches.clear()
+    tight = parameters(budget_usd=cost * 0.9)
+    with pytest.raises(BudgetReachedError):
+        annotate([], posts, tight, tmp_path / "ledger.jsonl")
+    assert 0 < len(server.paid) - before < 12
+    assert cost_usd(tmp_path / "ledger.jsonl") <= cost * 0.9
+    result = annotate([], posts, parameters(budget_usd=cost * 2), tmp_path / "ledger.jsonl")
+    assert result.references == whole.references
+    assert len(server.paid) - before == 12
+
+
+def test_nobody_else_is_asked_what_is_in_a_batch(server, parameters, posts, tmp_path):
+    server.script = Script(seed=3)
+    ledger = tmp_path / "ledger.jsonl"
+    process = start(parameters(), posts, ledger)
+    server.at = lambda moment, time: moment == "retrieve" and os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    server.at = lambda moment, time: None
+    with pytest.raises(TeacherError, match=r"teacher\.mode=batch"):
+        annotate(posts, [], parameters(mode="online"), ledger)
+    with pytest.raises(TeacherError, match=r"set teacher\.base_url back"):
+        annotate(posts, [], parameters(base_url="http://127.0.0.1:9/v1"), ledger)
+    annotate(posts, [], parameters(), ledger)
+    assert len(server.paid) == len(set(server.paid))
