@@ -1,5 +1,6 @@
 """Fixtures that every test area shares."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,22 +55,42 @@ TINY = TinySize(
     initializer_range=0.15,
     head_rows=64,
 )
-TINY_ADAPTER = AdapterParameters(
+QWEN_ADAPTER = AdapterParameters(
     dropout=0.1,
     target_modules=["qkv"],
     fully_trained_modules=["language_model", "lm_head", "patch_embed", "pos_embed", "merger"],
 )
+TINY_ADAPTERS = {
+    "flan_t5": AdapterParameters(full=True),
+    "qwen2_5_vl": QWEN_ADAPTER,
+    "qwen3_vl": QWEN_ADAPTER,
+    "smolvlm": AdapterParameters(
+        dropout=0.1,
+        target_modules=["fc1"],
+        fully_trained_modules=["text_model", "lm_head", "patch_embedding", "position_embedding", "connector"],
+    ),
+}
 
 
 @pytest.fixture(scope="session")
 def posts(tmp_path_factory) -> list[Post]:
-    """Six posts with images of one colour each."""
+    """Six posts with images of one colour each, and captions that say so."""
     folder = tmp_path_factory.mktemp("images")
     made = []
     for number, (text, aspect, label, colour) in enumerate(zip(TEXTS, ASPECTS, LABELS, COLOURS, strict=True)):
         path = folder / f"{number}.png"
         Image.new("RGB", (40 + 9 * number, 50), colour).save(path)
-        made.append(Post(id=f"p{number}", split="train", text=text, aspect=aspect, image=str(path), label=label))
+        made.append(
+            Post(
+                id=f"p{number}",
+                split="train",
+                text=text,
+                aspect=aspect,
+                image=str(path),
+                label=label,
+                caption=f"A picture that is {colour} all over.",
+            )
+        )
     return made
 
 
@@ -102,7 +123,25 @@ def family_name(request) -> str:
 @pytest.fixture(scope="session")
 def backbone_parameters(family_name) -> BackboneParameters:
     """A very small backbone of the family."""
-    return BackboneParameters(family=family_name, model=None, tiny=TINY, dtype="float32", adapter=TINY_ADAPTER)
+    return BackboneParameters(
+        family=family_name, model=None, tiny=TINY, dtype="float32", adapter=TINY_ADAPTERS[family_name]
+    )
+
+
+@pytest.fixture(scope="session")
+def plain_logits() -> Callable[..., torch.Tensor]:
+    """The family's own forward pass over one prompt and what follows it: no branches, no masks, no positions."""
+
+    def logits(model, encoder, opening, branch, image):
+        """Logits at every position of ``branch``, [tokens, columns]."""
+        if encoder.family.encoder_decoder:
+            ids, own = torch.tensor([opening]), torch.tensor([branch])
+            return model(input_ids=ids, decoder_input_ids=own).logits[0]
+        ids = torch.tensor([[*opening, *branch]])
+        kwargs = encoder.family.forward_kwargs(encoder.image_positions(ids), encoder.images([image]))
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), **kwargs).logits[0, len(opening) :]
+
+    return logits
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ class RunParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: Name = Field(description="Data set by name, also the name of its folder")
-    arch: int = Field(ge=1, le=4, description="Distillation architecture (paper, Table 2)")
+    arch: int = Field(
+        ge=1, le=6, description="Distillation architecture (paper, Table 2; 5: Appendix G; 6: models for a laptop)"
+    )
     scale: Literal["tiny", "full"] = Field(
         description="Small random models of the same families, or the paper's models"
     )

@@ -18,6 +18,26 @@ def test_table_10_to_the_digit(hub_id, counts):
     assert parameter_counts(hub_id.removeprefix("Qwen/").removesuffix("-Instruct")) == counts
 
 
+# Appendix G names 783M and 248M; the totals of SmolVLM are those of the published weight files (two bytes each).
+OTHERS = {
+    "google/flan-t5-large": (783_150_080, 783_150_080),
+    "google/flan-t5-base": (247_577_856, 247_577_856),
+}
+WEIGHTS = {"HuggingFaceTB/SmolVLM-500M-Instruct": 507_482_304, "HuggingFaceTB/SmolVLM-256M-Instruct": 256_484_928}
+
+
+@pytest.mark.parametrize(("hub_id", "counts"), OTHERS.items())
+def test_flan_t5_is_trained_whole(hub_id, counts):
+    assert parameter_counts(hub_id) == counts
+
+
+@pytest.mark.parametrize(("hub_id", "own"), WEIGHTS.items())
+def test_smolvlm_has_the_published_parameters_and_its_adapter(hub_id, own):
+    total, trainable = parameter_counts(hub_id)
+    assert total - trainable == own
+    assert 0 < trainable < 0.05 * own
+
+
 def test_an_unknown_model_is_named_with_those_there_are():
     with pytest.raises(ValueError, match=r"Qwen9.*Qwen/Qwen2.5-VL-3B-Instruct"):
         parameter_counts("Qwen9")

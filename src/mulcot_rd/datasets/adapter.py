@@ -9,13 +9,13 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
 from mulcot_rd.files import write_json
+from mulcot_rd.models.lora import trained_weights
 
 MANIFEST = "manifest.json"
-_WEIGHTS = "adapter_model.safetensors"
 
 
 class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
-    """A folder with an adapter in peft's own layout, its processor and a manifest.
+    """A folder with an adapter in peft's own layout, or a model that was trained whole, its processor and a manifest.
 
     What travels between nodes is the manifest: weights stay on disk. Saving writes the manifest, last of all, and
     drops the checkpoints of the training that is now complete.
@@ -44,8 +44,9 @@ class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         Raises:
             DatasetError: If the adapter's weights are missing beside their manifest.
         """
-        if not (self._filepath / _WEIGHTS).is_file():
-            raise DatasetError(f"{self._filepath} has a manifest but no {_WEIGHTS}: delete the folder and train again")
+        weights = trained_weights(self._filepath)
+        if not weights.is_file():
+            raise DatasetError(f"{weights} is missing beside its manifest: delete the folder and train again")
         manifest = json.loads((self._filepath / MANIFEST).read_text(encoding="utf-8"))
         return {**manifest, "folder": str(self._filepath)}
 
@@ -55,8 +56,9 @@ class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         Raises:
             DatasetError: If they are not.
         """
-        if not (self._filepath / _WEIGHTS).is_file():
-            raise DatasetError(f"{self._filepath} holds no {_WEIGHTS}: its manifest would promise what is not there")
+        weights = trained_weights(self._filepath)
+        if not weights.is_file():
+            raise DatasetError(f"{weights} is missing: the manifest would promise what is not there")
         write_json(self._filepath / MANIFEST, {key: value for key, value in data.items() if key != "folder"})
         shutil.rmtree(self._filepath / "work" / "checkpoint", ignore_errors=True)
 

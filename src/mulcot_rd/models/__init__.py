@@ -12,7 +12,14 @@ from mulcot_rd.models.backbone import (
 from mulcot_rd.models.counts import parameter_counts
 from mulcot_rd.models.family import Family, TinySize
 from mulcot_rd.models.forward import base_model
-from mulcot_rd.models.lora import AdapterParameters, attach_adapter, load_adapter
+from mulcot_rd.models.lora import (
+    AdapterParameters,
+    TrainedModel,
+    attach_adapter,
+    load_adapter,
+    parameter_numbers,
+    trained_weights,
+)
 from mulcot_rd.models.registry import FAMILIES, family_named
 from mulcot_rd.models.tiny import build_tiny_checkpoint, train_tokenizer
 
@@ -23,6 +30,7 @@ __all__ = [
     "BackboneParameters",
     "Family",
     "TinySize",
+    "TrainedModel",
     "WeightsError",
     "attach_adapter",
     "base_model",
@@ -34,5 +42,7 @@ __all__ = [
     "load_processor",
     "looks_local",
     "parameter_counts",
+    "parameter_numbers",
     "train_tokenizer",
+    "trained_weights",
 ]

@@ -4,14 +4,13 @@ import json
 from importlib.resources import files
 
 import torch
-from peft import get_peft_model
 
-from mulcot_rd.models.lora import AdapterParameters, lora_config
+from mulcot_rd.models.lora import AdapterParameters, attach_adapter, parameter_numbers
 from mulcot_rd.models.registry import FAMILIES
 
 
 def parameter_counts(backbone_id: str) -> tuple[int, int]:
-    """Total and trainable parameters under the paper's LoRA, without weights (Table 10).
+    """Total and trainable parameters under the paper's LoRA, or trained whole, without weights (Table 10, Appendix G).
 
     The model is built on the meta device from the dimensions kept under ``configs/``.
 
@@ -34,9 +33,7 @@ def parameter_counts(backbone_id: str) -> tuple[int, int]:
     with torch.device("meta"):
         model = family.model_class(family.config_class(**json.loads(text)))
     # Dropout has no parameters, so its value changes neither count.
-    adapted = get_peft_model(model, lora_config(AdapterParameters(dropout=0.0)))
-    trainable, total = adapted.get_nb_trainable_parameters()
-    return total, trainable
+    return parameter_numbers(attach_adapter(model, AdapterParameters(full=family.trained_whole), seed=0))
 
 
 def _aliases(hub_id: str) -> tuple[str, ...]:

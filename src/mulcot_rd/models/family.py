@@ -73,6 +73,8 @@ class Family(ABC):
         image_token: Token that stands for a piece of an image; ``None`` where the family reads text alone.
         encoder_decoder: Whether the shared opening goes into an encoder, and each task is a decoder branch that
             begins with a forced prefix.
+        decoder_start: Token that a decoder's text begins with; ``None`` in families without an encoder.
+        trained_whole: Whether the paper trains all its parameters instead of an adapter.
         full_configs: Hub id to the file under ``configs/`` that holds that model's dimensions.
     """
 
@@ -82,11 +84,17 @@ class Family(ABC):
     chat: ClassVar[ChatFormat]
     image_token: ClassVar[str | None] = None
     encoder_decoder: ClassVar[bool] = False
+    decoder_start: ClassVar[str | None] = None
+    trained_whole: ClassVar[bool] = False
     full_configs: ClassVar[dict[str, str]] = {}
 
     @abstractmethod
     def tiny_config(self, size: TinySize, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
         """Configuration of a small model with the tokenizer's vocabulary."""
+
+    def build_tiny_model(self, size: TinySize, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """A small model with random weights drawn from torch's generator."""
+        return self.model_class(self.tiny_config(size, tokenizer))
 
     @abstractmethod
     def build_tiny_processor(self, tokenizer: PreTrainedTokenizerBase) -> Processor:

@@ -2,9 +2,11 @@
 
 The two prompts of a post share their whole opening (chat header, image, task description, post) and differ
 only in the response format at the end. Opening and ending are therefore tokenised apart, so that the shared
-token ids are the same in both by construction.
+token ids are the same in both by construction. In encoder-decoder families the opening, with both response formats,
+is what the encoder reads, and the ending is the prefix that the decoder's answer is made to begin with.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ from torch import Tensor
 
 from mulcot_rd.images import load_image
 from mulcot_rd.models.family import Family, Processor, tokenizer_of
-from mulcot_rd.prompts import Task, fill, trained_prompt
+from mulcot_rd.prompts import Task, encoder_prompt, fill, trained_prompt
+from mulcot_rd.reasoning import ANSWER_PREFIXES
 from mulcot_rd.schema import Post
 
-_CACHED_IMAGES = 4096
+_CACHED_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -67,22 +70,40 @@ class InputEncoder:
         return input_ids == self.image_token_id
 
     def prompt(self, post: Post, task: Task) -> Prompt:
-        """The user's turn for one task, up to where the assistant's answer begins."""
-        content = [{"type": "image"}, {"type": "text", "text": trained_prompt(_without_special(post), task)}]
+        """The user's turn for one task, up to where the assistant's answer begins.
+
+        Raises:
+            UserError: If the family reads text alone and the post has no caption.
+        """
+        text = prompt_text(self.family, self._without_special(post), task)
+        if self.family.encoder_decoder:
+            return Prompt([*self._ids(text), self.tokenizer.eos_token_id], self._decoder_prefix(task))
+        image = [] if self.family.image_token is None else [{"type": "image"}]
+        content = [*image, {"type": "text", "text": text}]
         rendered = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
         split = rendered.rindex(fill(f"format_{task}"))
-        opening = rendered[:split].replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)
+        opening = rendered[:split]
+        if self.family.image_token is not None:
+            opening = opening.replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)
         return Prompt(self._ids(opening), self._ids(rendered[split:]))
 
     def target(self, text: str, task: Task) -> list[int]:
-        """Token ids of an answer, ended by the token that ends a turn; special tokens quoted in it are only text."""
-        return [*self._ids(text.replace("<|", "< |")), self.tokenizer.eos_token_id]
+        """Token ids of an answer, ended by the token that ends a turn; special tokens quoted in it are only text.
+
+        In encoder-decoder families the forced prefix of the answer is part of the prompt, not of the target.
+        """
+        plain = self._plain(text)
+        if self.family.encoder_decoder:
+            plain = plain.removeprefix(ANSWER_PREFIXES[task])
+        return [*self._ids(plain), self.tokenizer.eos_token_id]
 
     def answer(self, ids: Sequence[int], task: Task) -> str:
         """The text of an answer from the token ids that a model wrote behind the prompt of ``task``."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        if self.family.encoder_decoder:
+            ids = [*self._decoder_prefix(task), *ids]
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def images(self, paths: Sequence[str]) -> dict[str, Tensor]:
         """What the family's model takes for the images at these paths, by argument name; nothing if it reads no images.
@@ -100,20 +121,40 @@ class InputEncoder:
             return self._images[path]
         array = np.asarray(load_image(path, self.image_size))
         self._images[path] = array
-        if len(self._images) > _CACHED_IMAGES:
+        if len(self._images) * array.nbytes > _CACHED_BYTES:
             self._images.popitem(last=False)
         return array
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
+    def _decoder_prefix(self, task: Task) -> list[int]:
+        start = self.tokenizer.convert_tokens_to_ids(self.family.decoder_start)
+        return [start, *self._ids(ANSWER_PREFIXES[task])]
 
-def _without_special(post: Post) -> Post:
-    """The post with the brackets of anything that looks like a special token taken apart.
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
 
-    A post that contains ``<|im_end|>`` or ``<|image_pad|>`` would otherwise end its own turn or ask for an image.
-    """
-    if "<|" not in post.text and (post.aspect is None or "<|" not in post.aspect):
-        return post
-    aspect = None if post.aspect is None else post.aspect.replace("<|", "< |")
-    return post.model_copy(update={"text": post.text.replace("<|", "< |"), "aspect": aspect})
+    def _plain(self, text: str) -> str:
+        """The text with anything that looks like a special token taken apart by a blank behind its first sign."""
+        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text.replace("<|", "< |"))
+
+    def _without_special(self, post: Post) -> Post:
+        """The post as text alone.
+
+        A post that contains ``<|im_end|>`` or ``<image>`` would otherwise end its own turn or ask for an image.
+        """
+        fields = {"text": post.text, "aspect": post.aspect, "caption": post.caption}
+        return post.model_copy(
+            update={name: None if value is None else self._plain(value) for name, value in fields.items()}
+        )
+
+
+def prompt_text(family: Family, post: Post, task: Task) -> str:
+    """The prompt as the family's models read it, before the chat template: with a caption where they see no image."""
+    captioned = family.image_token is None
+    if family.encoder_decoder:
+        return encoder_prompt(post, captioned=captioned)
+    return trained_prompt(post, task, captioned=captioned)

@@ -1,4 +1,4 @@
-"""Low-rank adapters through peft (paper, Appendix D.3)."""
+"""What is trained of a model: low-rank adapters through peft (paper, Appendix D.3), or all of it (Appendix G)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,26 @@ from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel
 
+# A model with an adapter, or one that is trained whole.
+TrainedModel = PeftModel | PreTrainedModel
+
+ADAPTER_WEIGHTS, MODEL_WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class AdapterParameters(BaseModel):
-    """What is trained of a model (paper, Appendix D.3 and Table 10)."""
+    """What is trained of a model (paper, Appendix D.3 and Table 10; Appendix G)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    full: bool = Field(
+        False,
+        description="Train every parameter instead of an adapter, and keep the whole model; nothing below applies "
+        "then (Flan-T5, Appendix G)",
+    )
     rank: int = Field(16, ge=1, description="LoRA rank r (Appendix D.3)")
     alpha: int = Field(32, ge=1, description="LoRA scaling factor alpha (Appendix D.3)")
-    dropout: float = Field(ge=0, lt=1, description="Dropout before the low-rank matrices, share of units")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the low-rank matrices, share of units")
     target_modules: list[str] = Field(
         list(PROJECTIONS),
         min_length=1,
@@ -46,16 +55,37 @@ def lora_config(parameters: AdapterParameters) -> LoraConfig:
     )
 
 
-def attach_adapter(model: PreTrainedModel, parameters: AdapterParameters, seed: int) -> PeftModel:
-    """Freeze ``model`` and add a fresh adapter, its random half drawn from ``seed``."""
+def attach_adapter(model: PreTrainedModel, parameters: AdapterParameters, seed: int) -> TrainedModel:
+    """Freeze ``model`` and add a fresh adapter, its random half drawn from ``seed``; or free all its parameters."""
+    if parameters.full:
+        return model.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, lora_config(parameters))
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Add the trained adapter of ``folder`` for inference: frozen, dropout off."""
-    return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
+def load_adapter(model: PreTrainedModel, folder: Path) -> TrainedModel:
+    """The trained model of ``folder`` for inference, frozen, dropout off: its adapter on ``model``, or all its own."""
+    if trained_weights(folder).name == ADAPTER_WEIGHTS:
+        return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
+    whole = type(model).from_pretrained(
+        folder, dtype=model.dtype, attn_implementation=model.config._attn_implementation, use_safetensors=True
+    )
+    return whole.to(model.device).requires_grad_(False).eval()
+
+
+def trained_weights(folder: Path) -> Path:
+    """The file of a trained model's weights: that of its adapter, or of the model where it was trained whole."""
+    whole = folder / MODEL_WEIGHTS
+    return whole if whole.exists() else folder / ADAPTER_WEIGHTS
+
+
+def parameter_numbers(model: TrainedModel) -> tuple[int, int]:
+    """Parameters of a model that is ready to train, adapter included, and how many of them are trained."""
+    if isinstance(model, PeftModel):
+        trainable, total = model.get_nb_trainable_parameters()
+        return total, trainable
+    return model.num_parameters(), model.num_parameters(only_trainable=True)
 
 
 @contextmanager

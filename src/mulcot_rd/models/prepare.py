@@ -8,9 +8,10 @@ from typing import Any
 from mulcot_rd.files import empty_folder, write_json
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.models.backbone import BackboneParameters, looks_local
+from mulcot_rd.models.inputs import prompt_text
 from mulcot_rd.models.registry import family_named
 from mulcot_rd.models.tiny import build_tiny_checkpoint, train_tokenizer
-from mulcot_rd.prompts import TASKS, trained_prompt
+from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.schema import Post, TeacherRecord
 
@@ -48,7 +49,7 @@ def prepare_backbone(
         return {**made, "fingerprint": fingerprint(made, _contents(backbone.model))}
     if backbone.tiny is None:
         raise ValueError("a backbone without `model` needs `tiny`, the dimensions of the random model to build")
-    texts = [trained_prompt(post, task) for post in posts for task in TASKS]
+    texts = [prompt_text(family, post, task) for post in posts for task in TASKS]
     texts += [write(record.reasoning) for record in teacher]
     texts += [write_label(record.label) for record in teacher]
     made = {"location": str(folder), "revision": None}

@@ -1,10 +1,10 @@
 """The families the project knows. A new one is a module of its own and a line here."""
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.models import qwen2_5_vl, qwen3_vl
+from mulcot_rd.models import flan_t5, qwen2_5_vl, qwen3_vl, smolvlm
 from mulcot_rd.models.family import Family
 
-FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in (qwen2_5_vl, qwen3_vl)}
+FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in (flan_t5, qwen2_5_vl, qwen3_vl, smolvlm)}
 
 
 def family_named(name: str) -> Family:

@@ -64,7 +64,7 @@ def build_tiny_checkpoint(
     """Write a randomly initialised checkpoint of ``family`` into ``folder``; the same seed gives the same bytes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = family.model_class(family.tiny_config(size, tokenizer))
+        model = family.build_tiny_model(size, tokenizer)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)

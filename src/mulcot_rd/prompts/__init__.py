@@ -1,9 +1,9 @@
 """The prompt texts, each a file beside this module, and the functions that fill them.
 
 Two families: the *trained* prompts of assistant and student, which share their whole opening and differ only
-in the response format at the end, and the *teacher* prompts of the two stages (paper, Appendix F and
-Figure 6). Text that comes from a post is always filled in as a JSON string, so that its quotes and line
-breaks can't be mistaken for the prompt's own.
+in the response format at the end (an encoder's prompt names both formats), and the *teacher* prompts of the two
+stages (paper, Appendix F and Figure 6). Text that comes from a post is always filled in as a JSON string, so that
+its quotes and line breaks can't be mistaken for the prompt's own.
 """
 
 import json
@@ -12,6 +12,7 @@ from importlib.resources import files
 from string import Template
 from typing import Literal
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.schema import Post, Sentiment
 
 Task = Literal["label", "reasoning"]
@@ -31,14 +32,35 @@ def fill(name: str, **fields: str) -> str:
     return template(name).substitute(fields)
 
 
-def opening(post: Post) -> str:
-    """Task description and post: the part that the reasoning and the label prompt share."""
-    return fill(f"opening_{_grain(post)}", **_post_fields(post))
+def opening(post: Post, *, captioned: bool = False) -> str:
+    """Task description and post: the part that the reasoning and the label prompt share.
+
+    Args:
+        post: The post.
+        captioned: Whether a caption stands in the text in place of the image (paper, Appendix G).
+
+    Raises:
+        UserError: If a caption is wanted and the post has none.
+    """
+    if not captioned:
+        return fill(f"opening_{_grain(post)}", **_post_fields(post))
+    if post.caption is None:
+        raise UserError(
+            f"post {post.id} has no caption, which a text-only model reads in place of its image: set "
+            "`captions_needed: true` in the architecture, and run the pipelines from data_preparation on"
+        )
+    caption = json.dumps(post.caption, ensure_ascii=False)
+    return fill(f"opening_captioned_{_grain(post)}", caption=caption, **_post_fields(post))
 
 
-def trained_prompt(post: Post, task: Task) -> str:
+def trained_prompt(post: Post, task: Task, *, captioned: bool = False) -> str:
     """The text of the user's turn for assistant and student: shared opening, then the response format."""
-    return f"{opening(post)}\n{fill(f'format_{task}')}"
+    return f"{opening(post, captioned=captioned)}\n{fill(f'format_{task}')}"
+
+
+def encoder_prompt(post: Post, *, captioned: bool) -> str:
+    """The text that an encoder reads once for both tasks: shared opening, then both response formats."""
+    return f"{opening(post, captioned=captioned)}\n{fill('format_both')}"
 
 
 def teacher_prompt(post: Post, told_label: Sentiment | None = None, send: Send = "image") -> str:
@@ -71,6 +93,16 @@ def teacher_prompt(post: Post, told_label: Sentiment | None = None, send: Send =
 def retry_prompt(problems: list[str]) -> str:
     """What the adaptive retry controller says to a model whose answer was unusable (Appendix E)."""
     return fill("teacher_retry", problems="; ".join(problems))
+
+
+def caption_prompt(max_words: int) -> str:
+    """What a captioner is asked with an image (Appendix G)."""
+    return fill("caption", words=str(max_words))
+
+
+def caption_retry_prompt(problems: list[str], max_words: int) -> str:
+    """What is said to a captioner whose answer was unusable."""
+    return fill("caption_retry", problems="; ".join(problems), words=str(max_words))
 
 
 def _grain(post: Post) -> str:
