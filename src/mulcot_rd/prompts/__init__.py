@@ -105,6 +105,13 @@ def caption_retry_prompt(problems: list[str], max_words: int) -> str:
     return fill("caption_retry", problems="; ".join(problems), words=str(max_words))
 
 
+def judge_prompt(conclusion: str, aspect: str | None) -> str:
+    """What a judge is asked about a conclusion: which label it comes to, without being told the one that was given."""
+    named = json.dumps(aspect, ensure_ascii=False)
+    asked = "its sentiment" if aspect is None else f"the poster's attitude toward {named}"
+    return fill("judge", asked=asked, conclusion=json.dumps(conclusion, ensure_ascii=False))
+
+
 def _grain(post: Post) -> str:
     return "coarse" if post.aspect is None else "fine"
 
