@@ -44,6 +44,28 @@ def test_an_architecture_switches_teacher_assistant_and_student_together(arch):
     assert RunParameters(**parameters["run_settings"]).name == f"arch{arch}-full-full"
 
 
+def test_flan_t5_is_trained_whole_on_captions_and_smolvlm_by_adapters():
+    """Architectures beside Table 2: Appendix G, and models that a laptop can train."""
+    for arch, models, whole in (
+        (5, ("gpt-3.5-turbo", "google/flan-t5-large", "google/flan-t5-base"), True),
+        (6, ("gpt-4o-mini", "HuggingFaceTB/SmolVLM-500M-Instruct", "HuggingFaceTB/SmolVLM-256M-Instruct"), False),
+    ):
+        parameters = _load("workstation", arch=arch)["parameters"]
+        roles = [BackboneParameters(**parameters[f"{role}_backbone"]) for role in ("assistant", "student")]
+        assert (TeacherParameters(**parameters["teacher"]).model, *(role.model for role in roles)) == models
+        assert RunParameters(**parameters["run_settings"]).name == f"arch{arch}-full-full"
+        for role in roles:
+            total, trainable = parameter_counts(role.model)
+            assert role.adapter.full == whole == (total == trainable)
+            assert len(role.revision) == 40
+        tiny = _load(arch=arch)["parameters"]
+        for role in ("assistant", "student"):
+            small = BackboneParameters(**tiny[f"{role}_backbone"])
+            assert small.family == roles[0].family
+            assert small.tiny is not None
+            assert small.adapter.full == whole
+
+
 def test_the_workstation_has_the_papers_hyper_parameters():
     parameters = _load("workstation")["parameters"]
     assistant = AssistantTrainingParameters(**parameters["assistant_training"])
