@@ -140,7 +140,7 @@ async def estimate(
     outcomes = []
     for post in progress([*posts, *references_for], desc="dry run", unit="post"):
         annotate_one = annotate_training_post if len(outcomes) < len(posts) else annotate_reference
-        outcomes.append(await annotate_one(post, provider, parameters.max_retries))
+        outcomes.append(await annotate_one(post, provider, parameters.max_retries, parameters.send))
     expectation = _expectation(rehearsal.answered, outcomes, pricing)
     asked = rehearsal.open
     right = Expectation(0, 1, expectation.answer_tokens, expectation.latency_s, expectation.prompt_factor, ())
@@ -213,13 +213,13 @@ def _expectation(
     if known(
         answered,
         f"{wrong / max(1, len(answered)):.1%} of answers are unusable",
-        f"{UNUSABLE_SHARE:.0%} of answers are unusable (79 % valid within two answers, Appendix E)",
+        f"{UNUSABLE_SHARE:.0%} of answers are unusable (79% valid within two answers, Appendix E)",
     ):
         unusable = wrong / len(answered)
     if known(
         usable,
         f"{sum(usable) / max(1, len(usable)):.1%} of stage one is right",
-        f"{STAGE_ONE_ACCURACY:.0%} of stage one is right (mean of the teachers in Tables 3 and 4; 49 to 77 %)",
+        f"{STAGE_ONE_ACCURACY:.0%} of stage one is right (mean of the teachers in Tables 3 and 4; 49 to 77%)",
     ):
         accuracy = fmean(usable)
     if known(
