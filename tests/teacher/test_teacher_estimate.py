@@ -1,6 +1,7 @@
 """The dry run: what is left to ask, from what the ledger has and from assumptions that it states."""
 
 import asyncio
+import json
 import math
 
 import pytest
@@ -160,3 +161,22 @@ def test_the_offline_annotator_asks_nobody(make_post, tmp_path):
 )
 def test_durations_are_in_words(seconds, words):
     assert duration(seconds) == words
+
+
+def test_batches_cost_half_and_take_their_window(parameters, make_post, tmp_path):
+    path = tmp_path / "none.jsonl"
+    online, batch = (look([make_post(1)], [], parameters(mode=mode), path) for mode in ("online", "batch"))
+    assert batch.expected.requests == online.expected.requests
+    assert batch.expected.cost_usd == pytest.approx(online.expected.cost_usd / 2)
+    assert "1 to 8 batches, one after the other, of up to 24h each" in str(batch)
+
+
+def test_an_import_file_answers_stage_one(parameters, make_post, tmp_path):
+    post = make_post(1, "negative")
+    row = {"text": post.text, "aspect": post.aspect, "image_path": post.image, "cot": reasoning_text("positive")}
+    path = tmp_path / "import.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    settings = parameters(provider="import", import_path=str(path), fallback_provider="openai")
+    found = look([post, make_post(2)], [], settings, tmp_path / "none.jsonl")
+    # The imported reasoning is wrong, so its explanation is open; the other post has both stages to go.
+    assert (found.imported, found.least.requests, found.most.requests) == (1, 2, 4 + 8)

@@ -67,12 +67,12 @@ def annotate(
         DryRunFinished: At the end of a dry run.
         ImageError: If the image of a post is missing or broken.
     """
+    if parameters.send == "caption":
+        _refuse_posts_without_caption([*posts, *references_for])
     if parameters.dry_run:
         logger.info("%s", run(estimate(posts, references_for, parameters, ledger_path)))
         raise DryRunFinished("the dry run asked nothing; set teacher.dry_run=false to annotate")
     started = time.perf_counter()
-    if parameters.send == "caption":
-        _refuse_posts_without_caption([*posts, *references_for])
     jobs: list[tuple[Post, PostRole]] = [(post, "reasoning") for post in posts]
     jobs += [(post, "reference") for post in references_for]
     outcomes, provider_name = run(_annotate_all(jobs, parameters, ledger_path, api_key))
