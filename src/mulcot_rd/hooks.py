@@ -1,16 +1,20 @@
 """Hooks: what is checked before anything runs, so that a mistake costs seconds and is named in one sentence."""
 
 import difflib
+import logging
 from pathlib import Path
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from mulcot_rd.pipeline_registry import STAGES, stage
+from mulcot_rd.pipelines import OPTIONAL_INPUTS
+
+logger = logging.getLogger(__name__)
 
 FLAT_PARAMETERS = (
     "arch", "dataset", "scale", "variant", "run", "raw_dir", "limit", "seed", "engine", "dry_run",
@@ -37,7 +41,8 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Refuse to start where an earlier pipeline has not written what this one reads."""
+        """Refuse to start where an earlier pipeline has not written what this one needs."""
+        fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)
 
@@ -59,6 +64,19 @@ def check_runtime_parameters(given: dict[str, Any], conf_source: Path, base_env:
     for name, choices in choices_of.items():
         if name in given and str(given[name]) not in choices:
             raise UnknownParameterError(f"{name}={given[name]} does not exist; there are: {', '.join(choices)}")
+
+
+def fill_optional_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Hand over as empty what is not on disk and is read by nodes alone that cope with that, such as the reports.
+
+    The posts are never optional: without them a data set's name may be a slip.
+    """
+    for name in sorted(pipeline.inputs() - {"posts", "parameters"}):
+        readers = pipeline.only_nodes_with_inputs(name).nodes
+        optional = all(OPTIONAL_INPUTS in node.tags for node in readers)
+        if optional and not name.startswith("params:") and name in catalog and not catalog.exists(name):
+            logger.warning("%s is not on disk: the reports leave it out", _place(catalog, name))
+            catalog[name] = MemoryDataset({})
 
 
 def check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:

@@ -82,4 +82,5 @@ def scores() -> dict:
         "dist_1": 0.44,
         "dist_2": 0.71,
         "accuracy_interval": [0.58, 0.64],
+        "intervals": {"accuracy": [0.58, 0.64], "weighted_f1": [0.55, 0.61], "macro_f1": [0.4, 0.5]},
     }

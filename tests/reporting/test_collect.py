@@ -3,105 +3,279 @@ import json
 import pandas as pd
 import pytest
 
-from mulcot_rd.reporting.collect import collect_tables
+from mulcot_rd.reporting.collect import TABLES, collect_tables
+from mulcot_rd.reporting.costs import COMPUTED
+from mulcot_rd.reporting.published import published
 from mulcot_rd.reporting.tables import MEASURED_TINY
 from mulcot_rd.reporting.writers import write_table
+from mulcot_rd.schema import Post, Sentiment
+
+COST = {
+    "tflops": 0.0004,
+    "latency_ms_median": 66.3,
+    "latency_ms_p90": 73.2,
+    "posts": 5,
+    "memory_gb": 0.72,
+    "memory_of": "process, resident",
+}
+MODEL_COST = {
+    "model": "tiny qwen2_5_vl",
+    "device": "Some CPU, 1 thread",
+    "dtype": "float32",
+    "parameters": 1_832_960,
+    "trainable_parameters": 1_749_632,
+    "trainable_percent": 95.454,
+    "prompts": {"label": COST, "reasoning": COST},
+}
 
 
 @pytest.fixture
-def add_run(tmp_path, scores):
-    def add(dataset: str, run: str, /, scale: str = "tiny", **parts):
-        info = {"dataset": dataset, "run": run, "arch": 4, "scale": scale, "variant": "full", "seed": 42}
-        folder = tmp_path / dataset / run
+def add_run(tmp_path, scores, make_prediction):
+    """Writes the files of a run as the evaluation does."""
+
+    def add(dataset, run, /, *, scale="tiny", variant="full", seed=42, arch=4, costs=False, right=None, **parts):
+        info = {"dataset": dataset, "run": run, "arch": arch, "scale": scale, "variant": variant, "seed": seed}
+        folder = tmp_path / "reports" / dataset / run
         folder.mkdir(parents=True)
         metrics = {"run": info, "assistant": scores, "student": scores, **parts}
         (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+        if costs:
+            both = {"assistant": MODEL_COST, "student": MODEL_COST}
+            (folder / "efficiency.json").write_text(json.dumps(both), encoding="utf-8")
+        for model, right_posts in (right or {}).items():
+            output = tmp_path / "outputs" / dataset / run
+            output.mkdir(parents=True, exist_ok=True)
+            lines = []
+            for number in range(20):
+                post = Post(id=str(number), split="test", text="", aspect=None, image="", label=Sentiment.POSITIVE)
+                answer = Sentiment.POSITIVE if number in right_posts else Sentiment.NEGATIVE
+                lines.append(make_prediction(post, answer).model_dump_json())
+            (output / f"{model}_test.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "metrics.json"
 
     return add
 
 
-def test_every_run_lands_in_its_tables(tmp_path, add_run):
+@pytest.fixture
+def collect(tmp_path):
+    def frames(**options) -> dict[str, pd.DataFrame]:
+        tables = collect_tables(tmp_path / "reports", tmp_path / "outputs", **options)
+        return {name: table.frame for name, table in tables.items()}
+
+    return frames
+
+
+def measured(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[~frame["source"].isin(["published", COMPUTED])]
+
+
+def test_nothing_on_disk_gives_the_paper_s_tables_whole(collect):
+    frames = collect()
+    assert tuple(frames) == TABLES
+    assert all(measured(frame).empty for name, frame in frames.items())
+    cells = published().groupby("table").size()
+    for number in (3, 4, 6, 7):
+        assert frames[f"table_{number}"].drop(columns=["method", "run", "source"]).notna().sum().sum() == cells[number]
+
+
+def test_every_run_lands_in_its_tables(add_run, collect):
     add_run(
         "twitter2015",
         "arch4-tiny-full",
         references={"dist_1": 0.425, "dist_2": 0.729},
         expansion={"samples": 3179, "kept": 2000, "accuracy": 0.629, "weighted_f1": 0.6, "macro_f1": 0.5},
         dataset={"train": 3179, "dev": 1122, "test": 1037, "train_plus": 5179},
+        costs=True,
     )
-    add_run("mvsa_single", "arch2-full-full", scale="full")
-    add_run("mvsa_multiple", "arch2-full-full", scale="full")
-    tables = collect_tables(tmp_path)
-    assert list(tables) == ["table_1", "table_3", "table_4", "table_5", "table_8"]
+    add_run("mvsa_single", "arch2-full-full", scale="full", arch=2)
+    add_run("mvsa_multiple", "arch2-full-full", scale="full", arch=2)
+    frames = collect()
 
-    coarse = tables["table_3"].frame
-    measured = coarse[coarse["source"] == "measured"]
-    assert measured["method"].tolist() == ["assistant", "student"]
-    assert measured[["mvsa_single accuracy", "mvsa_multiple weighted_f1"]].to_numpy().tolist() == [[61.23, 58.0]] * 2
-    assert (coarse["source"] == "published").sum() == 8
+    coarse = measured(frames["table_3"])
+    assert coarse["method"].tolist() == ["assistant", "student"]
+    assert coarse["source"].tolist() == ["measured"] * 2
+    assert coarse[["mvsa_single accuracy", "mvsa_multiple weighted_f1"]].to_numpy().tolist() == [[61.23, 58.0]] * 2
 
-    fine = tables["table_4"].frame
+    fine = frames["table_4"]
     tiny = fine[fine["source"] == MEASURED_TINY]
     assert tiny["run"].tolist() == ["arch4-tiny-full"] * 2
     assert tiny["twitter2015 macro_f1"].tolist() == [45.0] * 2
+    assert tiny["twitter2015 accuracy interval"].tolist() == ["58.0 to 64.0"] * 2
     assert tiny["twitter2017 accuracy"].isna().all()
     assert not any("sample" in column for column in fine.columns)
+    assert "twitter2017 accuracy interval" not in fine.columns
 
-    reasoning = tables["table_5"].frame
+    reasoning = frames["table_5"]
     row = reasoning[(reasoning["dataset"] == "twitter2015") & (reasoning["method"] == "student")].iloc[0]
     assert (row["dist_1"], row["reference_dist_1"], row["bleu"]) == (44.0, 42.5, 30.0)
 
-    sizes = tables["table_1"].frame
-    assert sizes[sizes["run"] == "arch4-tiny-full"].iloc[0]["train_plus"] == 5179
-    grown = tables["table_8"].frame
-    expansion = grown[grown["run"] == "arch4-tiny-full"].iloc[0]
+    architectures = measured(frames["table_7"])
+    assert architectures["method"].tolist() == [
+        f"architecture {arch} ({role})" for arch in (2, 4) for role in ("assistant", "student")
+    ]
+    assert measured(frames["table_1"]).iloc[0]["train_plus"] == 5179
+    expansion = measured(frames["table_8"]).iloc[0]
     assert (expansion["kept"], expansion["accuracy"]) == (2000, 62.9)
 
+    costs = measured(frames["table_12"])
+    assert costs["prompt"].tolist() == ["label", "reasoning"] * 2
+    assert costs.iloc[0][["device", "latency_ms", "memory_gb"]].tolist() == ["Some CPU, 1 thread, float32", 66.3, 0.72]
+    assert measured(frames["table_11"]).empty
 
-def test_a_users_own_data_set_gets_columns_of_its_own(tmp_path, add_run):
+    every = frames["table_scores"]
+    sure = every[(every["dataset"] == "twitter2015") & (every["method"] == "student") & (every["metric"] == "macro_f1")]
+    assert sure[["value", "low", "high"]].to_numpy().tolist() == [[45.0, 40.0, 50.0]]
+
+
+def test_table_10_is_exact_without_weights(add_run, collect):
+    add_run("sample", "arch4-tiny-full", costs=True)
+    counts = collect()["table_10"].set_index(["source", "method"])
+    for name in ("Qwen3-VL-8B", "Qwen3-VL-2B", "Qwen2.5-VL-7B", "Qwen2.5-VL-3B"):
+        computed, printed = counts.loc[(COMPUTED, name)], counts.loc[("published", name)]
+        assert computed["parameters"] == printed["parameters"]
+        assert computed["trainable_parameters"] == printed["trainable_parameters"]
+        assert computed["trainable_percent"] == pytest.approx(printed["trainable_percent"], abs=0.00006)
+    assert counts.loc[(MEASURED_TINY, "tiny qwen2_5_vl"), "parameters"] == 1_832_960
+
+
+def test_ablations_stand_beside_the_whole_method_and_in_no_table_of_it(add_run, collect, scores):
+    add_run("sample", "arch4-tiny-full")
+    add_run("sample", "arch4-tiny-no_image", variant="no_image")
+    add_run("sample", "arch4-tiny-no_assistant", variant="no_assistant", assistant={})
+    add_run("sample", "arch1-tiny-full", arch=1)
+    frames = collect()
+    assert measured(frames["table_6"])["method"].tolist() == [
+        "MulCoT-RD (assistant)",
+        "MulCoT-RD (student)",
+        "w/o Img (assistant)",
+        "w/o Img (student)",
+        "w/o Asst (student)",
+    ]
+    assert set(measured(frames["table_4"])["run"]) == {"arch1-tiny-full", "arch4-tiny-full"}
+
+
+def test_other_models_of_a_run_and_its_teacher_get_rows(add_run, collect):
+    zero_shot = {"accuracy": 0.4, "macro_f1": 0.3}
+    for run in ("arch4-tiny-full", "arch3-tiny-full"):
+        add_run("sample", run, teacher={"accuracy": 0.7, "macro_f1": 0.6}, zero_shot_student=zero_shot, student={})
+    rows = measured(collect()["table_4"]).set_index("method")["sample accuracy"]
+    assert rows.loc["teacher (zero-shot)"] == 70.0
+    assert rows.loc["zero_shot_student"].tolist() == [40.0, 40.0]
+    assert "student" not in rows.index
+
+
+def test_runs_that_differ_in_their_seed_alone_get_a_mean(add_run, collect, scores):
+    for seed, accuracy in ((42, 0.5), (43, 0.6), (44, 0.7)):
+        name = "arch4-tiny-full" if seed == 42 else f"arch4-tiny-full-seed{seed}"
+        add_run("sample", name, seed=seed, student={**scores, "accuracy": accuracy}, assistant={})
+    add_run("sample", "mine", seed=45)
+    frames = collect()
+    mean = frames["table_4"].set_index("run").loc["arch4-tiny-full, mean of 3 seeds"]
+    assert mean["sample accuracy"] == pytest.approx(60.0)
+    assert mean["sample accuracy interval"] == "± 10.0"
+    seeds = frames["table_seeds"].set_index("metric").loc["accuracy"]
+    assert seeds["seeds"] == "42, 43, 44"
+    assert (seeds["mean"], seeds["deviation"]) == pytest.approx((60.0, 10.0))
+
+
+def test_models_are_compared_on_the_same_posts(add_run, collect):
+    everything, some = range(20), range(10)
+    add_run("sample", "arch4-tiny-full", right={"assistant": everything, "student": everything})
+    add_run("sample", "arch4-tiny-no_image", variant="no_image", right={"assistant": some, "student": everything})
+    add_run("sample", "arch3-tiny-no_image", variant="no_image", arch=3, right={"student": some})
+    rows = collect()["table_comparisons"].set_index(["a", "b"])
+    row = rows.loc[("arch4-tiny-full, assistant", "arch4-tiny-no_image, assistant")]
+    assert (row["only a right"], row["only b right"]) == (10, 0)
+    assert row["p"] == pytest.approx(2 / 2**10)
+    assert (row["accuracy a"], row["accuracy b"], row["difference"]) == (100, 50, 50)
+    low, high = map(float, row["interval"].split(" to "))
+    assert low < 50 < high
+    # Four tests: two pairs of runs' models, two of student and assistant, two of them as good as p = 0.002.
+    assert len(rows) == 4
+    assert row["p, Holm"] == pytest.approx(4 * 2 / 2**10)
+    assert rows["p, Holm"].max() == 1
+    assert not any("arch3" in name for pair in rows.index for name in pair)
+    more = collect(compare_with="arch3-tiny-no_image")["table_comparisons"]
+    assert more[["a", "b"]].map(lambda name: "arch3" in name).any(axis=1).sum() == 2
+
+
+def test_differences_over_seeds(add_run, collect):
+    for seed, right in ((42, 12), (43, 8)):
+        mark = "" if seed == 42 else f"-seed{seed}"
+        add_run("sample", f"arch4-tiny-full{mark}", seed=seed, assistant={}, right={"student": range(20)})
+        add_run(
+            "sample", f"arch4-tiny-no_text{mark}", seed=seed, variant="no_text", assistant={},
+            right={"student": range(right)},
+        )  # fmt: skip
+    rows = collect()["table_comparisons"]
+    assert len(rows) == 3
+    pooled = rows.iloc[-1]
+    assert pooled["a"] == "arch4-tiny-full, student, 2 seeds"
+    assert pooled["b"] == "arch4-tiny-no_text, student, 2 seeds"
+    assert pooled["difference"] == pytest.approx(50)
+    assert float(pooled["interval"].split(" to ")[0]) > 20
+    assert pd.isna(pooled["p"])
+
+
+def test_other_posts_are_not_compared(add_run, collect, tmp_path, caplog):
+    add_run("sample", "arch4-tiny-full", right={"student": range(20)})
+    add_run("sample", "arch4-tiny-no_text", variant="no_text", right={"student": range(20)})
+    file = tmp_path / "outputs" / "sample" / "arch4-tiny-no_text" / "student_test.jsonl"
+    file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
+    assert collect()["table_comparisons"].empty
+    assert "answered different posts and are not compared" in caplog.text
+    file.write_text('{"id": 1}\n')
+    with pytest.raises(ValueError, match=r"line 1 of .*student_test\.jsonl is no prediction"):
+        collect()
+
+
+def test_a_users_own_data_set_gets_columns_of_its_own(add_run, collect):
     add_run("my_posts", "arch4-tiny-full")
-    table = collect_tables(tmp_path)["table_4"].frame
-    assert table.iloc[-1]["my_posts accuracy"] == 61.23
+    assert collect()["table_4"].iloc[-1]["my_posts accuracy"] == 61.23
 
 
 def test_what_is_missing_is_an_empty_cell(tmp_path, add_run):
-    add_run("sample", "arch4-tiny-no_cot", assistant={}, student={"accuracy": 0.5, "macro_f1": 0.4, "bleu": None})
-    tables = collect_tables(tmp_path)
+    add_run("sample", "arch4-tiny-mine", assistant={}, student={"accuracy": 0.5, "macro_f1": 0.4, "bleu": None})
+    tables = collect_tables(tmp_path / "reports", tmp_path / "outputs")
     assert tables["table_4"].frame.iloc[-1][["method", "sample accuracy"]].tolist() == ["student", 50.0]
-    files = [
-        file
-        for name, table in tables.items()
-        for file in write_table(table.frame, tmp_path / "tables", name, table.caption, table.note)
-    ]
-    assert len(files) == 15
+    files = [file for name, table in tables.items() for file in write_table(table, tmp_path / "reports/tables", name)]
+    assert len(files) == 4 * len(TABLES)
     for file in files:
         text = file.read_text(encoding="utf-8").lower()
         assert "nan" not in text.replace("finance", "")
         assert "<na>" not in text
         assert "none" not in text
-    assert pd.read_csv(tmp_path / "tables" / "table_8.csv")["samples"].tolist()[0] == 3608
+    assert pd.read_csv(tmp_path / "reports" / "tables" / "table_8.csv")["samples"].tolist()[0] == 3608
     # The tables' own folder is no run of anything.
-    assert collect_tables(tmp_path).keys() == tables.keys()
+    assert collect_tables(tmp_path / "reports", tmp_path / "outputs").keys() == tables.keys()
 
 
-def test_nothing_on_disk(tmp_path):
-    with pytest.raises(FileNotFoundError, match="run the evaluation pipeline first"):
-        collect_tables(tmp_path)
+def test_the_remark_about_diversity_stands_under_table_5(tmp_path):
+    note = collect_tables(tmp_path, tmp_path)["table_5"].note
+    assert "those of the reference texts" in note
+    assert "49.8 and 80.2" in note
 
 
-def test_a_broken_file_is_named(tmp_path, add_run):
+def test_a_broken_file_is_named(add_run, collect):
     file = add_run("sample", "arch4-tiny-full", run={"dataset": "sample"})
     with pytest.raises(ValueError, match=r"metrics\.json: run\.run: Field required; run the evaluation pipeline"):
-        collect_tables(tmp_path)
+        collect()
     file.write_text('{"run": ', encoding="utf-8")
     with pytest.raises(ValueError, match=r"metrics\.json: the file: Invalid JSON"):
-        collect_tables(tmp_path)
+        collect()
 
 
-def test_a_copied_run_is_not_counted_twice(tmp_path, add_run):
+def test_broken_costs_are_named(add_run, collect):
+    file = add_run("sample", "arch4-tiny-full").with_name("efficiency.json")
+    file.write_text(json.dumps({"student": {"model": "m"}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"efficiency\.json: student\.device: Field required"):
+        collect()
+
+
+def test_a_copied_run_is_not_counted_twice(tmp_path, add_run, collect):
     file = add_run("sample", "arch4-tiny-full")
-    copy = tmp_path / "sample" / "copy" / "metrics.json"
+    copy = tmp_path / "reports" / "sample" / "copy" / "metrics.json"
     copy.parent.mkdir()
     copy.write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match=r"copy.metrics\.json holds run arch4-tiny-full on sample"):
-        collect_tables(tmp_path)
+        collect()

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from mulcot_rd.reporting.tables import INTERVAL_COLUMN, MEASURED_TINY, result_table
-from mulcot_rd.reporting.writers import to_latex, to_markdown, write_table
+from mulcot_rd.reporting.writers import ReportTable, to_html, to_latex, to_markdown, write_table
 
 
 @pytest.fixture
@@ -40,10 +40,15 @@ def test_a_full_run_is_plainly_measured_and_the_sample_has_no_published_rows(sco
     assert table[["method", "source"]].to_numpy().tolist() == [["student", "measured"]]
 
 
+def test_without_the_run_the_baselines_stand_alone(baselines):
+    table = result_table({}, baselines, "sample", "arch4-tiny-full", "tiny")
+    assert table["method"].tolist() == ["majority class", "TF-IDF + logistic regression"]
+
+
 @pytest.mark.parametrize(
     ("change", "scale", "message"),
     [
-        ({}, "tiny", "hold no model: run the evaluation pipeline first"),
+        ({"run": {}}, "tiny", "hold no model: run the evaluation pipeline first"),
         ({"student": {"accuracy": 61.2}}, "tiny", "accuracy is 61.2: metrics are kept as fractions"),
         ({"student": {"accuracy": 0.6}}, "huge", "unknown scale 'huge'"),
     ],
@@ -73,10 +78,29 @@ def test_latex_escapes_and_has_the_rules_of_booktabs():
     assert "nan" not in text.lower()
 
 
-def test_three_files_are_written(tmp_path):
-    files = write_table(FRAME, tmp_path / "tables", "table_x", "A caption", "A note")
-    assert [file.name for file in files] == ["table_x.md", "table_x.csv", "table_x.tex"]
+def test_decimals_are_those_of_the_column_at_least_and_at_most():
+    frame = pd.DataFrame({"ms": [8302.95, 0.25, 7.0], "n": [1.25, None, 2.0]})
+    lines = to_markdown(frame, {"ms": (0, 4)}).splitlines()[2:]
+    assert lines == ["| 8302.95 | 1.2 |", "| 0.25 |  |", "| 7 | 2.0 |"]
+
+
+def test_html_is_a_page_of_its_own_with_everything_escaped():
+    page = to_html(ReportTable(FRAME.assign(x="<script>"), "A <caption> & more", "x < y"))
+    assert page.startswith("<!DOCTYPE html>")
+    assert "A &lt;caption&gt; &amp; more" in page
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert "<p>x &lt; y</p>" in page
+    assert "nan" not in page.lower()
+    assert page.count("<tr") == 3
+
+
+def test_four_files_are_written(tmp_path):
+    files = write_table(ReportTable(FRAME, "A caption", "A note", {"v": (2, 2)}), tmp_path / "tables", "table_x")
+    assert [file.name for file in files] == ["table_x.md", "table_x.csv", "table_x.tex", "table_x.html"]
     assert files[0].read_text().startswith("**A caption**\n\n| a")
     assert files[0].read_text().endswith("\n\nA note\n")
     assert pd.read_csv(files[1])["v"].tolist()[0] == 1.25
     assert "A caption. A note" in files[2].read_text()
+    for file in (files[0], *files[2:]):
+        assert "1.25" in file.read_text()

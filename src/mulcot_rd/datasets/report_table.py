@@ -1,4 +1,4 @@
-"""Tables of the reports, each as Markdown, CSV and LaTeX."""
+"""Tables of the reports, each as Markdown, CSV, LaTeX and HTML."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from mulcot_rd.reporting.writers import ReportTable, write_table
 
 
 class ReportTableDataset(AbstractDataset[ReportTable, pd.DataFrame]):
-    """One table as three files of the same name: ``.md`` to read, ``.csv`` to compute with, ``.tex`` to print.
+    """One table as files of the same name: ``.md`` to read, ``.csv`` to compute with, ``.tex``, ``.html``.
 
     Example:
         .. code-block:: yaml
@@ -36,8 +36,8 @@ class ReportTableDataset(AbstractDataset[ReportTable, pd.DataFrame]):
         return pd.read_csv(self._filepath.with_name(f"{self._filepath.name}.csv"))
 
     def save(self, data: ReportTable) -> None:
-        """Write the three files."""
-        write_table(data.frame, self._filepath.parent, self._filepath.name, data.caption, data.note)
+        """Write the files."""
+        write_table(data, self._filepath.parent, self._filepath.name)
 
     def _exists(self) -> bool:
         return self._filepath.with_name(f"{self._filepath.name}.csv").is_file()

@@ -1,145 +1,200 @@
-"""The paper's tables from every run on disk: what was measured beside what was published."""
+"""The paper's tables of scores from every run on disk: what was measured beside what was published."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError
 
+from mulcot_rd.metrics import seed_spread
+from mulcot_rd.reporting.comparisons import comparison_table
+from mulcot_rd.reporting.costs import cost_table, parameter_table
 from mulcot_rd.reporting.published import published_rows
+from mulcot_rd.reporting.runs import (
+    ABLATIONS,
+    OTHER_WEIGHTS,
+    ZERO_SHOT,
+    Expansion,
+    RunMetrics,
+    SplitSizes,
+    read_runs,
+    seed_groups,
+)
 from mulcot_rd.reporting.tables import (
     DIST_NOTE,
+    OWN_METHOD,
     PUBLISHED,
     REASONING_METRICS,
     REFERENCE_METRICS,
     percent,
-    source_of,
 )
 from mulcot_rd.reporting.writers import ReportTable
 
 COARSE_DATASETS = ("mvsa_single", "mvsa_multiple")
 # The shipped sample and a user's own data sets get columns beside these where a run of them is on disk.
 FINE_DATASETS = ("twitter2015", "twitter2017")
+TABLES = (
+    *("table_1", "table_3", "table_4", "table_5", "table_6", "table_7", "table_8", "table_10", "table_11", "table_12"),
+    *("table_scores", "table_seeds", "table_comparisons"),
+)
 CAPTIONS = {
     "table_1": "Posts of each data set, and training rows after data expansion (Table 1)",
-    "table_3": "Coarse-grained sentiment classification, percent (Tables 3 and 7)",
-    "table_4": "Aspect-based sentiment classification, percent (Tables 4 and 7)",
+    "table_3": "Coarse-grained sentiment classification, percent (Table 3)",
+    "table_4": "Aspect-based sentiment classification, percent (Table 4)",
     "table_5": "Generated reasoning against the teacher's, percent (Table 5)",
+    "table_6": "The method without one of its parts, percent (Table 6)",
+    "table_7": "Architectures, percent (Table 7)",
     "table_8": "The assistant on the training split during data expansion, percent (Table 8)",
+    "table_scores": "Every score of every run, percent, with its interval",
+    "table_seeds": "Scores over seeds, percent",
 }
-NOTES = {"table_5": DIST_NOTE}
+_MARKS_NOTE = (
+    "An asterisk is the paper's mark of zero-shot figures; Emotion-LLaMA was trained again by its authors, "
+    "Open-Flamingo answered with 16 examples in its prompt."
+)
+_SPREAD_NOTE = (
+    "Beside a measured score stands its 95 percent bootstrap interval over the test posts; beside a mean over seeds "
+    "the sample standard deviation over seeds (±)."
+)
+NOTES = {
+    "table_3": f"{_MARKS_NOTE} {_SPREAD_NOTE}",
+    "table_4": f"{_MARKS_NOTE} {_SPREAD_NOTE}",
+    "table_5": DIST_NOTE,
+    "table_6": (
+        "The paper takes its first four rows from the assistant and the last from the student. It heads Twitter-17's "
+        "second column w-F1, yet the first row prints there the macro F1 of Table 4; measured runs have both. "
+        f"{_SPREAD_NOTE}"
+    ),
+    "table_7": (
+        "The paper's rows are those of Qwen3-VL (architectures 1 and 3); those of Qwen2.5-VL stand in Tables 3 and 4. "
+        f"{_SPREAD_NOTE}"
+    ),
+    "table_scores": "low and high are the ends of the 95 percent bootstrap interval over the test posts.",
+    "table_seeds": "Runs that differ in their seed alone; the deviation is the sample standard deviation over seeds.",
+}
 
 
-class RunInfo(BaseModel):
-    """Which run a ``metrics.json`` belongs to."""
+def collect_tables(reports: Path, outputs: Path, *, compare_with: str | None = None) -> dict[str, ReportTable]:
+    """Build the paper's tables from every run on disk, none included.
 
-    dataset: str
-    run: str
-    arch: int
-    scale: Literal["tiny", "full"]
-    variant: str
-    seed: int
-    limit: int | None = None
-    teacher: str | None = None
-
-
-class Expansion(BaseModel):
-    """The assistant on the training split (Table 8); scores are fractions, ``kept`` the rows that Eq. 7 keeps."""
-
-    samples: int
-    kept: int
-    accuracy: float
-    weighted_f1: float
-    macro_f1: float
-
-
-class SplitSizes(BaseModel):
-    """Posts a split, and rows of the student's training set (Table 1)."""
-
-    train: int
-    dev: int
-    test: int
-    train_plus: int | None = None
-
-
-class RunMetrics(BaseModel):
-    """A ``metrics.json``, as far as the paper's tables need it; scores are fractions by metric name."""
-
-    run: RunInfo
-    assistant: dict[str, Any] = Field(default_factory=dict)
-    student: dict[str, Any] = Field(default_factory=dict)
-    references: dict[str, float] = Field(default_factory=dict)
-    expansion: Expansion | None = None
-    dataset: SplitSizes | None = None
-
-
-def read_runs(folder: Path) -> list[RunMetrics]:
-    """Read every ``<dataset>/<run>/metrics.json`` below a folder, in the order of their paths.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If one can't be read or belongs to another folder; the message names it.
-    """
-    files = sorted(folder.glob("*/*/metrics.json"))
-    if not files:
-        raise FileNotFoundError(f"no <dataset>/<run>/metrics.json below {folder}: run the evaluation pipeline first")
-    runs = []
-    for file in files:
-        try:
-            run = RunMetrics.model_validate_json(file.read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the file"
-            raise ValueError(f"{file}: {place}: {first['msg']}; run the evaluation pipeline of it again") from error
-        if (run.run.dataset, run.run.run) != (file.parent.parent.name, file.parent.name):
-            raise ValueError(f"{file} holds run {run.run.run} on {run.run.dataset}: move it to the folder of that run")
-        runs.append(run)
-    return runs
-
-
-def collect_tables(folder: Path) -> dict[str, ReportTable]:
-    """Build the paper's tables from every run below a folder (``data/08_reporting``).
+    Args:
+        reports: Folder with ``<dataset>/<run>/metrics.json`` and ``efficiency.json`` (``data/08_reporting``).
+        outputs: Folder with ``<dataset>/<run>/<model>_test.jsonl`` (``data/07_model_output``).
+        compare_with: Name of a run that every other one on the same data set is compared with, besides the
+            comparisons that are always made.
 
     Returns:
-        ``table_1``, ``table_3``, ``table_4``, ``table_5`` and ``table_8``, with caption and note: published rows, then
-        measured ones, each naming its source; scores in percent, what is unknown missing.
+        The tables of :data:`TABLES` by name, with caption and note: published rows, then measured ones, each naming
+        its source; scores in percent, what is unknown missing.
 
     Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If a ``metrics.json`` can't be read.
+        ValueError: If a file of a run can't be read; the message names it.
     """
-    runs = read_runs(folder)
-    measured = {run.run.dataset for run in runs}
-    own = sorted(measured - {*COARSE_DATASETS, *FINE_DATASETS})
+    runs = read_runs(reports)
+    own = sorted({run.run.dataset for run in runs} - {*COARSE_DATASETS, *FINE_DATASETS})
     fine = (*FINE_DATASETS, *own)
     every = (*COARSE_DATASETS, *fine)
+    coarse_columns = [(dataset, metric) for dataset in COARSE_DATASETS for metric in ("accuracy", "weighted_f1")]
+    fine_columns = [(dataset, metric) for dataset in fine for metric in ("accuracy", "macro_f1")]
+    ablation_columns = list(fine_columns)
+    ablation_columns.insert(fine_columns.index(("twitter2017", "macro_f1")), ("twitter2017", "weighted_f1"))
+    whole = [run for run in runs if run.run.variant not in ABLATIONS and not run.run.variant.startswith(OTHER_WEIGHTS)]
     frames = {
         "table_1": _split_table(runs, every),
-        "table_3": _classification_table(runs, COARSE_DATASETS, ("accuracy", "weighted_f1"), (3, 7)),
-        "table_4": _classification_table(runs, fine, ("accuracy", "macro_f1"), (4, 7)),
+        "table_3": _score_table(whole, coarse_columns, 3, _model_name, with_teacher=True),
+        "table_4": _score_table(whole, fine_columns, 4, _model_name, with_teacher=True),
         "table_5": _reasoning_table(runs, every),
+        "table_6": _score_table(_ablated(runs), coarse_columns + ablation_columns, 6, _ablation_name),
+        "table_7": _score_table(
+            [run for run in runs if run.run.variant == "full"], coarse_columns + fine_columns, 7, _architecture_name
+        ),
         "table_8": _expansion_table(runs, every),
+        "table_scores": _every_score(runs),
+        "table_seeds": _seed_table(runs),
     }
-    return {name: ReportTable(frame, CAPTIONS[name], NOTES.get(name, "")) for name, frame in frames.items()}
+    tables = {name: ReportTable(frame, CAPTIONS[name], NOTES.get(name, "")) for name, frame in frames.items()}
+    tables |= {
+        "table_10": parameter_table(runs),
+        "table_11": cost_table(runs, 11, "mvsa_single", COARSE_DATASETS),
+        "table_12": cost_table(runs, 12, "twitter2015", fine),
+        "table_comparisons": comparison_table(runs, outputs, compare_with),
+    }
+    return {name: tables[name] for name in TABLES}
 
 
-def _classification_table(
-    runs: list[RunMetrics], datasets: tuple[str, ...], metrics: tuple[str, str], paper_tables: tuple[int, ...]
+def _score_table(
+    runs: list[RunMetrics],
+    cells: Sequence[tuple[str, str]],
+    paper_table: int,
+    method_of: Callable[[RunMetrics, str], str],
+    *,
+    with_teacher: bool = False,
 ) -> pd.DataFrame:
-    """Tables 3 and 4: a row a method, two columns a data set; runs of one name on several sets share a row."""
-    rows: dict[tuple[str, str, str], dict[str, float | None]] = {}
+    """A row a method, two columns or more a data set; runs of one name on several sets share a row."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+
+    def add(key: tuple[str, str, str], dataset: str, values: dict[str, float | None], spreads: dict[str, str]) -> None:
+        row = rows.setdefault(key, {})
+        for metric in (metric for of, metric in cells if of == dataset):
+            row[f"{dataset} {metric}"] = values.get(metric)
+            row[_spread(dataset, metric)] = spreads.get(metric)
+
+    datasets = dict.fromkeys(dataset for dataset, _ in cells)
     for dataset in datasets:
-        for published in published_rows(dataset, paper_tables).to_dict("records"):
-            row = rows.setdefault((published["method"], "", PUBLISHED), {})
-            row.update({f"{dataset} {metric}": published[metric] for metric in metrics})
-    for run in (run for run in runs if run.run.dataset in datasets):
-        for role, scores in _roles(run):
-            row = rows.setdefault((role, run.run.run, source_of(run.run.scale, run.run.teacher, run.run.limit)), {})
-            row.update({f"{run.run.dataset} {metric}": percent(scores.get(metric), metric) for metric in metrics})
-    columns = ["method", "run", "source", *(f"{dataset} {metric}" for dataset in datasets for metric in metrics)]
-    named = [dict(zip(columns, key, strict=False)) | row for key, row in rows.items()]
+        for published in published_rows(dataset, (paper_table,)).to_dict("records"):
+            add((published.pop("method"), "", PUBLISHED), dataset, published, {})
+    measured = [run for run in runs if run.run.dataset in datasets]
+    for run in _one_a_teacher(measured) if with_teacher else ():
+        key = ("teacher (zero-shot)", run.run.without_seed, run.teacher_source)
+        add(key, run.run.dataset, _percents(run.teacher), _intervals(run.teacher))
+    for run in measured:
+        for model, scores in run.models.items():
+            key = (method_of(run, model), run.run.run, run.run.source)
+            add(key, run.run.dataset, _percents(scores), _intervals(scores))
+    for group in seed_groups(measured):
+        first = group[0]
+        for model, spreads in _seed_spreads(group).items():
+            name = f"{first.run.without_seed}, mean of {len(group)} seeds"
+            means = {metric: 100 * spread.mean for metric, spread in spreads.items()}
+            deviations = {metric: f"± {100 * spread.deviation:.1f}" for metric, spread in spreads.items()}
+            add((method_of(first, model), name, first.run.source), first.run.dataset, means, deviations)
+    columns = ["method", "run", "source"]
+    named = [dict(zip(columns, key, strict=True)) | row for key, row in rows.items()]
+    for dataset, metric in cells:
+        columns.append(f"{dataset} {metric}")
+        # A column of intervals that nobody measured would only widen the page.
+        if any(row.get(_spread(dataset, metric)) for row in named):
+            columns.append(_spread(dataset, metric))
     return pd.DataFrame(named, columns=columns)
+
+
+def _one_a_teacher(runs: list[RunMetrics]) -> list[RunMetrics]:
+    """The runs whose teacher has labelled the test split in a way of its own: most runs share theirs."""
+    seen: dict[str, RunMetrics] = {}
+    for run in runs:
+        if run.teacher:
+            seen.setdefault(f"{run.run.dataset} {run.teacher_source} {run.run.limit} {run.teacher}", run)
+    return list(seen.values())
+
+
+def _model_name(run: RunMetrics, model: str) -> str:
+    return f"{model} (zero-shot)" if run.run.variant == ZERO_SHOT else model
+
+
+def _ablation_name(run: RunMetrics, model: str) -> str:
+    return f"{ABLATIONS.get(run.run.variant, OWN_METHOD)} ({model})"
+
+
+def _architecture_name(run: RunMetrics, model: str) -> str:
+    return f"architecture {run.run.arch} ({model})"
+
+
+def _ablated(runs: list[RunMetrics]) -> list[RunMetrics]:
+    """Ablated runs and the whole ones they are measured against; without any ablation those of architecture 4."""
+    architectures = {run.run.arch for run in runs if run.run.variant in ABLATIONS} | {4}
+    shown = [run for run in runs if run.run.variant in {"full", *ABLATIONS} and run.run.arch in architectures]
+    order = ["full", *ABLATIONS]
+    return sorted(shown, key=lambda run: (run.run.arch, order.index(run.run.variant)))
 
 
 def _reasoning_table(runs: list[RunMetrics], datasets: tuple[str, ...]) -> pd.DataFrame:
@@ -152,10 +207,10 @@ def _reasoning_table(runs: list[RunMetrics], datasets: tuple[str, ...]) -> pd.Da
                 column: percent(run.references.get(name), column) for column, name in REFERENCE_METRICS.items()
             }
             rows += [
-                _identity(run, role)
+                _identity(run, model)
                 | {metric: percent(scores.get(metric), metric) for metric in REASONING_METRICS}
                 | references
-                for role, scores in _roles(run)
+                for model, scores in run.models.items()
                 if any(metric in scores for metric in REASONING_METRICS)
             ]
     return pd.DataFrame(rows, columns=[*_IDENTITY, *REASONING_METRICS, *REFERENCE_METRICS])
@@ -186,12 +241,69 @@ def _expansion_table(runs: list[RunMetrics], datasets: tuple[str, ...]) -> pd.Da
     return _with_counts(pd.DataFrame(rows, columns=[*_IDENTITY, *Expansion.model_fields]), ("samples", "kept"))
 
 
+def _every_score(runs: list[RunMetrics]) -> pd.DataFrame:
+    """One score a row: nothing that was measured is left out here."""
+    rows = []
+    for run in runs:
+        for model, scores in run.models.items():
+            intervals = scores.get("intervals", {})
+            for metric, value in _fractions(scores).items():
+                low, high = intervals.get(metric, (None, None))
+                ends = {"low": percent(low, metric), "high": percent(high, metric)}
+                rows.append(_identity(run, model) | {"metric": metric, "value": percent(value, metric)} | ends)
+    return pd.DataFrame(rows, columns=[*_IDENTITY, "metric", "value", "low", "high"])
+
+
+def _seed_table(runs: list[RunMetrics]) -> pd.DataFrame:
+    rows = []
+    for group in seed_groups(runs):
+        about = {"run": group[0].run.without_seed, "seeds": ", ".join(str(run.run.seed) for run in group)}
+        for model, spreads in _seed_spreads(group).items():
+            rows += [
+                _identity(group[0], model)
+                | about
+                | {"metric": metric, "mean": 100 * spread.mean, "deviation": 100 * spread.deviation}
+                for metric, spread in spreads.items()
+            ]
+    return pd.DataFrame(rows, columns=[*_IDENTITY, "seeds", "metric", "mean", "deviation"])
+
+
+def _seed_spreads(group: list[RunMetrics]) -> dict[str, dict[str, Any]]:
+    """By model and metric the mean and deviation over a group's seeds, of what every one of its runs has measured."""
+    models = [model for model in group[0].models if all(model in run.models for run in group)]
+    spreads: dict[str, dict[str, Any]] = {}
+    for model in models:
+        columns = [_fractions(run.models[model]) for run in group]
+        shared = [metric for metric in columns[0] if all(metric in column for column in columns)]
+        spreads[model] = {metric: seed_spread([column[metric] for column in columns]) for metric in shared}
+    return spreads
+
+
+def _fractions(scores: dict[str, Any]) -> dict[str, float]:
+    """The scores among a model's figures: counts, intervals and what was not measured stay away."""
+    return {name: value for name, value in scores.items() if isinstance(value, float)}
+
+
+def _percents(scores: dict[str, Any]) -> dict[str, float | None]:
+    return {metric: percent(value, metric) for metric, value in _fractions(scores).items()}
+
+
+def _intervals(scores: dict[str, Any]) -> dict[str, str]:
+    # Runs of earlier versions have the accuracy's interval alone.
+    known = {"accuracy": scores["accuracy_interval"]} if scores.get("accuracy_interval") else {}
+    known |= scores.get("intervals", {})
+    return {metric: f"{100 * low:.1f} to {100 * high:.1f}" for metric, (low, high) in known.items()}
+
+
+def _spread(dataset: str, metric: str) -> str:
+    return f"{dataset} {metric} interval"
+
+
 _IDENTITY = ("dataset", "method", "run", "source")
 
 
 def _identity(run: RunMetrics, method: str) -> dict[str, Any]:
-    source = source_of(run.run.scale, run.run.teacher, run.run.limit)
-    return dict(zip(_IDENTITY, (run.run.dataset, method, run.run.run, source), strict=True))
+    return dict(zip(_IDENTITY, (run.run.dataset, method, run.run.run, run.run.source), strict=True))
 
 
 def _published(dataset: str, table: int) -> list[dict[str, Any]]:
@@ -201,12 +313,6 @@ def _published(dataset: str, table: int) -> list[dict[str, Any]]:
 
 def _of(runs: list[RunMetrics], dataset: str) -> list[RunMetrics]:
     return [run for run in runs if run.run.dataset == dataset]
-
-
-def _roles(run: RunMetrics) -> list[tuple[str, dict[str, Any]]]:
-    """The models that a run has measured: one without an assistant has the student alone."""
-    scored = (("assistant", run.assistant), ("student", run.student))
-    return [(role, scores) for role, scores in scored if scores]
 
 
 def _with_counts(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:

@@ -1,10 +1,15 @@
-"""Tables on disk: GitHub Markdown to read, CSV to compute with, LaTeX to print."""
+"""Tables on disk: GitHub Markdown to read, CSV to compute with, LaTeX to print, HTML to show."""
 
+import html
 import numbers
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+
+Decimals = tuple[int, int]
+_ONE_DECIMAL: Decimals = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -15,32 +20,36 @@ class ReportTable:
         frame: The cells; missing values are empty cells.
         caption: What the table shows.
         note: What a reader must know to read it right.
+        decimals: Fewest and most decimals of a column's numbers where exactly one is not right; the CSV has them all.
     """
 
     frame: pd.DataFrame
     caption: str
     note: str = ""
+    decimals: Mapping[str, Decimals] = field(default_factory=dict)
 
 
-def write_table(frame: pd.DataFrame, folder: Path, name: str, caption: str, note: str = "") -> list[Path]:
-    """Write a table as ``<name>.md``, ``<name>.csv`` and ``<name>.tex``.
+def write_table(table: ReportTable, folder: Path, name: str) -> list[Path]:
+    """Write a table as ``<name>.md``, ``<name>.csv``, ``<name>.tex`` and ``<name>.html``.
+
+    Caption and note stand above and below it, but for the CSV, which holds the cells alone.
 
     Args:
-        frame: The table; its index is left out. Missing values become empty cells.
+        table: The table; its index is left out. Missing values become empty cells.
         folder: Where to; made if missing.
         name: File name without ending.
-        caption: What the table shows, above it (not in the CSV).
-        note: What a reader must know, below it (not in the CSV).
 
     Returns:
-        The three files.
+        The four files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"**{caption}**", to_markdown(frame), note]
+    frame, caption, note = table.frame, table.caption, table.note
+    parts = [f"**{caption}**", to_markdown(frame, table.decimals), note]
     texts = {
         "md": "\n\n".join(part for part in parts if part) + "\n",
         "csv": frame.to_csv(index=False, lineterminator="\n"),
-        "tex": to_latex(frame, f"{caption}. {note}" if note else caption, f"tab:{name}"),
+        "tex": to_latex(frame, f"{caption}. {note}" if note else caption, f"tab:{name}", table.decimals),
+        "html": to_html(table),
     }
     files = [folder / f"{name}.{ending}" for ending in texts]
     for file, text in zip(files, texts.values(), strict=True):
@@ -48,9 +57,9 @@ def write_table(frame: pd.DataFrame, folder: Path, name: str, caption: str, note
     return files
 
 
-def to_markdown(frame: pd.DataFrame) -> str:
-    """A table in GitHub Markdown: numbers to the right with one decimal, missing values as empty cells."""
-    cells = _cells(frame)
+def to_markdown(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None) -> str:
+    """A table in GitHub Markdown: numbers to the right, one decimal if not said, missing values as empty cells."""
+    cells = _cells(frame, decimals)
     rule = [
         "---:" if pd.api.types.is_numeric_dtype(kind) or frame[column].isna().all() else "---"
         for column, kind in frame.dtypes.items()
@@ -59,9 +68,9 @@ def to_markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(_escape(cell) for cell in row) + " |" for row in rows)
 
 
-def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
+def to_latex(frame: pd.DataFrame, caption: str, label: str, decimals: Mapping[str, Decimals] | None = None) -> str:
     """A LaTeX ``table`` (needs the package booktabs), with everything escaped that LaTeX would read as a command."""
-    cells = _cells(frame)
+    cells = _cells(frame, decimals)
     return (
         cells.style.format(escape="latex")
         .format_index(escape="latex", axis="columns")
@@ -70,19 +79,49 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     )
 
 
-def _cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table as the text of its cells."""
-    return pd.DataFrame(
-        {str(column): [_cell(value) for value in frame[column]] for column in frame.columns}, dtype=object
+def to_html(table: ReportTable) -> str:
+    """A page of its own that needs nothing else: caption, table and note, all text escaped."""
+    cells = _cells(table.frame, table.decimals)
+    body = cells.to_html(index=False, border=0, escape=True, na_rep="")
+    title, note = html.escape(table.caption), html.escape(table.note)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n"
+        f"{f'<p>{note}</p>' if note else ''}\n</body>\n</html>\n"
     )
 
 
-def _cell(value: object) -> str:
+_STYLE = (
+    "body{font:14px/1.4 sans-serif;margin:2em}h1{font-size:1.2em}"
+    "table{border-collapse:collapse}th,td{padding:.2em .7em;text-align:left!important;white-space:nowrap}"
+    "thead th{border-top:2px solid;border-bottom:1px solid}tbody tr:last-child td{border-bottom:2px solid}"
+    "p{max-width:70em}"
+)
+
+
+def _cells(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None) -> pd.DataFrame:
+    """The table as the text of its cells."""
+    places = decimals or {}
+    return pd.DataFrame(
+        {
+            str(column): [_cell(value, places.get(str(column), _ONE_DECIMAL)) for value in frame[column]]
+            for column in frame.columns
+        },
+        dtype=object,
+    )
+
+
+def _cell(value: object, decimals: Decimals) -> str:
     if pd.isna(value):
         return ""
     if isinstance(value, numbers.Integral):
         return str(value)
-    return f"{value:.1f}" if isinstance(value, numbers.Real) else str(value)
+    if not isinstance(value, numbers.Real):
+        return str(value)
+    fewest, most = decimals
+    whole, _, fraction = f"{value:.{most}f}".partition(".")
+    fraction = fraction[:fewest] + fraction[fewest:].rstrip("0")
+    return f"{whole}.{fraction}" if fraction else whole
 
 
 def _escape(cell: str) -> str:

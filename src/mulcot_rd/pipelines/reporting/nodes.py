@@ -1,6 +1,11 @@
-"""Nodes of the pipeline reporting."""
+"""Nodes of the pipeline reporting.
 
+What the run at hand has not written yet arrives empty (see :mod:`mulcot_rd.hooks`); the reports say so.
+"""
+
+import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,17 @@ from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.case_study import case_study
-from mulcot_rd.reporting.collect import collect_tables
+from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.figures import training_curves
+from mulcot_rd.reporting.paper_figures import (
+    LossHistory,
+    efficiency_figure,
+    flan_t5_figure,
+    loss_weights_figure,
+    note_figure,
+)
 from mulcot_rd.reporting.parameters import ReportingParameters
+from mulcot_rd.reporting.runs import read_runs
 from mulcot_rd.reporting.tables import run_report
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
@@ -37,8 +50,12 @@ def draw_case_study(
     teacher_references: list[TeacherRecord],
     reporting: ReportingParameters,
     run: RunParameters,
-) -> Figure:
-    """A few test posts with what the student wrote of them (Figure 4)."""
+) -> tuple[Figure, Figure, Figure]:
+    """A few test posts with what the student wrote of them, and two of them as Figure 4."""
+    title = f"{run.dataset}, {run.name}, student"
+    if not student_test:
+        empty = note_figure(title, "The student of this run has answered no test post yet.")
+        return empty, empty, empty
     by_id = {post.id: post for post in posts_from_frame(posts, "test")}
     answers = {record.id: record for record in student_test}
     references = {record.id: record for record in teacher_references}
@@ -49,7 +66,9 @@ def draw_case_study(
     if unknown:
         raise UserError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
     cases = [(by_id[post_id], answers[post_id], references.get(post_id)) for post_id in chosen]
-    return case_study(cases, f"{run.dataset}, {run.name}, student", run.scale)
+    # The paper's figure shows two.
+    two = case_study(cases[:2], title, run.scale)
+    return case_study(cases, title, run.scale), two, two
 
 
 def draw_training_curves(
@@ -66,12 +85,48 @@ def draw_training_curves(
             "validation_score": row.get("score"),
         }
         for adapter in (assistant_adapter, student_adapter)
+        if adapter
         for row in history_of(Path(adapter["folder"]))
     ]
-    return training_curves(rows, f"{run.dataset}, {run.name}", run.scale)
+    title = f"{run.dataset}, {run.name}"
+    return training_curves(rows, title, run.scale) if rows else note_figure(title, "Nothing is trained yet.")
 
 
-def collect_paper_tables(metrics: dict[str, Any], reports: Path) -> tuple[ReportTable, ...]:
-    """The paper's tables from every run on disk; ``metrics`` orders this after the run at hand."""
-    tables = collect_tables(reports)
-    return tuple(tables[name] for name in ("table_1", "table_3", "table_4", "table_5", "table_8"))
+def collect_paper_tables(
+    metrics: dict[str, Any], efficiency: dict[str, Any], reporting: ReportingParameters, reports: Path, outputs: Path
+) -> tuple[ReportTable, ...]:
+    """The paper's tables from every run on disk; ``metrics`` and ``efficiency`` order this after the run at hand."""
+    tables = collect_tables(reports, outputs, compare_with=reporting.compare_with)
+    return tuple(tables[name] for name in TABLES)
+
+
+def draw_paper_figures(
+    metrics: dict[str, Any],
+    efficiency: dict[str, Any],
+    student_adapter: dict[str, Any],
+    reports: Path,
+    models: Path,
+) -> tuple[Figure, ...]:
+    """The paper's figures from every run on disk, each as picture and as vectors; the first three inputs only order."""
+    runs = read_runs(reports)
+    figures = (
+        efficiency_figure(runs),
+        loss_weights_figure(_loss_histories(models)),
+        *(flan_t5_figure(number, runs) for number in (7, 8, 9)),
+    )
+    return tuple(figure for figure in figures for _ in ("picture", "vectors"))
+
+
+def _loss_histories(models: Path) -> list[LossHistory]:
+    """The histories of all trained models, of the authors' seed and of variants that only weigh the tasks."""
+    histories = []
+    for file in sorted(models.glob("*/*/*/manifest.json")):
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        dataset, run = file.parts[-4], file.parts[-3]
+        named = re.fullmatch(r"(arch\d+-(?:tiny|full))-(?:full|weights_\w+)", run)
+        if named and "task_weights" in manifest:
+            weights = (manifest["task_weights"]["reasoning"], manifest["task_weights"]["label"])
+            scale = "tiny" if manifest["backbone"]["model"] is None else "full"
+            rows = [row for row in history_of(file.parent) if "label_loss" in row]
+            histories.append(LossHistory(dataset, named[1], manifest["role"], scale, weights, rows))
+    return histories

@@ -2,13 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mulcot_rd.pipelines import OPTIONAL_INPUTS
 from mulcot_rd.pipelines.reporting.nodes import (
     collect_paper_tables,
     draw_case_study,
+    draw_paper_figures,
     draw_training_curves,
     report_run,
     score_baselines,
 )
+from mulcot_rd.reporting.collect import TABLES
 
 
 def create_pipeline() -> Pipeline:
@@ -31,7 +34,7 @@ def create_pipeline() -> Pipeline:
                     "params:reporting",
                     "params:run_settings",
                 ],
-                outputs="case_study",
+                outputs=["case_study", "figure_4", "figure_4_vectors"],
                 name="draw_case_study",
             ),
             Node(
@@ -42,9 +45,18 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 collect_paper_tables,
-                inputs=["metrics", "reports_workspace"],
-                outputs=["table_1", "table_3", "table_4", "table_5", "table_8"],
+                inputs=["metrics", "efficiency", "params:reporting", "reports_workspace", "outputs_workspace"],
+                outputs=list(TABLES),
                 name="collect_paper_tables",
             ),
-        ]
+            Node(
+                draw_paper_figures,
+                inputs=["metrics", "efficiency", "student_adapter", "reports_workspace", "models_workspace"],
+                outputs=[
+                    name for number in (3, 5, 7, 8, 9) for name in (f"figure_{number}", f"figure_{number}_vectors")
+                ],
+                name="draw_paper_figures",
+            ),
+        ],
+        tags=OPTIONAL_INPUTS,
     )

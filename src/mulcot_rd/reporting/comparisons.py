@@ -1,0 +1,153 @@
+"""Pairs of models on the same test posts: difference in accuracy, its interval, and McNemar's test."""
+
+import logging
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mulcot_rd.metrics import bootstrap_mean_interval, holm, mcnemar
+from mulcot_rd.reporting.runs import ABLATIONS, RunMetrics, read_predictions, seed_groups
+from mulcot_rd.reporting.writers import ReportTable
+from mulcot_rd.schema import PredictionRecord
+
+logger = logging.getLogger(__name__)
+
+_SEED = 42
+_COLUMNS = (
+    *("dataset", "a", "b", "source", "posts", "accuracy a", "accuracy b", "difference", "interval"),
+    *("only a right", "only b right", "p", "p, Holm"),
+)
+_NOTE = (
+    "Accuracies of the label prompt, their difference (a less b) and its 95 percent bootstrap interval over posts are "
+    "in percent. p is that of McNemar's exact test; p, Holm is corrected for all tests on the data set. Rows over "
+    "several seeds compare the mean over seeds, post by post, and have no such test."
+)
+
+
+class _Side(NamedTuple):
+    """One model of one run."""
+
+    run: RunMetrics
+    model: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.run.run}, {self.model}"
+
+
+def comparison_table(runs: list[RunMetrics], outputs: Path, compare_with: str | None = None) -> ReportTable:
+    """Compare each whole run with its ablations, and each student with its assistant, on the same posts.
+
+    Args:
+        runs: Every run on disk.
+        outputs: Folder with their predictions.
+        compare_with: Name of a run that every other one on the same data set is compared with as well.
+
+    Raises:
+        ValueError: If a file of predictions can't be read.
+    """
+    known = {(run.run.dataset, run.run.run): read_predictions(outputs, run.run) for run in runs}
+
+    def answers(side: _Side) -> list[PredictionRecord]:
+        return known[side.run.run.dataset, side.run.run.run].get(side.model, [])
+
+    rows: list[dict[str, Any]] = []
+    by_dataset = groupby(sorted(runs, key=lambda run: run.run.dataset), key=lambda run: run.run.dataset)
+    for _, members in by_dataset:
+        tested = []
+        pairs = list(_pairs(list(members), compare_with))
+        for one, other in pairs:
+            a, b = answers(one), answers(other)
+            if not a or not b:
+                continue
+            if [record.id for record in a] != [record.id for record in b]:
+                logger.warning("%s and %s answered different posts and are not compared", one.name, other.name)
+                continue
+            tested.append(_compare(one, other, a, b))
+        for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
+            row["p, Holm"] = corrected
+        rows += tested
+    rows += _over_seeds(runs, answers)
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
+    counts = dict.fromkeys(("posts", "only a right", "only b right"), "Int64")
+    return ReportTable(
+        frame.astype(counts), "Differences between models on the same posts", _NOTE, {"p": (4, 4), "p, Holm": (4, 4)}
+    )
+
+
+def _pairs(runs: list[RunMetrics], compare_with: str | None) -> Iterator[tuple[_Side, _Side]]:
+    """What is compared on one data set, no pair twice."""
+    seen = set()
+    for run in runs:
+        if {"assistant", "student"} <= run.models.keys():
+            yield _Side(run, "student"), _Side(run, "assistant")
+        for other in runs:
+            reference = run.run.run == compare_with and other is not run
+            if (reference or _ablates(other, run)) and (run.run.run, other.run.run) not in seen:
+                seen |= {(run.run.run, other.run.run), (other.run.run, run.run.run)}
+                for model in run.models:
+                    if model in other.models:
+                        yield _Side(run, model), _Side(other, model)
+
+
+def _ablates(run: RunMetrics, whole: RunMetrics) -> bool:
+    """Whether a run is the other one without a part, all else equal."""
+    same = ("dataset", "arch", "scale", "seed", "limit")
+    return (
+        whole.run.variant == "full"
+        and run.run.variant in ABLATIONS
+        and all(getattr(run.run, name) == getattr(whole.run, name) for name in same)
+    )
+
+
+def _compare(one: _Side, other: _Side, a: list[PredictionRecord], b: list[PredictionRecord]) -> dict[str, Any]:
+    test = mcnemar([r.prediction for r in a], [r.prediction for r in b], [r.label for r in a])
+    return _row(one, one.name, other.name, _right(a), _right(b)) | {
+        "only a right": test.only_a_right,
+        "only b right": test.only_b_right,
+        "p": test.p_value,
+    }
+
+
+def _over_seeds(runs: list[RunMetrics], answers: Any) -> list[dict[str, Any]]:
+    """Whole runs against their ablations, over the seeds that both have."""
+    rows = []
+    groups = seed_groups(runs)
+    for whole in groups:
+        for part in groups:
+            paired = [(run, other) for run in whole for other in part if _ablates(other, run)]
+            if len(paired) < 2:
+                continue
+            for model in whole[0].models:
+                sides = [(_Side(run, model), _Side(other, model)) for run, other in paired]
+                both = [(answers(one), answers(other)) for one, other in sides]
+                ids = {tuple(record.id for record in records) for pair in both for records in pair}
+                if len(ids) != 1 or not next(iter(ids)):
+                    continue
+                a, b = (np.mean([_right(pair[index]) for pair in both], axis=0) for index in (0, 1))
+                names = [f"{group[0].run.without_seed}, {model}, {len(paired)} seeds" for group in (whole, part)]
+                rows.append(_row(sides[0][0], *names, a, b))
+    return rows
+
+
+def _row(side: _Side, name_a: str, name_b: str, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    low, high = bootstrap_mean_interval((a - b).tolist(), _SEED)
+    return {
+        "dataset": side.run.run.dataset,
+        "a": name_a,
+        "b": name_b,
+        "source": side.run.run.source,
+        "posts": len(a),
+        "accuracy a": 100 * a.mean(),
+        "accuracy b": 100 * b.mean(),
+        "difference": 100 * (a - b).mean(),
+        "interval": f"{100 * low:.1f} to {100 * high:.1f}",
+    }
+
+
+def _right(records: list[PredictionRecord]) -> np.ndarray:
+    return np.array([float(record.prediction == record.label) for record in records])

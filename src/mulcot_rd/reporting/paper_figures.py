@@ -1,0 +1,204 @@
+"""The paper's Figures 3, 5 and 7 to 9 from the runs on disk, with the paper's own figures where it prints them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mulcot_rd.reporting.published import published_rows
+from mulcot_rd.reporting.runs import RunMetrics
+from mulcot_rd.reporting.tables import source_of
+
+# Colours that stay apart in print and for the colour-blind (Okabe and Ito).
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
+_GREY = "#6b6b70"
+_MARKERS = "osD^vP"
+# Figure 3 and Appendix H: the models of Tables 11 and 12 as they stand in Tables 3, 4 and 7, taught by Qwen2.5-VL-72B.
+_TEACHER = "teacher Qwen2.5-VL-72B"
+_ACCURACY_OF = {
+    "Qwen2.5-VL-72B": "Qwen2.5-VL-72B*",
+    "Emotion-LLaMA": "Emotion-LLaMA",
+    "Qwen3-VL-8B": f"MulCoT-RD(asst, Qwen3-VL-8B), {_TEACHER}",
+    "Qwen3-VL-2B": f"MulCoT-RD(stu, Qwen3-VL-2B), {_TEACHER}",
+    "Qwen2.5-VL-7B": f"MulCoT-RD(asst), {_TEACHER}",
+    "Qwen2.5-VL-3B": f"MulCoT-RD(stu), {_TEACHER}",
+}
+_PRINTED = {"mvsa_single": (11, (3, 7)), "twitter2015": (12, (4, 7))}
+# Figure 5: {reasoning, label}, as the paper writes its weights.
+LOSS_WEIGHTS = ((0.8, 0.2), (0.5, 0.5), (0.2, 0.8))
+FLAN_T5_ARCHITECTURE = 5
+_SCORE_FIGURES = {7: ("accuracy", "Accuracy"), 8: ("weighted_f1", "Weighted F1"), 9: ("macro_f1", "Macro F1")}
+
+
+@dataclass(frozen=True)
+class LossHistory:
+    """The training losses of one model, for Figure 5.
+
+    Attributes:
+        dataset: Name of the data set.
+        run: The run's name without its variant and seed: histories that share it differ in their weights.
+        role: "assistant" or "student".
+        scale: ``tiny`` or ``full``.
+        weights: Of the reasoning and of the label task.
+        rows: ``step``, ``reasoning_loss`` and ``label_loss`` (nats a target token) in the order of steps.
+    """
+
+    dataset: str
+    run: str
+    role: str
+    scale: str
+    weights: tuple[float, float]
+    rows: Sequence[Mapping[str, Any]]
+
+
+def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
+    """Figure 3: accuracy against parameters and against latency at batch size 1, a row of panels a data set.
+
+    Published points are hollow. Measured ones, of runs of the whole method with an ``efficiency.json``, are filled;
+    their latency is that of the reasoning prompt where there is one, on the device at hand.
+    """
+    measured = [run for run in runs if run.efficiency and run.run.variant == "full"]
+    datasets = list(dict.fromkeys([*_PRINTED, *(run.run.dataset for run in measured)]))
+    figure, panels = _panels(len(datasets), 2, width=11, height=3.4)
+    figure.suptitle("Figure 3: accuracy against size and latency of one prediction", fontsize=12)
+    for dataset, (sizes, latencies) in zip(datasets, panels, strict=True):
+        _draw_published_costs(sizes, latencies, dataset)
+        _draw_measured_costs(sizes, latencies, [run for run in measured if run.run.dataset == dataset])
+        sizes.set(title=dataset, xlabel="parameters (10⁹)", ylabel="accuracy (percent)", xscale="log")
+        latencies.set(title=dataset, xlabel="latency (ms)", ylabel="accuracy (percent)", xscale="log")
+        latencies.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+    return figure
+
+
+def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
+    """Figure 5: the loss of each task over the steps, a line a weighting of the tasks, a row a model.
+
+    Shown are the models that were trained with several weightings; where there is none, those of the first run.
+    """
+    groups: dict[tuple[str, str, str, str], dict[tuple[float, float], LossHistory]] = defaultdict(dict)
+    for history in histories:
+        if history.weights in LOSS_WEIGHTS:
+            groups[history.dataset, history.run, history.role, history.scale][history.weights] = history
+    compared = {key: group for key, group in groups.items() if len(group) > 1}
+    first = next(iter(groups), None)
+    shown = compared or {key: group for key, group in groups.items() if first and key[:2] == first[:2]}
+    if not shown:
+        return note_figure("Figure 5: loss weights", "No model has been trained yet: no loss to draw.")
+    figure, panels = _panels(len(shown), 2, width=11, height=3.2)
+    figure.suptitle("Figure 5: loss of both tasks by their weights {reasoning, label}", fontsize=12)
+    for (key, group), row in zip(shown.items(), panels, strict=True):
+        dataset, run, role, scale = key
+        for panel, task in zip(row, ("reasoning", "label"), strict=True):
+            for weights, colour in zip(LOSS_WEIGHTS, _COLOURS, strict=False):
+                name = f"{{{weights[0]:g}, {weights[1]:g}}}"
+                if weights not in group:
+                    panel.plot([], [], color=colour, linestyle=":", label=f"{name}: no run")
+                    continue
+                points = [(each["step"], each[f"{task}_loss"]) for each in group[weights].rows]
+                points = [point for point in points if point[1] is not None]
+                panel.plot(*zip(*points, strict=True) if points else ([], []), color=colour, label=name, linewidth=1.3)
+            title = f"{dataset}, {run}, {role}: {task} loss\n{source_of(scale)}"
+            panel.set_title(title, fontsize=9, parse_math=False)
+            panel.set(xlabel="optimiser step", ylabel="nats per target token")
+            panel.set_ylim(bottom=0)
+            panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
+    """Figure 7, 8 or 9: one score of teacher, assistant and student of the Flan-T5 architecture, a panel a run.
+
+    The paper prints no numbers in these figures, so that there is nothing published to draw.
+    """
+    metric, name = _SCORE_FIGURES[number]
+    title = f"Figure {number}: {name} of teacher, assistant and student (Flan-T5, architecture {FLAN_T5_ARCHITECTURE})"
+    by_run: dict[tuple[str, str], list[RunMetrics]] = defaultdict(list)
+    for run in runs:
+        if run.run.arch == FLAN_T5_ARCHITECTURE and run.run.variant == "full":
+            by_run[run.run.run, run.run.source].append(run)
+    if not by_run:
+        return note_figure(title, f"No run of architecture {FLAN_T5_ARCHITECTURE} is on disk.")
+    figure, panels = _panels(len(by_run), 1, width=9, height=3.4)
+    figure.suptitle(title, fontsize=11)
+    for ((run_name, source), members), (panel,) in zip(by_run.items(), panels, strict=True):
+        for offset, (role, colour) in enumerate(zip(("teacher", "assistant", "student"), _COLOURS, strict=False)):
+            _draw_bars(panel, members, role, metric, 0.26 * (offset - 1), colour)
+        panel.set_xticks(range(len(members)), [run.run.dataset for run in members])
+        panel.set_xlim(-0.6, max(len(members), 3) - 0.4)
+        panel.set_title(f"{run_name}: {source}", fontsize=9, parse_math=False)
+        panel.set(ylabel=f"{name} (percent)", ylim=(0, 108))
+        panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    return figure
+
+
+def note_figure(title: str, note: str) -> Figure:
+    """An empty panel that says why it is empty."""
+    figure, ((panel,),) = _panels(1, 1, width=8, height=2.2)
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    panel.set_axis_off()
+    panel.text(
+        0.5,
+        0.5,
+        note,
+        ha="center",
+        va="center",
+        color="#6b6b70",
+        transform=panel.transAxes,
+        parse_math=False,
+        wrap=True,
+    )
+    return figure
+
+
+def _draw_published_costs(sizes: Axes, latencies: Axes, dataset: str) -> None:
+    if dataset not in _PRINTED:
+        return
+    table, accuracy_tables = _PRINTED[dataset]
+    costs = published_rows(dataset, (table,)).set_index("method")
+    accuracies = published_rows(dataset, accuracy_tables).set_index("method")["accuracy"]
+    for (model, method), marker in zip(_ACCURACY_OF.items(), _MARKERS, strict=True):
+        look = {"marker": marker, "color": _GREY, "fillstyle": "none", "linestyle": "", "markersize": 8}
+        sizes.plot(costs.loc[model, "parameters_billion"], accuracies[method], **look)
+        latencies.plot(costs.loc[model, "latency_ms"], accuracies[method], label=f"{model}, published", **look)
+
+
+def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics]) -> None:
+    models = [(run, role, cost) for run in runs for role, cost in run.efficiency.items() if role in run.models]
+    for index, (run, role, cost) in enumerate(models):
+        look = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index // len(_COLOURS) % len(_MARKERS)]}
+        look |= {"linestyle": "", "markersize": 8}
+        prompt = cost.prompts.get("reasoning") or next(iter(cost.prompts.values()))
+        accuracy = 100 * run.models[role]["accuracy"]
+        sizes.plot(cost.parameters / 1e9, accuracy, **look)
+        random = ", tiny, random initial weights" if run.run.scale == "tiny" else ""
+        name = f"{run.run.run}, {role}, measured{random}\n({cost.device})"
+        latencies.plot(prompt.latency_ms_median, accuracy, label=name, **look)
+
+
+def _draw_bars(panel: Axes, runs: Sequence[RunMetrics], role: str, metric: str, offset: float, colour: str) -> None:
+    for position, run in enumerate(runs):
+        scores = run.teacher if role == "teacher" else run.models.get(role, {})
+        if scores.get(metric) is None:
+            continue
+        height = 100 * scores[metric]
+        low, high = (100 * end for end in scores.get("intervals", {}).get(metric, (scores[metric],) * 2))
+        # A percentile interval may leave the score out by a hair.
+        error = [[max(0.0, height - low)], [max(0.0, high - height)]]
+        panel.bar(position + offset, height, 0.24, color=colour, yerr=error, capsize=3, error_kw={"linewidth": 1})
+        panel.text(position + offset, max(height, high) + 1.5, f"{height:.1f}", ha="center", fontsize=8)
+    panel.bar(0, 0, color=colour, label=role)
+
+
+def _panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, Any]:
+    """A figure that needs no display, and its panels, row by row."""
+    figure = Figure(figsize=(width, 0.6 + height * rows), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, panels

@@ -1,0 +1,175 @@
+"""What the runs on disk say of themselves: scores, costs, predictions."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mulcot_rd.reporting.tables import MEASURED, source_of
+from mulcot_rd.schema import PredictionRecord
+
+# The paper's ablations (Table 6), by the variant's name.
+ABLATIONS = {"no_image": "w/o Img", "no_text": "w/o Txt", "no_cot": "w/o CoT", "no_assistant": "w/o Asst"}
+
+# Models as they come (starred rows of Tables 3 and 4), and other weights of the two tasks (Figure 5).
+ZERO_SHOT = "zero_shot"
+OTHER_WEIGHTS = "weights_"
+
+
+class RunInfo(BaseModel):
+    """Which run a ``metrics.json`` belongs to."""
+
+    dataset: str
+    run: str
+    arch: int
+    scale: Literal["tiny", "full"]
+    variant: str
+    seed: int
+    limit: int | None = None
+    teacher: str | None = None
+
+    @property
+    def source(self) -> str:
+        """How figures of its models are named wherever they appear."""
+        return source_of(self.scale, self.teacher, self.limit)
+
+    @property
+    def without_seed(self) -> str:
+        """The run's name without the mark of its seed: runs that share it differ in their seed alone."""
+        return self.run.removesuffix(f"-seed{self.seed}")
+
+
+class Expansion(BaseModel):
+    """The assistant on the training split (Table 8); scores are fractions, ``kept`` the rows that Eq. 7 keeps."""
+
+    samples: int
+    kept: int
+    accuracy: float
+    weighted_f1: float
+    macro_f1: float
+
+
+class SplitSizes(BaseModel):
+    """Posts a split, and rows of the student's training set (Table 1)."""
+
+    train: int
+    dev: int
+    test: int
+    train_plus: int | None = None
+
+
+class PromptCost(BaseModel):
+    """One prediction by one prompt; see :func:`mulcot_rd.metrics.efficiency.measure_efficiency`."""
+
+    tflops: float
+    latency_ms_median: float
+    latency_ms_p90: float
+    posts: int
+    memory_gb: float
+    memory_of: str
+
+
+class RoleCost(BaseModel):
+    """A role's model in ``efficiency.json``."""
+
+    model: str
+    device: str
+    dtype: str
+    parameters: int
+    trainable_parameters: int
+    trainable_percent: float
+    prompts: dict[str, PromptCost]
+
+
+class RunMetrics(BaseModel):
+    """A ``metrics.json`` as far as the tables need it, and the ``efficiency.json`` beside it.
+
+    Every further block that holds an accuracy is a model of the run, such as ``assistant`` or ``student``.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    run: RunInfo
+    teacher: dict[str, Any] = Field(default_factory=dict)
+    references: dict[str, float] = Field(default_factory=dict)
+    expansion: Expansion | None = None
+    dataset: SplitSizes | None = None
+    efficiency: dict[str, RoleCost] = Field(default_factory=dict)
+
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """The scores of each model that was measured, as fractions by metric name."""
+        blocks = self.__pydantic_extra__ or {}
+        return {name: block for name, block in blocks.items() if isinstance(block, dict) and "accuracy" in block}
+
+    @property
+    def teacher_source(self) -> str:
+        """How figures of the teacher are named: no model of ours, whatever the run's scale."""
+        return f"{MEASURED}; {self.run.teacher}" if self.run.teacher else MEASURED
+
+
+def read_runs(folder: Path) -> list[RunMetrics]:
+    """Read every ``<dataset>/<run>/metrics.json`` below a folder, in the order of their paths.
+
+    Raises:
+        ValueError: If one can't be read or belongs to another folder; the message names it.
+    """
+    runs = []
+    for file in sorted(folder.glob("*/*/metrics.json")):
+        run = _read(RunMetrics, file)
+        if (run.run.dataset, run.run.run) != (file.parent.parent.name, file.parent.name):
+            raise ValueError(f"{file} holds run {run.run.run} on {run.run.dataset}: move it to the folder of that run")
+        costs = file.with_name("efficiency.json")
+        if costs.is_file():
+            run = run.model_copy(update={"efficiency": _read(_Costs, costs).model_extra})
+        runs.append(run)
+    return runs
+
+
+def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
+    """Groups of two runs or more on one data set that differ in their seed alone, each in the order of seeds."""
+    groups: dict[tuple[Any, ...], dict[int, RunMetrics]] = defaultdict(dict)
+    for run in runs:
+        info = run.run
+        key = (info.dataset, info.without_seed, info.arch, info.scale, info.variant, info.limit, info.teacher)
+        groups[key][info.seed] = run
+    return [[group[seed] for seed in sorted(group)] for group in groups.values() if len(group) > 1]
+
+
+def read_predictions(outputs: Path, info: RunInfo) -> dict[str, list[PredictionRecord]]:
+    """The test predictions of a run by model, from ``<dataset>/<run>/<model>_test.jsonl`` below a folder.
+
+    Raises:
+        ValueError: If a line is no prediction; the message names file and line.
+    """
+    found = {}
+    for file in sorted((outputs / info.dataset / info.run).glob("*_test.jsonl")):
+        records = []
+        with file.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    records.append(PredictionRecord.model_validate_json(line))
+                except ValidationError as error:
+                    raise ValueError(
+                        f"line {number} of {file} is no prediction ({error.errors()[0]['msg']}): run the evaluation "
+                        "pipeline of it again"
+                    ) from error
+        found[file.name.removesuffix("_test.jsonl")] = records
+    return found
+
+
+class _Costs(BaseModel):
+    """The contents of ``efficiency.json``: a block a model."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, RoleCost]
+
+
+def _read(kind: type[BaseModel], file: Path) -> Any:
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise ValueError(f"{file}: {place}: {first['msg']}; run the evaluation pipeline of it again") from error
