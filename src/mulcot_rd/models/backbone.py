@@ -24,7 +24,7 @@ class BackboneParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    family: str = Field(description="Model family, one of the modules of mulcot_rd.models")
+    family: str = Field(description="Model family, one of the modules of mulcot_rd.models.families")
     model: str | None = Field(
         description="Hub id, or path of a local checkpoint folder; null builds a tiny random model"
     )

@@ -138,6 +138,18 @@ class Family(ABC):
         """
         return (valid.long().cumsum(dim=-1) - 1).clamp(min=0)
 
+    def relative_bias(self, base: PreTrainedModel, distances: Tensor) -> Tensor | None:
+        """What relative positions add to the decoder's attention scores.
+
+        Args:
+            base: The family's model.
+            distances: Position of the key minus position of the query [B, queries, keys].
+
+        Returns:
+            [B, heads, queries, keys]; ``None`` for families with rotary positions.
+        """
+        return None
+
     def forward_kwargs(self, image_positions: Tensor, images: dict[str, Tensor]) -> dict[str, object]:
         """All that ``base.model(...)`` and ``generate`` take because of the images, beside the token ids.
 

@@ -1,10 +1,20 @@
-"""The families the project knows. A new one is a module of its own and a line here."""
+"""The families the project knows: those of the modules in :mod:`mulcot_rd.models.families`."""
+
+import pkgutil
+from importlib import import_module
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.models import flan_t5, qwen2_5_vl, qwen3_vl, smolvlm
+from mulcot_rd.models import families
 from mulcot_rd.models.family import Family
 
-FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in (flan_t5, qwen2_5_vl, qwen3_vl, smolvlm)}
+
+def _find() -> dict[str, Family]:
+    names = sorted(module.name for module in pkgutil.iter_modules(families.__path__, f"{families.__name__}."))
+    found = [getattr(import_module(name), "FAMILY", None) for name in names]
+    return {family.name: family for family in found if family is not None}
+
+
+FAMILIES: dict[str, Family] = _find()
 
 
 def family_named(name: str) -> Family:

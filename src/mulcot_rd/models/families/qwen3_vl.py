@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
+from mulcot_rd.models.families.qwen_vl import ImageOnlyProcessor, QwenVL, mrope_section, vision_token_ids
 from mulcot_rd.models.family import TinySize, text_dimensions
-from mulcot_rd.models.qwen_vl import ImageOnlyProcessor, QwenVL, mrope_section, vision_token_ids
 
 
 class Qwen3VLProcessor(ImageOnlyProcessor, transformers.Qwen3VLProcessor):

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import transformers
 from tokenizers import AddedToken, decoders, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5Config
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, T5Config
 
 from mulcot_rd.models.family import ChatFormat, Family, TinySize, head_columns
 
@@ -66,6 +67,17 @@ class FlanT5(Family):
         model = super().build_tiny_model(size, tokenizer)
         model.lm_head.weight.data.mul_(size.hidden_size**-0.5)
         return model
+
+    def relative_bias(self, base: PreTrainedModel, distances: Tensor) -> Tensor:
+        """The decoder's learned bias, which its first layer holds for all."""
+        attention = base.decoder.block[0].layer[0].SelfAttention
+        buckets = attention._relative_position_bucket(
+            distances,
+            bidirectional=False,
+            num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )
+        return attention.relative_attention_bias(buckets).permute(0, 3, 1, 2)
 
     def build_tiny_processor(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         """The tokenizer itself."""

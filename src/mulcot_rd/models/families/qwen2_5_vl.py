@@ -7,8 +7,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from mulcot_rd.models.families.qwen_vl import ImageOnlyProcessor, QwenVL, mrope_section, vision_token_ids
 from mulcot_rd.models.family import TinySize, text_dimensions
-from mulcot_rd.models.qwen_vl import ImageOnlyProcessor, QwenVL, mrope_section, vision_token_ids
 
 
 class Qwen2_5_VLProcessor(ImageOnlyProcessor, transformers.Qwen2_5_VLProcessor):  # noqa: N801
