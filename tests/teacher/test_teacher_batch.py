@@ -13,7 +13,7 @@ import pytest
 from batch_server import BatchServer, LineError
 from fault_server import Question, Script
 
-from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, batch
+from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, batch, caption_images
 from mulcot_rd.teacher.errors import BudgetReachedError
 
 PRICES = {"fake": {"input_usd": 1.0, "output_usd": 1.0, "images": {"rule": "patches", "patch": 28}}}
@@ -141,7 +141,7 @@ CLIENT = """
 import json, sys
 from pathlib import Path
 from mulcot_rd.schema import Post
-from mulcot_rd.teacher import TeacherParameters, annotate, batch
+from mulcot_rd.teacher import TeacherParameters, annotate, batch, caption_images
 batch.QUIET_S = 0.1
 given = json.loads(sys.stdin.read())
 posts = [Post(**post) for post in given["posts"]]
@@ -345,3 +345,14 @@ def test_nobody_else_is_asked_what_is_in_a_batch(server, parameters, posts, tmp_
         annotate(posts, [], parameters(base_url="http://127.0.0.1:9/v1"), ledger)
     annotate(posts, [], parameters(), ledger)
     assert len(server.paid) == len(set(server.paid))
+
+
+def test_captions_come_by_batches_too(server, parameters, posts, tmp_path):
+    server.reply = lambda body: "A street by daylight."
+    captions = {"provider": "openai", "mode": "batch", "base_url": server.url, "model": "seer"}
+    settings = parameters(mode="online", captions=captions)
+    images = [post.image for post in posts]
+    assert [each.caption for each in caption_images(images, settings, tmp_path / "l.jsonl").records] == [
+        "A street by daylight."
+    ]
+    assert (len(server.batches), len(server.paid), len(server.requests)) == (1, 1, 0)

@@ -19,7 +19,7 @@ def test_defaults():
         ({"concurrency": 3}, "Extra inputs are not permitted"),
         ({"provider": "import"}, "needs teacher.import_path"),
         ({"import_path": "x.jsonl"}, "read only with teacher.provider=import"),
-        ({"mode": "batch"}, "use teacher.mode=online"),
+        ({"budget_usd": 1, "captions": {"provider": "openai"}}, "needs the price of 'openbmb/MiniCPM-o-2_6'"),
         ({"provider": "openai", "budget_usd": 5.0}, "needs the price of 'gpt-4o-mini'"),
         ({"max_retries": -1}, "greater than or equal to 0"),
     ],

@@ -26,16 +26,21 @@ class JSONLinesDataset(AbstractDataset[list[BaseModel], list[BaseModel]]):
               record: mulcot_rd.schema.TeacherRecord
     """
 
-    def __init__(self, *, filepath: str, record: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, filepath: str, record: str, merge_by: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
         """Name the file and the class of its rows.
 
         Args:
             filepath: Path of the file.
             record: Import path of the rows' pydantic class.
+            merge_by: Field that names a row. Saving then keeps the rows whose name the new ones lack: for a file that
+                several runs write their share of.
             metadata: Anything; kedro-viz reads its part.
         """
         self._filepath = Path(filepath)
         self._record: type[BaseModel] = load_obj(record)
+        self._merge_by = merge_by
         self.metadata = metadata
 
     def load(self) -> list[BaseModel]:
@@ -57,7 +62,10 @@ class JSONLinesDataset(AbstractDataset[list[BaseModel], list[BaseModel]]):
         return records
 
     def save(self, data: list[BaseModel]) -> None:
-        """Replace the file by these rows."""
+        """Replace the file by these rows, and by those of its own that are kept."""
+        if self._merge_by is not None and self._exists():
+            names = {getattr(record, self._merge_by) for record in data}
+            data = [*data, *(record for record in self.load() if getattr(record, self._merge_by) not in names)]
         rows = (json.dumps(record.model_dump(mode="json"), ensure_ascii=False) for record in data)
         write_text(self._filepath, "".join(f"{row}\n" for row in rows))
 

@@ -116,11 +116,7 @@ class TeacherParameters(BaseModel):
         return self.fallback_provider if self.provider == "import" else self.provider
 
     def for_captions(self) -> "TeacherParameters":
-        """The same parameters with the captioner in the teacher's place.
-
-        Raises:
-            ValidationError: If they don't fit together, such as a budget and a captioner without a price.
-        """
+        """The same parameters with the captioner in the teacher's place."""
         captions = self.captions
         changed = {
             "provider": captions.provider,
@@ -131,7 +127,7 @@ class TeacherParameters(BaseModel):
             "mode": captions.mode,
             "max_tokens": captions.max_tokens,
         }
-        return TeacherParameters(**{**dict(self), **changed})
+        return self.model_copy(update=changed)
 
     @model_validator(mode="after")
     def _supported(self) -> Self:
@@ -139,10 +135,16 @@ class TeacherParameters(BaseModel):
             raise ValueError("teacher.provider=import needs teacher.import_path, the JSONL file of reasonings to take")
         if self.provider != "import" and self.import_path is not None:
             raise ValueError("teacher.import_path is read only with teacher.provider=import: set that, or leave it out")
-        price = self.prices.get(self.model)
-        if self.budget_usd is not None and self.writer == "openai" and (price is None or price.input_usd is None):
-            raise ValueError(
-                f"teacher.budget_usd needs the price of {self.model!r}: add it to teacher.prices, or leave the budget "
-                "null"
-            )
+        if self.budget_usd is not None:
+            if self.writer == "openai":
+                self._refuse_unpriced(self.model)
+            if self.captions.provider == "openai":
+                self._refuse_unpriced(self.captions.model)
         return self
+
+    def _refuse_unpriced(self, model: str) -> None:
+        price = self.prices.get(model)
+        if price is None or price.input_usd is None:
+            raise ValueError(
+                f"teacher.budget_usd needs the price of {model!r}: add it to teacher.prices, or leave the budget null"
+            )

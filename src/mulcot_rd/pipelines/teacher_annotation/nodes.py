@@ -8,22 +8,47 @@ import pandas as pd
 from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.metrics.summary import stage_one_scores
 from mulcot_rd.parameters import RunParameters
-from mulcot_rd.schema import TeacherRecord
-from mulcot_rd.teacher import QuarantinedPost, TeacherParameters, annotate
+from mulcot_rd.schema import CaptionRecord, TeacherRecord
+from mulcot_rd.teacher import (
+    QuarantinedImage,
+    QuarantinedPost,
+    TeacherParameters,
+    annotate,
+    caption_images,
+    with_captions,
+)
 from mulcot_rd.teacher.report import teacher_report
+
+
+def caption_posts(
+    posts: pd.DataFrame, teacher: TeacherParameters, captions_needed: bool, credentials: dict[str, Any], ledger: Path
+) -> tuple[list[CaptionRecord], list[QuarantinedImage]]:
+    """Caption the images that somebody reads the caption of: all for text-only models, else the teacher's, or none."""
+    if captions_needed:
+        captioned = posts_from_frame(posts)
+    elif teacher.send == "caption":
+        captioned = [*posts_from_frame(posts, "train"), *posts_from_frame(posts, "test")]
+    else:
+        return [], []
+    captions = caption_images([post.image for post in captioned], teacher, ledger, credentials.get("api_key"))
+    return captions.records, captions.quarantine
 
 
 def annotate_posts(
     posts: pd.DataFrame,
+    captions: list[CaptionRecord],
     teacher: TeacherParameters,
     credentials: dict[str, Any],
     ledger: Path,
     run: RunParameters,
 ) -> tuple[list[TeacherRecord], list[TeacherRecord], list[QuarantinedPost], dict[str, Any], str]:
     """Let the teacher annotate the training split in two stages, write references on the test split, and report."""
+    trained, referred = posts_from_frame(posts, "train"), posts_from_frame(posts, "test")
+    if teacher.send == "caption":
+        trained, referred = with_captions(trained, captions), with_captions(referred, captions)
     annotation = annotate(
-        posts_from_frame(posts, "train"),
-        posts_from_frame(posts, "test"),
+        trained,
+        referred,
         teacher,
         ledger,
         credentials.get("api_key"),

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mulcot_rd.pipelines.teacher_annotation.nodes import annotate_posts
+from mulcot_rd.pipelines.teacher_annotation.nodes import annotate_posts, caption_posts
 
 
 def create_pipeline() -> Pipeline:
@@ -10,8 +10,21 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
+                caption_posts,
+                inputs=["posts", "params:teacher", "params:captions_needed", "teacher_credentials", "teacher_ledger"],
+                outputs=["captions", "captions_quarantine"],
+                name="caption_posts",
+            ),
+            Node(
                 annotate_posts,
-                inputs=["posts", "params:teacher", "teacher_credentials", "teacher_ledger", "params:run_settings"],
+                inputs=[
+                    "posts",
+                    "captions",
+                    "params:teacher",
+                    "teacher_credentials",
+                    "teacher_ledger",
+                    "params:run_settings",
+                ],
                 outputs=[
                     "teacher_reasoning",
                     "teacher_references",
