@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 from kedro.config import OmegaConfigLoader
 
+from mulcot_rd.credentials import Credentials
+
 # A warning of Kedro's about OmegaConf, which a user of this project can do nothing about.
 warnings.filterwarnings("ignore", message=".*register_new_resolver.*")
 
@@ -21,7 +23,9 @@ class ProjectConfigLoader(OmegaConfigLoader):
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The configuration of that name."""
         found = super().__getitem__(key)
-        local = Path(self.conf_source) / "local" / "credentials.yml"
-        if key != "credentials" or self.env in (None, "local") or not local.is_file():
+        if key != "credentials":
             return found
-        return {**found, **(yaml.safe_load(local.read_text(encoding="utf-8")) or {})}
+        local = Path(self.conf_source) / "local" / "credentials.yml"
+        if self.env not in (None, "local") and local.is_file():
+            found = {**found, **(yaml.safe_load(local.read_text(encoding="utf-8")) or {})}
+        return {name: Credentials(entry) if isinstance(entry, dict) else entry for name, entry in found.items()}

@@ -4,8 +4,10 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from mulcot_rd.credentials import Credentials
 
-class CredentialsDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
+
+class CredentialsDataset(AbstractDataset[Credentials, Credentials]):
     """Hands a node its credentials; they appear in no description and are never written.
 
     An entry that the user has not filled in loads as an empty dictionary; the node then looks in its environment
@@ -26,14 +28,14 @@ class CredentialsDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
             credentials: What ``credentials.yml`` holds under the entry's name.
             metadata: Anything; kedro-viz reads its part.
         """
-        self._credentials = dict(credentials or {})
+        self._credentials = Credentials(credentials or {})
         self.metadata = metadata
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> Credentials:
         """The credentials."""
-        return dict(self._credentials)
+        return Credentials(self._credentials)
 
-    def save(self, data: dict[str, Any]) -> NoReturn:
+    def save(self, data: Credentials) -> NoReturn:
         """Refused: credentials are only read."""
         raise DatasetError("credentials are never written")
 

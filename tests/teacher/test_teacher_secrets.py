@@ -1,0 +1,101 @@
+"""A key in the credentials is sent to the server and is found nowhere else, whatever goes wrong."""
+
+import json
+import subprocess
+
+import pytest
+import yaml
+from fault_server import FaultServer, Script
+from tests.project.conftest import command, environment, make_project
+
+KEY = "sk-proj-4f1d0c2b9a8e7766-very-secret"
+OTHER_KEY = "sk-proj-00000000aaaaaaaa-also-secret"
+EVERYTHING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "level": "DEBUG"},
+        "file": {"class": "logging.FileHandler", "filename": "data/everything.log", "level": "DEBUG"},
+    },
+    "root": {"handlers": ["console", "file"], "level": "DEBUG"},
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = make_project(tmp_path_factory.mktemp("secrets") / "project")
+    (folder / "everything.yml").write_text(yaml.safe_dump(EVERYTHING), encoding="utf-8")
+    prepared = run(folder, "data_preparation", "limit=4")
+    assert prepared.returncode == 0, prepared.stderr[-2000:]
+    return folder
+
+
+def run(folder, pipeline, parameters, key_in_environment=None):
+    given = {**environment(), "KEDRO_LOGGING_CONFIG": "everything.yml"}
+    if key_in_environment is not None:
+        given["OPENAI_API_KEY"] = key_in_environment
+    return subprocess.run(
+        command("run", "--pipeline", pipeline, "--params", parameters),
+        cwd=folder,
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+
+
+def annotate(folder, server, key_in_environment=None):
+    parameters = f"limit=4,teacher.provider=openai,teacher.base_url={server.url},teacher.backoff_s=0.01"
+    return run(folder, "teacher_annotation", parameters, key_in_environment)
+
+
+def place(folder, key):
+    credentials = folder / "conf" / "local" / "credentials.yml"
+    credentials.write_text(yaml.safe_dump({"openai": {"api_key": key}}), encoding="utf-8")
+
+
+def found_in(folder, result, key):
+    """Every file of the project and every output that has the key, or a piece that would give it away."""
+    pieces = [key.encode(), key[8:24].encode()]
+    named = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    del named["conf/local/credentials.yml"]
+    named |= {"stdout": result.stdout.encode(), "stderr": result.stderr.encode()}
+    return [name for name, content in named.items() if any(piece in content for piece in pieces)]
+
+
+def test_a_refused_key_is_not_repeated_by_the_error(project):
+    place(project, OTHER_KEY)
+    with FaultServer(Script(key=KEY)).running() as server:
+        result = annotate(project, server)
+    assert result.returncode != 0
+    assert set(server.keys) == {f"Bearer {OTHER_KEY}"}
+    assert "conf/local/credentials.yml" in result.stderr
+    assert found_in(project, result, OTHER_KEY) == []
+
+
+def test_an_annotation_with_faults_leaves_the_key_nowhere(project):
+    place(project, KEY)
+    told = json.dumps({"error": {"message": f"your key {KEY} is fine, your request is not", "code": "content_filter"}})
+    with FaultServer(Script(seed=1, fault_share=0.4, flaw_share=0.3, key=KEY)).running() as server:
+        server.faults = [(400, {}, told), (500, {"X-Key": KEY}, KEY), (200, {}, f'{{"id": "{KEY}'), "drop"]
+        result = annotate(project, server)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert set(server.keys) == {f"Bearer {KEY}"}
+    # What the server said of the key was written down, without the key; and the log really was of everything.
+    (quarantine,) = project.glob("data/05_model_input/sample/*/quarantine.jsonl")
+    assert "is fine, your request is not" in quarantine.read_text()
+    assert "teacher_credentials" in (project / "data" / "everything.log").read_text()
+    assert found_in(project, result, KEY) == []
+
+
+def test_a_crash_and_a_key_from_the_environment_leave_nothing_either(project):
+    place(project, None)
+    ledger = project / "data" / "05_model_input" / "sample" / "teacher_ledger.jsonl"
+    ledger.unlink(missing_ok=True)
+    ledger.mkdir(parents=True)
+    with FaultServer(Script(key=KEY)).running() as server:
+        result = annotate(project, server, key_in_environment=KEY)
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr
+    assert found_in(project, result, KEY) == []
