@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 # What turns text, and images where the family reads any, into inputs: text-only families have a tokenizer alone.
 Processor = ProcessorMixin | PreTrainedTokenizerBase
@@ -157,15 +159,24 @@ class Family(ABC):
             image_positions: Which positions are pieces of the image, boolean [B, L].
             images: Pixels, as :meth:`image_inputs` gives them, or vision features, as :meth:`encode_images` does.
         """
+        if "image_features" in images:
+            return {"mm_encoder_outputs": {"image": self.vision_output(images)}}
         return dict(images)
 
     def encode_images(self, base: PreTrainedModel, images: dict[str, Tensor]) -> dict[str, Tensor]:
         """The vision tower's output, which stands for the pixels wherever :meth:`forward_kwargs` takes them.
 
         The first dimension of every tensor counts images, so that rows can be stored and joined; a frozen tower
-        needs to see each image once a run only.
+        needs to see each image once a run only. ``image_features`` are [images, tokens, hidden size]: images have one
+        size, so all take as many tokens.
         """
-        return {}
+        if self.image_token is None:
+            return {}
+        return {"image_features": torch.stack(tuple(base.model.get_image_features(**images).pooler_output))}
+
+    def vision_output(self, features: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+        """What the base model's own vision tower would have returned for features of :meth:`encode_images`."""
+        return BaseModelOutputWithPooling(pooler_output=features["image_features"].unbind())
 
     def vision_modules(self, base: PreTrainedModel) -> list[nn.Module]:
         """The parts of the model that :meth:`encode_images` runs."""

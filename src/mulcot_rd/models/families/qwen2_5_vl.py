@@ -3,9 +3,7 @@
 from typing import ClassVar
 
 import transformers
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mulcot_rd.models.families.qwen_vl import ImageOnlyProcessor, QwenVL, mrope_section, vision_token_ids
 from mulcot_rd.models.family import TinySize, text_dimensions
@@ -54,10 +52,6 @@ class Qwen25VL(QwenVL):
             tie_word_embeddings=False,
             **vision_token_ids(tokenizer),
         )
-
-    def vision_output(self, features: dict[str, Tensor]) -> BaseModelOutputWithPooling:
-        """The merged patches of each image."""
-        return BaseModelOutputWithPooling(pooler_output=features["image_features"].unbind())
 
 
 FAMILY = Qwen25VL()

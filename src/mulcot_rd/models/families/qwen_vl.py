@@ -1,11 +1,9 @@
 """What Qwen2.5-VL and Qwen3-VL share: tokens, chat template, image processor, positions in three dimensions."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
@@ -14,7 +12,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mulcot_rd.models.family import ChatFormat, Family
@@ -108,22 +105,13 @@ class QwenVL(Family):
 
     def forward_kwargs(self, image_positions: Tensor, images: dict[str, Tensor]) -> dict[str, object]:
         """Pixels or features, the grid, and which tokens are of the image."""
-        given: dict[str, object] = {
-            "image_grid_thw": images["image_grid_thw"],
-            "mm_token_type_ids": image_positions.int(),
-        }
-        if "image_features" in images:
-            return {**given, "mm_encoder_outputs": {"image": self.vision_output(images)}}
-        return {**given, "pixel_values": images["pixel_values"]}
+        pixels = {name: tensor for name, tensor in images.items() if name != "image_grid_thw"}
+        grid = {"image_grid_thw": images["image_grid_thw"], "mm_token_type_ids": image_positions.int()}
+        return {**grid, **super().forward_kwargs(image_positions, pixels)}
 
     def encode_images(self, base: PreTrainedModel, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``image_features`` [images, tokens, hidden size] and the grid; images of one size, so of as many tokens."""
-        output = base.model.get_image_features(images["pixel_values"], images["image_grid_thw"], return_dict=True)
-        return {"image_features": torch.stack(output.pooler_output), "image_grid_thw": images["image_grid_thw"]}
-
-    @abstractmethod
-    def vision_output(self, features: dict[str, Tensor]) -> BaseModelOutputWithPooling:
-        """What the base model's own vision tower would have returned for stored features."""
+        """The features and the grid."""
+        return {**super().encode_images(base, images), "image_grid_thw": images["image_grid_thw"]}
 
     def vision_modules(self, base: PreTrainedModel) -> list[nn.Module]:
         """The vision tower with its merger."""

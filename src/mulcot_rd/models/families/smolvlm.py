@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
@@ -20,7 +19,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from mulcot_rd.models.family import ChatFormat, Family, TinySize, text_dimensions
@@ -105,18 +103,6 @@ class SmolVLM(Family):
     def image_tokens(self, processor: Idefics3Processor, image_size: int) -> int:
         """As many whatever ``image_size``: the tower has one size."""
         return processor.image_seq_len
-
-    def forward_kwargs(self, image_positions: Tensor, images: dict[str, Tensor]) -> dict[str, object]:
-        """Pixels or features."""
-        if "image_features" in images:
-            features = BaseModelOutputWithPooling(pooler_output=images["image_features"].unbind())
-            return {"mm_encoder_outputs": {"image": features}}
-        return dict(images)
-
-    def encode_images(self, base: PreTrainedModel, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``image_features`` [images, tokens, hidden size]."""
-        output = base.model.get_image_features(images["pixel_values"], return_dict=True)
-        return {"image_features": torch.stack(output.pooler_output)}
 
     def vision_modules(self, base: PreTrainedModel) -> list[nn.Module]:
         """The SigLIP tower and the connector that brings its patches to the text model's width."""
