@@ -15,6 +15,7 @@ section, from a post say, pass for a section of the answer.
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 from mulcot_rd.schema import Reasoning, Sentiment
@@ -62,11 +63,15 @@ def write_label(label: Sentiment | None) -> str:
     return f'"{PREDICTION_KEY}": {label.value}'
 
 
+@cache
 def json_schema(told_label: Sentiment | None = None) -> dict[str, Any]:
     """The format as a JSON schema, for servers that can hold a model to one; :func:`parse` reads such objects.
 
     Args:
         told_label: The only label allowed, or ``None`` for all three.
+
+    Returns:
+        A schema that every caller shares; it is not to be changed.
     """
     labels = [label.value for label in ([told_label] if told_label is not None else Sentiment)]
     properties: dict[str, Any] = {key: {"type": "string"} for key in SECTION_KEYS}
