@@ -1,83 +1,148 @@
-"""One step of decoding: the newest token of every row through the family's own decoder."""
+"""One step of decoding: the new tokens of every row through the family's own decoder and head."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from mulcot_rd.generation.attention import NAME, Packing, causal_mask, distances
 from mulcot_rd.generation.cache import RowCache
+from mulcot_rd.models.family import Family
 
 
 class Decoder:
     """Runs steps over a :class:`RowCache`.
 
-    On a GPU each step is replayed from a captured graph: launching a small model's kernels one by one takes longer
-    than running them. Graphs are captured for numbers of rows that are powers of two and for all rows; rows beyond
-    those in use are computed and ignored.
+    With fixed shapes, a step works on all columns, on ``width`` tokens in every row and on a number of rows that is a
+    power of two or all of them; what is too much is computed and ignored. On a GPU such steps are replayed from
+    captured graphs: launching a small model's kernels one by one takes longer than running them.
 
     Args:
-        base: The family's model.
-        cache: Its rows; a static one where steps are to be captured.
-        rotary_dimensions: Leading dimensions of the family's positions: 3 for time, height and width, 1 for plain
-            ones, 0 where the family takes none.
-        hidden_size: Units of a last hidden state.
+        family: The model's family.
+        base: The model.
+        cache: The rows.
+        rows: Rows at most.
+        rotary_dimensions: Dimensions of the family's positions: 3 for time, height and width, 1 for plain ones, 0
+            where the family takes none.
+        columns: Columns of the head that mean a token; the others are never computed.
+        width: Tokens of a row in one step at most.
+        static: Whether shapes are fixed.
     """
 
-    def __init__(self, base: PreTrainedModel, cache: RowCache, *, rotary_dimensions: int, hidden_size: int) -> None:
-        self.cache = cache
-        self._decoder = base.get_decoder()
-        self._dimensions = rotary_dimensions
-        rows = len(cache.start)
-        self.tokens = torch.zeros(rows, dtype=torch.long, device=base.device)
-        self.positions = torch.zeros(rows, dtype=torch.long, device=base.device)
-        self.states = torch.zeros((rows, hidden_size), dtype=base.dtype, device=base.device)
-        self._captures = cache.static and base.device.type == "cuda"
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+    def __init__(
+        self,
+        family: Family,
+        base: PreTrainedModel,
+        cache: RowCache,
+        *,
+        rows: int,
+        rotary_dimensions: int,
+        columns: int,
+        width: int,
+        static: bool,
+    ) -> None:
+        self._family, self._base, self._cache = family, base, cache
+        self._decoder, self._columns = base.get_decoder(), columns
+        self._dimensions, self._static, self._width, self._rows = rotary_dimensions, static, width, rows
+        self._captures = static and base.device.type == "cuda"
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}
 
-    def step(self, rows: int) -> None:
-        """Read ``tokens`` of the first ``rows`` rows at ``positions``; leave the new last states in ``states``."""
-        count = self._padded(rows) if self.cache.static else rows
-        self.cache.before_step(count)
-        if not self._captures:
-            self._run(count)
-        else:
-            if count not in self._graphs:
-                self._graphs[count] = self._captured(count)
-            self._graphs[count].replay()
-        self.cache.after_step()
-        self.positions[:rows] += 1
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits [N, columns] of last hidden states [N, hidden size]."""
+        return self._base.lm_head(states)[:, : self._columns]
 
-    def _padded(self, rows: int) -> int:
-        return min(1 << (rows - 1).bit_length(), len(self.tokens))
+    def step(self, tokens: Sequence[Sequence[int]], lengths: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """Read the new tokens of every row.
 
-    def _run(self, rows: int) -> None:
-        given: dict[str, Tensor] = {}
+        Args:
+            tokens: Of each row, at least one.
+            lengths: Tokens that each row has before.
+            positions: Rotary position of each row's first new token.
+
+        Returns:
+            Logits [rows, width, columns] of what follows each token; ``width`` is the step's greatest number of new
+            tokens, and the logits of places without a token mean nothing.
+        """
+        rows = len(tokens)
+        width = self._width if self._static else max(map(len, tokens))
+        count = min(1 << (rows - 1).bit_length(), self._rows) if self._static else rows
+        ragged = not self._static and any(len(own) < width for own in tokens)
+        placed, flat = [], []
+        # Of each token its id, the slot of its keys and values, and its rotary position.
+        for row, own in enumerate(tokens):
+            for number in range(len(own) if ragged else width):
+                placed.append(row * width + number)
+                token = own[number] if number < len(own) else 0
+                flat.append((token, row * self._cache.columns + lengths[row] + number, positions[row] + number))
+        for row in range(rows, count):
+            flat.extend((0, row * self._cache.columns + number, number) for number in range(width))
+        device = self._base.device
+        given = torch.tensor(flat, device=device)
+        known = torch.tensor([*lengths, *[0] * (count - rows)], device=device)
+        packing = Packing(count, width, torch.tensor(placed, device=device) if ragged else None)
+        window = self._cache.columns if self._static else max(lengths) + width
+        run = self._replay if self._captures else self._run
+        states = run(given, known, packing, window)
+        return packing.unpack(self.logits(states))[:rows]
+
+    def _run(self, given: Tensor, lengths: Tensor, packing: Packing, window: int) -> Tensor:
+        """Last hidden states [N, hidden size] of the step's tokens ([N, 3]: id, slot, rotary position)."""
+        cache = self._cache
+        cache.before_step(given[:, 1], packing.rows, window)
+        mask = causal_mask(lengths, packing.width, window, self._base.dtype)
+        bias = self._family.relative_bias(self._base, distances(lengths, packing.width, window))
+        more: dict[str, Tensor] = {}
         if self._dimensions:
-            positions = self.positions[:rows, None]
-            given["position_ids"] = positions.expand(3, -1, -1) if self._dimensions == 3 else positions
-        if self.cache.crossed is not None:
+            more["position_ids"] = given[:, 2].expand(self._dimensions, 1, -1).squeeze(0)
+        if cache.crossed is not None:
             # The keys and values of the encoder's states are in the cache; what is given here is never read.
-            given["encoder_hidden_states"] = self.states[:rows, None]
-            given["encoder_attention_mask"] = self.cache.crossed_mask[:rows]
-        output = self._decoder(
-            input_ids=self.tokens[:rows, None],
-            attention_mask=self.cache.mask(rows),
-            past_key_values=self.cache.cache,
-            use_cache=True,
-            **given,
-        )
-        self.states[:rows] = output.last_hidden_state[:, -1]
+            more["encoder_hidden_states"] = cache.crossed.new_zeros((1, 1, 1))
+            more["encoder_attention_mask"] = cache.crossed_mask[: packing.rows]
+        with _packed(self._decoder):
+            return self._decoder(
+                input_ids=given[:, 0][None],
+                attention_mask=mask if bias is None else mask + bias,
+                past_key_values=cache.cache,
+                use_cache=True,
+                packing=packing,
+                **more,
+            ).last_hidden_state[0]
 
-    def _captured(self, rows: int) -> torch.cuda.CUDAGraph:
-        """Capture a step; running it before, as capture demands, writes the same column as the replay will."""
-        kept = self.states.clone()
+    def _replay(self, given: Tensor, lengths: Tensor, packing: Packing, window: int) -> Tensor:
+        """The same from a captured graph, which reads its inputs where they were when it was captured."""
+        if packing.rows not in self._graphs:
+            self._graphs[packing.rows] = self._captured(given.clone(), lengths.clone(), packing, window)
+        graph, own_given, own_lengths, states = self._graphs[packing.rows]
+        own_given.copy_(given)
+        own_lengths.copy_(lengths)
+        graph.replay()
+        return states
+
+    def _captured(
+        self, given: Tensor, lengths: Tensor, packing: Packing, window: int
+    ) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
+        """Capture a step; running it before, as capture demands, writes the same slots as the replay will."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):
-                self._run(rows)
+                self._run(given, lengths, packing, window)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._run(rows)
-        self.states.copy_(kept)
-        return graph
+            states = self._run(given, lengths, packing, window)
+        return graph, given, lengths, states
+
+
+@contextmanager
+def _packed(decoder: torch.nn.Module) -> Iterator[None]:
+    """While inside, the decoder's attention is the packed one."""
+    config = decoder.config
+    own = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = own

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from mulcot_rd.generation.cache import RowCache
 from mulcot_rd.generation.choice import drawn, draws
 from mulcot_rd.generation.decoder import Decoder
+from mulcot_rd.generation.drafts import Drafts
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.prefill import ReadPost, read_posts
 from mulcot_rd.generation.records import Generated
@@ -101,13 +102,17 @@ class Engine:
                 count = min(len(waiting), max(1, spare // tasks), _READ_TOGETHER)
                 ready.extend(self._read([waiting.popleft() for _ in range(count)], prompts))
             entering = [ready.popleft() for _ in range(min(free, len(ready)))]
+            over = []
             if entering:
                 batch = batch or self._batch(entering[0], prompts)
-                batch.enter(entering, self._numbers(entering))
-            if batch is None or not batch.rows:
+                over += batch.enter(entering, self._numbers(entering))
+            if batch is None or not (batch.rows or over):
                 return
-            for asked, written in batch.advance():
-                answer = Generated(self._encoder.answer(written, asked.task), self._ended(written))
+            if batch.rows:
+                over += batch.advance()
+            for row in over:
+                asked = row.asked
+                answer = Generated(self._encoder.answer(row.written, asked.task), self._ended(row.written))
                 if not settled(asked, answer):
                     ready.append(Asked(asked.post_id, asked.task, asked.attempt + 1, asked.read))
 
@@ -131,112 +136,143 @@ class Engine:
     def _batch(self, example: Asked, prompts: Mapping[str, dict[Task, Prompt]]) -> "_Batch":
         apart = self._encoder.family.encoder_decoder
         every = [prompt for own in prompts.values() for prompt in own.values()]
+        longest = max(len(prompt.ending) + (0 if apart else len(prompt.opening)) for prompt in every)
+        answer = max(self._limits[task] for own in prompts.values() for task in own)
         cache = RowCache(
             example.read.opening,
             example.read.crossed,
             rows=self._parameters.batch_size,
-            prompt=max(len(prompt.ending) + (0 if apart else len(prompt.opening)) for prompt in every),
-            answer=max(self._limits[task] for own in prompts.values() for task in own),
+            columns=longest + answer + self._parameters.draft_tokens,
             encoded=max(len(prompt.opening) for prompt in every),
+        )
+        decoder = Decoder(
+            self._encoder.family,
+            self._base,
+            cache,
+            rows=self._parameters.batch_size,
+            rotary_dimensions=example.read.branches[example.task].rotary_dimensions,
+            columns=len(self._encoder.tokenizer),
+            width=1 + self._parameters.draft_tokens,
             static=self._static,
         )
-        return _Batch(self._base, self._encoder, cache, example, self._limits, self._parameters)
+        return _Batch(cache, decoder, self._limits, self._encoder.tokenizer.eos_token_id, self._parameters)
+
+
+@dataclass
+class _Row:
+    """An answer in the making.
+
+    Attributes:
+        asked: What it answers.
+        context: The last tokens of its prompt, and the tokens written so far.
+        prompt: Length of the first part of ``context``.
+        length: Tokens whose keys and values the row has: prompt and answer but for the newest token.
+        position: Rotary position of the newest token.
+        numbers: What it is sampled from; ``None`` if greedy.
+    """
+
+    asked: Asked
+    context: list[int]
+    prompt: int
+    length: int
+    position: int
+    numbers: Tensor | None
+
+    @property
+    def written(self) -> list[int]:
+        """The tokens of the answer."""
+        return self.context[self.prompt :]
 
 
 class _Batch:
-    """The rows that are being written: dense, row by row in step."""
+    """The rows that are being written, without gaps between them."""
 
     def __init__(
-        self,
-        base: PreTrainedModel,
-        encoder: InputEncoder,
-        cache: RowCache,
-        example: Asked,
-        limits: Mapping[Task, int],
-        parameters: GenerationParameters,
+        self, cache: RowCache, decoder: Decoder, limits: Mapping[Task, int], end: int, parameters: GenerationParameters
     ) -> None:
-        branch = example.read.branches[example.task]
-        self._cache, self._limits, self._parameters = cache, limits, parameters
-        self._decoder = Decoder(base, cache, rotary_dimensions=branch.rotary_dimensions, hidden_size=len(branch.state))
-        self._head = base.lm_head
-        self._columns = len(encoder.tokenizer)
-        self._end = encoder.tokenizer.eos_token_id
-        self._asked: list[Asked] = []
-        rows, device = parameters.batch_size, base.device
-        longest = max(limits.values())
-        self._written = torch.zeros((rows, longest), dtype=torch.long, device=device)
-        self._numbers = torch.zeros((rows, longest), device=device)
-        self._count = torch.zeros(rows, dtype=torch.long, device=device)
-        self._limit = torch.zeros(rows, dtype=torch.long, device=device)
+        self._cache, self._decoder, self._limits, self._end = cache, decoder, limits, end
+        self._parameters = parameters
+        self._drafts = Drafts(parameters.draft_tokens)
+        self._rows: list[_Row] = []
 
     @property
     def rows(self) -> int:
         """Rows that are being written."""
-        return len(self._asked)
+        return len(self._rows)
 
-    def enter(self, entering: Sequence[Asked], numbers: Sequence[Tensor | None]) -> None:
-        """Take rows in; their first token is chosen by the next :meth:`advance`."""
-        branches = [asked.read.branches[asked.task] for asked in entering]
-        self._cache.enter(
-            [(asked.read.opening, branch.ending) for asked, branch in zip(entering, branches, strict=True)],
-            [asked.read.crossed for asked in entering],
+    def enter(self, entering: Sequence[Asked], numbers: Sequence[Tensor | None]) -> list[_Row]:
+        """Take rows in and write their first token; returns those that it ends."""
+        states = []
+        for asked, own in zip(entering, numbers, strict=True):
+            branch = asked.read.branches[asked.task]
+            self._cache.enter(len(self._rows), asked.read.opening, branch.ending, asked.read.crossed)
+            length = asked.read.opening.shape[1] + branch.ending.shape[1]
+            context = branch.last_tokens
+            # The newest token is the prompt's last one, whose keys and values are there already.
+            self._rows.append(_Row(asked, list(context), len(context), length - 1, branch.position - 1, own))
+            states.append(branch.state)
+        first = self.rows - len(entering)
+        return self._write(first, self._decoder.logits(torch.stack(states))[:, None], [[]] * len(entering))
+
+    def advance(self) -> list[_Row]:
+        """Write at least one token in every row; returns the rows that end, which leave."""
+        guesses = [self._guess(row) for row in self._rows]
+        logits = self._decoder.step(
+            [[row.context[-1], *guess] for row, guess in zip(self._rows, guesses, strict=True)],
+            [row.length for row in self._rows],
+            [row.position for row in self._rows],
         )
-        places = slice(self.rows, self.rows + len(entering))
-        self._decoder.states[places] = torch.stack([branch.state for branch in branches])
-        self._decoder.positions[places] = self._tensor([branch.position for branch in branches])
-        self._limit[places] = self._tensor([self._limits[asked.task] for asked in entering])
-        self._count[places] = 0
-        for row, own in enumerate(numbers, start=self.rows):
-            if own is not None:
-                self._numbers[row, : len(own)] = own.to(self._numbers.device)
-        self._asked.extend(entering)
+        return self._write(0, logits, guesses)
 
-    def advance(self) -> list[tuple[Asked, list[int]]]:
-        """Write one token in every row; rows that end with it leave, the others are ready for the next.
+    def _guess(self, row: _Row) -> list[int]:
+        if row.numbers is not None:
+            return []
+        written = len(row.context) - row.prompt
+        # The last token of an answer needs no guess behind it.
+        return self._drafts.guess(row.context, self._limits[row.asked.task] - written - 1)
 
-        Returns:
-            What left, with the token ids written, the end of the turn included.
-        """
-        rows = self.rows
-        tokens = self._choose(rows)
-        self._written[torch.arange(rows, device=tokens.device), self._count[:rows]] = tokens
-        self._count[:rows] += 1
-        self._decoder.tokens[:rows] = tokens
-        ended = ((tokens == self._end) | (self._count[:rows] == self._limit[:rows])).tolist()
-        left = [row for row, over in enumerate(ended) if over] if any(ended) else []
-        answers = [(self._asked[row], self._written[row, : int(self._count[row])].tolist()) for row in left]
-        if left:
-            self._leave(left)
-        if self.rows:
-            self._decoder.step(self.rows)
-        return answers
+    def _write(self, first: int, logits: Tensor, guesses: Sequence[Sequence[int]]) -> list[_Row]:
+        """Add to each row from ``first`` on what the model says, as far as the guesses were right."""
+        says = self._choose(first, logits).tolist()
+        ended = []
+        for number, (row, guess) in enumerate(zip(self._rows[first:], guesses, strict=True), start=first):
+            before = len(row.context)
+            for place in range(len(guess) + 1):
+                token = says[number - first][place]
+                row.context.append(token)
+                if self._is_over(row) or place == len(guess) or guess[place] != token:
+                    break
+            row.length += len(row.context) - before
+            row.position += len(row.context) - before
+            self._drafts.learn(row.context, before)
+            if self._is_over(row):
+                ended.append(number)
+        return self._leave(ended) if ended else []
 
-    def _choose(self, rows: int) -> Tensor:
-        """The next token of every row [rows]; columns of the head beyond the tokenizer mean nothing."""
-        logits = self._head(self._decoder.states[:rows])[:, : self._columns]
+    def _is_over(self, row: _Row) -> bool:
+        return row.context[-1] == self._end or len(row.context) - row.prompt == self._limits[row.asked.task]
+
+    def _choose(self, first: int, logits: Tensor) -> Tensor:
+        """Token ids [rows, width]: the likeliest ones, drawn ones in the first place of rows that are sampled."""
         tokens = logits.argmax(dim=-1)
-        sampled = [row for row, asked in enumerate(self._asked) if asked.attempt > 1]
+        sampled = [number for number, row in enumerate(self._rows[first:]) if row.numbers is not None]
         if sampled:
-            chosen = self._tensor(sampled)
-            numbers = self._numbers[chosen, self._count[chosen]]
+            rows = [self._rows[first + number] for number in sampled]
+            numbers = torch.stack([row.numbers[len(row.context) - row.prompt] for row in rows]).to(logits.device)
             settings = self._parameters
-            tokens[chosen] = drawn(logits[chosen], numbers, settings.retry_temperature, settings.retry_top_p)
+            tokens[sampled, 0] = drawn(logits[sampled, 0], numbers, settings.retry_temperature, settings.retry_top_p)
         return tokens
 
-    def _leave(self, left: Sequence[int]) -> None:
-        gone = set(left)
-        remaining = self.rows - len(left)
-        holes = [row for row in left if row < remaining]
-        movers = [row for row in range(remaining, self.rows) if row not in gone]
-        to, of = self._tensor(holes), self._tensor(movers)
-        self._cache.keep(remaining, to, of)
+    def _leave(self, ended: Sequence[int]) -> list[_Row]:
+        left = [self._rows[number] for number in ended]
+        remaining, gone = self.rows - len(ended), set(ended)
+        holes = [number for number in ended if number < remaining]
+        movers = [number for number in range(remaining, self.rows) if number not in gone]
         if holes:
-            decoder = self._decoder
-            for own in (self._written, self._numbers, self._count, self._limit, decoder.tokens, decoder.positions):
-                own[to] = own[of]
+            device = self._cache.store.device
+            used = max(self._rows[number].length for number in movers)
+            self._cache.move(torch.tensor(holes, device=device), torch.tensor(movers, device=device), used)
         for hole, mover in zip(holes, movers, strict=True):
-            self._asked[hole] = self._asked[mover]
-        del self._asked[remaining:]
-
-    def _tensor(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._count.device)
+            self._rows[hole] = self._rows[mover]
+        del self._rows[remaining:]
+        return left

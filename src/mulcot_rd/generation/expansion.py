@@ -53,6 +53,12 @@ def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: in
     }
 
 
+def no_expansion(posts: Sequence[Post]) -> dict[str, Any]:
+    """The same figures where the assistant expands nothing: no scores, nothing kept."""
+    scores = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
+    return {"samples": len(posts), "kept": 0, **dict.fromkeys(scores), "answers_by_attempts": {}}
+
+
 def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:
     """``D_rea^t``: the teacher's reasonings as training rows (Eqs. 3 and 4)."""
     return [TrainingRow(post_id=record.id, source="teacher", reasoning=record.reasoning) for record in teacher]

@@ -12,15 +12,19 @@ from mulcot_rd.models.forward import read
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.prompts import Task
 
+# Tokens of a prompt that guesses at an answer's beginning look at.
+_LAST = 4
+
 
 @dataclass(frozen=True)
 class Branch:
     """The end of one task's prompt as the model has read it behind the opening.
 
     Attributes:
-        ending: Keys and values of the ending [2 x layers, heads, tokens, units]; even entries keys, odd ones values.
+        ending: Keys and values of the ending [2 x layers, tokens, heads, units]; even entries keys, odd ones values.
         state: Last hidden state of the prompt [hidden size]: the first token of any answer follows from it.
         position: Rotary position of that first token.
+        last_tokens: The last token ids of the prompt.
         rotary_dimensions: Dimensions of the family's positions: 3 for time, height and width, 1 for plain ones, 0 for
             families that take none.
     """
@@ -28,6 +32,7 @@ class Branch:
     ending: Tensor
     state: Tensor
     position: int
+    last_tokens: list[int]
     rotary_dimensions: int
 
 
@@ -36,7 +41,7 @@ class ReadPost:
     """A post's opening and the endings of its tasks as the model has read them, in one pass.
 
     Attributes:
-        opening: Keys and values of the opening [2 x layers, heads, tokens, units]; no tokens in encoder-decoder
+        opening: Keys and values of the opening [2 x layers, tokens, heads, units]; no tokens in encoder-decoder
             families, whose decoder never sees the opening itself.
         branches: Task to its ending.
         crossed: Keys and values that the decoder's attention has of the encoder's states; ``None`` without encoder.
@@ -76,18 +81,18 @@ def read_posts(
         for (task, parts), start in zip(prompt.items(), starts, strict=True):
             end = start + len(parts.ending)
             position = 0 if positions is None else int(positions[..., index, end - 1].max()) + 1
-            ending, state = own[:, index, :, start:end].clone(), states[index, end - 1].clone()
-            read_branches[task] = Branch(ending, state, position, dimensions)
+            ending, state = own[:, index, start:end].clone(), states[index, end - 1].clone()
+            read_branches[task] = Branch(ending, state, position, parts.ending[-_LAST:], dimensions)
         posts.append(
             ReadPost(
-                opening=own[:, index, :, : starts[0]].clone(),
+                opening=own[:, index, : starts[0]].clone(),
                 branches=read_branches,
-                crossed=None if other is None else other[:, index, :, : len(opening)].clone(),
+                crossed=None if other is None else other[:, index, : len(opening)].clone(),
             )
         )
     return posts
 
 
 def _stacked(cache: Cache) -> Tensor:
-    """Keys and values of all layers [2 x layers, rows, heads, tokens, units]."""
-    return torch.stack([tensor for layer in cache.layers for tensor in (layer.keys, layer.values)])
+    """Keys and values of all layers [2 x layers, rows, tokens, heads, units]."""
+    return torch.stack([tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]).transpose(2, 3)
