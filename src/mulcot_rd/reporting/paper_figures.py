@@ -3,11 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import RunMetrics
@@ -63,14 +65,25 @@ def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
     """
     measured = [run for run in runs if run.efficiency and run.run.variant == "full"]
     datasets = list(dict.fromkeys([*_PRINTED, *(run.run.dataset for run in measured)]))
-    figure, panels = _panels(len(datasets), 2, width=11, height=3.4)
-    figure.suptitle("Figure 3: accuracy against size and latency of one prediction", fontsize=12)
-    for dataset, (sizes, latencies) in zip(datasets, panels, strict=True):
-        _draw_published_costs(sizes, latencies, dataset)
-        _draw_measured_costs(sizes, latencies, [run for run in measured if run.run.dataset == dataset])
-        sizes.set(title=dataset, xlabel="parameters (10⁹)", ylabel="accuracy (percent)", xscale="log")
-        latencies.set(title=dataset, xlabel="latency (ms)", ylabel="accuracy (percent)", xscale="log")
-        latencies.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+    colours = dict(zip(dict.fromkeys(run.run.run for run in measured), cycle(_COLOURS), strict=False))
+    figure, panels = _panels(len(datasets), 2, width=11.5, height=2.9)
+    devices = dict.fromkeys(cost.device for run in measured for cost in run.efficiency.values())
+    remarks = [f"measured on {', '.join(devices)}"] if devices else []
+    if any(run.run.scale == "tiny" for run in measured):
+        remarks.append("tiny models have random initial weights")
+    remark = f"\nhollow: published; filled: {'; '.join(remarks)}" if remarks else ""
+    figure.suptitle(f"Figure 3: accuracy against size and latency of one prediction{remark}", fontsize=11)
+    for dataset, row in zip(datasets, panels, strict=True):
+        _draw_published_costs(*row, dataset)
+        _draw_measured_costs(*row, [run for run in measured if run.run.dataset == dataset], colours)
+        for panel, what in zip(row, ("parameters (10⁹)", "latency (ms)"), strict=True):
+            panel.set(title=dataset, xlabel=what, ylabel="accuracy (percent)", xscale="log")
+            _plain_log_axis(panel)
+    handles: dict[str, Any] = {}
+    for panel in panels[:, 1]:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
@@ -137,7 +150,7 @@ def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
 
 def note_figure(title: str, note: str) -> Figure:
     """An empty panel that says why it is empty."""
-    figure, ((panel,),) = _panels(1, 1, width=8, height=2.2)
+    figure, ((panel,),) = _panels(1, 1, width=8, height=1.2)
     figure.suptitle(title, fontsize=11, parse_math=False)
     panel.set_axis_off()
     panel.text(
@@ -166,17 +179,25 @@ def _draw_published_costs(sizes: Axes, latencies: Axes, dataset: str) -> None:
         latencies.plot(costs.loc[model, "latency_ms"], accuracies[method], label=f"{model}, published", **look)
 
 
-def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics]) -> None:
-    models = [(run, role, cost) for run in runs for role, cost in run.efficiency.items() if role in run.models]
-    for index, (run, role, cost) in enumerate(models):
-        look = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index // len(_COLOURS) % len(_MARKERS)]}
-        look |= {"linestyle": "", "markersize": 8}
-        prompt = cost.prompts.get("reasoning") or next(iter(cost.prompts.values()))
-        accuracy = 100 * run.models[role]["accuracy"]
-        sizes.plot(cost.parameters / 1e9, accuracy, **look)
-        random = ", tiny, random initial weights" if run.run.scale == "tiny" else ""
-        name = f"{run.run.run}, {role}, measured{random}\n({cost.device})"
-        latencies.plot(prompt.latency_ms_median, accuracy, label=name, **look)
+def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics], colours: Mapping[str, str]) -> None:
+    for run in runs:
+        for (role, cost), marker in zip(run.efficiency.items(), cycle(_MARKERS), strict=False):
+            if role not in run.models:
+                continue
+            look = {"color": colours[run.run.run], "marker": marker, "linestyle": "", "markersize": 7}
+            prompt = cost.prompts.get("reasoning") or next(iter(cost.prompts.values()))
+            accuracy = 100 * run.models[role]["accuracy"]
+            sizes.plot(cost.parameters / 1e9, accuracy, **look)
+            latencies.plot(prompt.latency_ms_median, accuracy, label=f"{run.run.run}, {role}", **look)
+
+
+def _plain_log_axis(panel: Axes) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, or at those alone over a wide range, written as plain numbers."""
+    low, high = panel.get_xlim()
+    panel.set_xlim(low / 1.4, high * 1.4)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def _draw_bars(panel: Axes, runs: Sequence[RunMetrics], role: str, metric: str, offset: float, colour: str) -> None:

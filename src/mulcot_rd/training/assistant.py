@@ -11,8 +11,8 @@ from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models import BackboneParameters
-from mulcot_rd.prompts import Task
-from mulcot_rd.schema import Post, TeacherRecord
+from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
+from mulcot_rd.schema import Post, Presentation, TeacherRecord
 from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import target_states
 from mulcot_rd.training.fused import fused_multi_task_loss, output_head
@@ -39,6 +39,8 @@ def train_assistant(
     image_size: int,
     seed: int,
     folder: Path,
+    shown: Presentation = WHOLE_POST,
+    tasks: Sequence[Task] = TASKS,
 ) -> dict[str, Any]:
     """Train the assistant on the teacher's reasonings and return the manifest of its adapter.
 
@@ -54,10 +56,12 @@ def train_assistant(
         image_size: Side of the images in pixels.
         seed: Of adapter, order and dropout.
         folder: The adapter's folder.
+        shown: What of a post the model sees.
+        tasks: What it learns.
     """
-    encoder = role_encoder(backbone, prepared, image_size=image_size)
+    encoder = role_encoder(backbone, prepared, image_size=image_size, shown=shown)
     dev = [post for post in posts if post.split == "dev"]
-    examples = training_examples(teacher_rows(teacher), posts, encoder, "the teacher's reasoning")
+    examples = training_examples(teacher_rows(teacher), posts, encoder, "the teacher's reasoning", tasks)
     mark = fingerprint(
         "assistant", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
         prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
@@ -65,7 +69,7 @@ def train_assistant(
     done = finished_manifest(folder, mark)
     if done is not None:
         return done
-    role = start_role("assistant", backbone, prepared, image_size=image_size, seed=seed)
+    role = start_role("assistant", backbone, prepared, image_size=image_size, seed=seed, shown=shown)
     vocabulary = len(encoder.tokenizer)
 
     def loss(batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -78,5 +82,8 @@ def train_assistant(
     return train_role(
         role, examples, loss, None, dev, parameters.optimisation, generation,
         seed=seed, folder=folder, mark=mark,
-        details={"backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts)},
+        details={
+            "backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts),
+            "task_weights": parameters.weights.model_dump(),
+        },
     )  # fmt: skip

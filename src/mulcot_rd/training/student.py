@@ -10,11 +10,11 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models import BackboneParameters
-from mulcot_rd.prompts import Task
-from mulcot_rd.schema import Post, TrainingRow
+from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
+from mulcot_rd.schema import Post, Presentation, TrainingRow
 from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_student_loss, output_head
+from mulcot_rd.training.fused import fused_multi_task_loss, fused_student_loss, output_head
 from mulcot_rd.training.parameters import StudentTrainingParameters
 from mulcot_rd.training.roles import (
     examples_fingerprint,
@@ -31,7 +31,7 @@ from mulcot_rd.training.soft_labels import SoftLabels
 def distil_student(
     posts: Sequence[Post],
     rows: Sequence[TrainingRow],
-    soft_labels: SoftLabels,
+    soft_labels: SoftLabels | None,
     backbone: BackboneParameters,
     prepared: Mapping[str, Any],
     parameters: StudentTrainingParameters,
@@ -40,6 +40,8 @@ def distil_student(
     image_size: int,
     seed: int,
     folder: Path,
+    shown: Presentation = WHOLE_POST,
+    tasks: Sequence[Task] = TASKS,
 ) -> dict[str, Any]:
     """Distil the student and return the manifest of its adapter.
 
@@ -48,7 +50,8 @@ def distil_student(
     Args:
         posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
         rows: ``D_rea^all``: the teacher's reasonings and the assistant's correct ones (Eq. 8).
-        soft_labels: The assistant's distributions at the targets of these rows.
+        soft_labels: The assistant's distributions at the targets of these rows; without them the student learns from
+            the hard labels alone, with the whole weight of Eq. 13.
         backbone: The student's backbone.
         prepared: Where its weights are.
         parameters: Weights, temperature, optimiser, schedule and batches.
@@ -56,27 +59,35 @@ def distil_student(
         image_size: Side of the images in pixels.
         seed: Of adapter, order and dropout.
         folder: The adapter's folder.
+        shown: What of a post the model sees.
+        tasks: What it learns.
 
     Raises:
         SoftLabelError: If the soft labels belong to other rows, other targets or another tokenizer.
     """
-    encoder = role_encoder(backbone, prepared, image_size=image_size)
+    encoder = role_encoder(backbone, prepared, image_size=image_size, shown=shown)
     dev = [post for post in posts if post.split == "dev"]
-    examples = training_examples(rows, posts, encoder, "the student's training set")
-    soft_labels.check(encoder.tokenizer, examples, parameters.weights.temperature)
+    examples = training_examples(rows, posts, encoder, "the student's training set", tasks)
+    if soft_labels is not None:
+        soft_labels.check(encoder.tokenizer, examples, parameters.weights.temperature)
     mark = fingerprint(
         "student", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
-        soft_labels.manifest, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
+        soft_labels and soft_labels.manifest, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
     )  # fmt: skip
     done = finished_manifest(folder, mark)
     if done is not None:
         return done
-    role = start_role("student", backbone, prepared, image_size=image_size, seed=seed)
+    role = start_role("student", backbone, prepared, image_size=image_size, seed=seed, shown=shown)
     # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
     weights = parameters.weights.model_copy(update={"vocabulary_size": len(encoder.tokenizer)})
 
     def loss(batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
         states = target_states(role.model, batch)
+        if soft_labels is None:
+            alone = fused_multi_task_loss(
+                output_head(role.model), states, batch.targets, weights.hard, window_tokens, len(encoder.tokenizer)
+            )
+            return alone.total, {f"{task}_loss": term for task, term in alone.hard.items()}
         terms = fused_student_loss(
             output_head(role.model), states, batch.targets, batch.assistant, weights, window_tokens
         )
@@ -86,5 +97,8 @@ def distil_student(
     return train_role(
         role, examples, loss, soft_labels, dev, parameters.optimisation, generation,
         seed=seed, folder=folder, mark=mark,
-        details={"backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts)},
+        details={
+            "backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts),
+            "task_weights": parameters.weights.hard.model_dump(),
+        },
     )  # fmt: skip

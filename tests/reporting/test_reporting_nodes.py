@@ -1,0 +1,116 @@
+"""The reporting pipeline on whatever is on disk: nothing but posts, or runs of other data sets."""
+
+import json
+
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+from kedro_datasets.pandas import ParquetDataset
+from PIL import Image
+
+from mulcot_rd.datasets import JSONLinesDataset, PathDataset, ReportTableDataset
+from mulcot_rd.hooks import MissingInputError, check_inputs, fill_optional_inputs
+from mulcot_rd.parameters import RunParameters
+from mulcot_rd.pipelines.evaluation import create_pipeline as evaluation
+from mulcot_rd.pipelines.reporting import create_pipeline
+from mulcot_rd.reporting.collect import TABLES
+from mulcot_rd.reporting.parameters import ReportingParameters
+from mulcot_rd.schema import Post, Sentiment
+
+
+@pytest.fixture
+def posts(tmp_path) -> list[Post]:
+    made = []
+    for number in range(12):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (30, 30), "teal").save(path)
+        label = list(Sentiment)[number % 3]
+        split = "train" if number < 6 else "test"
+        made.append(Post(id=str(number), split=split, text=f"a day {label}", aspect=None, image=str(path), label=label))
+    return made
+
+
+@pytest.fixture
+def catalog(tmp_path, posts) -> DataCatalog:
+    run = RunParameters(
+        dataset="sample",
+        arch=4,
+        scale="tiny",
+        variant="full",
+        name="arch4-tiny-full",
+        raw_dir="",
+        seed=42,
+        engine="local",
+    )
+    files = {"metrics": "metrics.json", "efficiency": "efficiency.json", "teacher_references": "references.jsonl"}
+    missing = {
+        name: JSONLinesDataset(filepath=str(tmp_path / file), record="mulcot_rd.schema.PredictionRecord")
+        for name, file in {**files, "student_test": "t", "assistant_adapter": "a", "student_adapter": "s"}.items()
+    }
+    folders = {"reports": "08_reporting", "outputs": "07_model_output", "models": "06_models"}
+    return DataCatalog(
+        {
+            "posts": MemoryDataset(pd.DataFrame([post.model_dump(mode="json") for post in posts])),
+            "params:run_settings": MemoryDataset(run),
+            "params:reporting": MemoryDataset(ReportingParameters()),
+            **missing,
+            **{f"{name}_workspace": PathDataset(filepath=str(tmp_path / path)) for name, path in folders.items()},
+            **{name: ReportTableDataset(filepath=str(tmp_path / "tables" / name)) for name in TABLES},
+        }
+    )
+
+
+def test_posts_alone_are_enough(catalog, tmp_path, caplog):
+    pipeline = create_pipeline()
+    fill_optional_inputs(pipeline, catalog)
+    check_inputs(pipeline, catalog)
+    outputs = SequentialRunner().run(pipeline, catalog)
+    assert "metrics (" in caplog.text
+    assert "is not on disk: the reports leave it out" in caplog.text
+    assert outputs["result_table"].load().frame["method"].tolist()[0] == "majority class"
+    for name in ("case_study", "training_curves", *(f"figure_{number}" for number in (3, 4, 5, 7, 8, 9))):
+        outputs[name].load().savefig(tmp_path / f"{name}.png", dpi=20)
+    for name in TABLES:
+        assert {file.suffix for file in (tmp_path / "tables").glob(f"{name}.*")} == {".md", ".csv", ".tex", ".html"}
+
+
+def test_runs_of_other_data_sets_are_reported(catalog, tmp_path):
+    folder = tmp_path / "08_reporting" / "twitter2015" / "arch1-tiny-full"
+    folder.mkdir(parents=True)
+    info = {
+        "dataset": "twitter2015",
+        "run": "arch1-tiny-full",
+        "arch": 1,
+        "scale": "tiny",
+        "variant": "full",
+        "seed": 42,
+    }
+    (folder / "metrics.json").write_text(json.dumps({"run": info, "student": {"accuracy": 0.5}}), encoding="utf-8")
+    adapter = tmp_path / "06_models" / "twitter2015" / "arch1-tiny-full" / "student"
+    (adapter / "work").mkdir(parents=True)
+    manifest = {"role": "student", "backbone": {"model": None}, "task_weights": {"reasoning": 0.8, "label": 0.2}}
+    (adapter / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    rows = [{"epoch": 1, "step": 1, "label_loss": 2.0, "reasoning_loss": 3.0}, {"epoch": 1, "step": 1, "score": 0.5}]
+    (adapter / "work" / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    pipeline = create_pipeline()
+    fill_optional_inputs(pipeline, catalog)
+    outputs = SequentialRunner().run(pipeline, catalog)
+    assert catalog.load("table_4")["run"].dropna().tolist() == ["arch1-tiny-full"]
+    assert "twitter2015, arch1-tiny, student" in outputs["figure_5"].load().axes[0].get_title()
+
+
+def test_other_pipelines_still_refuse_what_is_missing(catalog):
+    with pytest.raises(MissingInputError):
+        pipeline = Pipeline([node for node in evaluation().nodes if node.name == "join_efficiency"])
+        fill_optional_inputs(pipeline, catalog)
+        check_inputs(pipeline, catalog)
+
+
+def test_posts_are_never_optional(catalog):
+    catalog["posts"] = ParquetDataset(filepath="nowhere/posts.parquet")
+    pipeline = create_pipeline()
+    fill_optional_inputs(pipeline, catalog)
+    with pytest.raises(MissingInputError, match="data_preparation"):
+        check_inputs(pipeline, catalog)
