@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from string import Template
 
 import pytest
@@ -87,13 +88,26 @@ def test_a_server_that_falls_silent_costs_a_timeout_and_one_more_request(image, 
     assert sum(entry.reaction == "hang" for entry in server.log) >= 3
 
 
-@pytest.mark.parametrize("response_format", ["supported", "ignored"])
-def test_structured_output_needs_no_request_more(response_format, image, tmp_path):
-    posts = make_posts(60, image)
+@pytest.mark.parametrize(
+    ("response_format", "turned_away"),
+    # A 400 is clear at once; a 500 may be chance the first time.
+    [("supported", 0), ("ignored", 0), ("refused", 1), ("broken", 2)],
+)
+def test_what_a_server_does_with_a_schema_is_found_out_once(response_format, turned_away, image, tmp_path):
+    posts, more = make_posts(40, image), make_posts(20, image, "dev")
     script = Script(seed=8, flaw_share=0.2, response_format=response_format)
     with FaultServer(script).running() as server:
         annotate(posts, [], settings(server), tmp_path / "ledger.jsonl")
-    assert len(server.log) == least(script, posts)
+        asked = [body for body, entry in zip(server.requests, server.log, strict=True) if "format" in entry.reaction]
+        refused = Counter(body["response_format"]["type"] for body in asked)
+        assert all(count <= turned_away for count in refused.values())
+        assert bool(refused) == bool(turned_away)
+        assert len(server.log) == least(script, posts) + refused.total()
+        assert ("response_format" in server.requests[-1]) == (not turned_away)
+        # The next annotation knows.
+        known = len(server.log)
+        annotate([*posts, *more], [], settings(server), tmp_path / "ledger.jsonl")
+        assert len(server.log) - known == least(script, more)
 
 
 def test_rows_do_not_depend_on_time(image, tmp_path):
