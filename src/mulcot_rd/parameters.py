@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from mulcot_rd.schema import Presentation
+
 # A name of digits alone arrives from the command line as a number; one of dots alone would leave its folder.
 Name = Annotated[str, BeforeValidator(str), StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
 
@@ -35,8 +37,7 @@ class MethodParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image: bool = Field(description="Whether assistant and student see the post's image (w/o Img: not)")
-    text: bool = Field(description="Whether assistant and student see the post's text (w/o Txt: not)")
+    presentation: Presentation = Field(description="What assistant and student see of a post (w/o Img, w/o Txt)")
     tasks: list[Literal["label", "reasoning"]] = Field(
         min_length=1, description="Tasks that are learned and asked for (w/o CoT: label alone)"
     )
@@ -56,8 +57,10 @@ class InputParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image_size: int = Field(280, ge=28, description="Side in pixels of the square every image is resized to")
-    image: bool = Field(True, description="Whether the image (or its caption) is shown (paper, Table 6, w/o Img)")
-    text: bool = Field(True, description="Whether the text is shown (paper, Table 6, w/o Txt)")
+    presentation: Presentation = Field(
+        Presentation(),
+        description="What of a post is shown and how it is asked about (paper, Table 6)",
+    )
     tiny_vocabulary_size: int = Field(
         2048,
         ge=300,

@@ -4,9 +4,9 @@ Everything above this module speaks in these types; this module knows nothing of
 """
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -41,6 +41,26 @@ class Post(Record):
     image: str
     label: Sentiment
     caption: str | None = None
+
+
+class Presentation(Record):
+    """How a post is put to assistant and student: what of it they see, and in which words they are asked.
+
+    ``prompts`` is "trained" for the prompts that models are trained on and "prediction" for the teacher's ``T_pre``
+    (Eq. 2), which base models are asked zero-shot.
+    """
+
+    image: bool = True
+    text: bool = True
+    prompts: Literal["trained", "prediction"] = "trained"
+
+    @model_validator(mode="after")
+    def _shows_something(self) -> Self:
+        if not (self.image or self.text):
+            raise ValueError("a post of which neither image nor text is shown leaves nothing to judge")
+        if self.prompts == "prediction" and not self.text:
+            raise ValueError("the prediction prompt shows the text: use the trained prompts without it")
+        return self
 
 
 class Rejected(Record):
@@ -151,7 +171,8 @@ class PredictionRecord(Record):
     ``prediction`` is read from the answer to the label prompt, ``reasoning_prediction`` from the
     answer to the reasoning prompt; both are ``None`` where no label could be read. ``raw_text`` is the
     reasoning answer as generated, ``raw_label_text`` the label answer. ``attempts`` counts reasoning
-    answers, ``label_attempts`` label answers.
+    answers, ``label_attempts`` label answers; either is 0 where that prompt was not asked (a model without the label
+    prompt predicts what its reasoning comes to).
     """
 
     id: str

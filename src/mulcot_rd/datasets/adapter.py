@@ -44,20 +44,20 @@ class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         Raises:
             DatasetError: If the adapter's weights are missing beside their manifest.
         """
-        weights = trained_weights(self._filepath)
-        if not weights.is_file():
-            raise DatasetError(f"{weights} is missing beside its manifest: delete the folder and train again")
         manifest = json.loads((self._filepath / MANIFEST).read_text(encoding="utf-8"))
+        weights = trained_weights(self._filepath)
+        if manifest["trained"] and not weights.is_file():
+            raise DatasetError(f"{weights} is missing beside its manifest: delete the folder and train again")
         return {**manifest, "folder": str(self._filepath)}
 
     def save(self, data: dict[str, Any]) -> None:
-        """Write the manifest; the weights are there already.
+        """Write the manifest; the weights are there already, unless the variant trains none.
 
         Raises:
             DatasetError: If they are not.
         """
         weights = trained_weights(self._filepath)
-        if not weights.is_file():
+        if data["trained"] and not weights.is_file():
             raise DatasetError(f"{weights} is missing: the manifest would promise what is not there")
         write_json(self._filepath / MANIFEST, {key: value for key, value in data.items() if key != "folder"})
         shutil.rmtree(self._filepath / "work" / "checkpoint", ignore_errors=True)

@@ -1,16 +1,20 @@
 """Folders of soft labels."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
-from mulcot_rd.training.soft_labels import MANIFEST, SoftLabelManifest, SoftLabels
+from mulcot_rd.files import empty_folder, write_json
+from mulcot_rd.training.soft_labels import MANIFEST, NoSoftLabels, SoftLabelManifest, SoftLabels
 
 
-class SoftLabelsDataset(AbstractDataset[SoftLabelManifest, SoftLabels]):
+class SoftLabelsDataset(AbstractDataset[SoftLabelManifest | NoSoftLabels, SoftLabels | None]):
     """A folder of soft labels, complete when its manifest is there; loads as a reader that maps the files.
+
+    Variants without an assistant have none: their folder holds a manifest that says so, and loads as ``None``.
 
     Example:
         .. code-block:: yaml
@@ -30,16 +34,20 @@ class SoftLabelsDataset(AbstractDataset[SoftLabelManifest, SoftLabels]):
         self._filepath = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> SoftLabels:
-        """A reader of the stored states."""
-        return SoftLabels(self._filepath)
+    def load(self) -> SoftLabels | None:
+        """A reader of what is stored."""
+        manifest = json.loads((self._filepath / MANIFEST).read_text(encoding="utf-8"))
+        return None if "none" in manifest else SoftLabels(self._filepath)
 
-    def save(self, data: SoftLabelManifest) -> None:
+    def save(self, data: SoftLabelManifest | NoSoftLabels) -> None:
         """Check that the folder holds what the manifest says; the shards and the manifest are written by then.
 
         Raises:
             DatasetError: If the folder's own manifest is another one.
         """
+        if isinstance(data, NoSoftLabels):
+            write_json(empty_folder(self._filepath) / MANIFEST, {"none": data.reason})
+            return
         if SoftLabels(self._filepath).manifest != data:
             raise DatasetError(
                 f"{self._filepath} holds other soft labels than those just written: run the pipeline again"

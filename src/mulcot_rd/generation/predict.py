@@ -1,24 +1,24 @@
-"""Predictions of a trained model on a split, by both prompts (paper, Section 4.3)."""
+"""Predictions of a model on a split, by the prompts of its tasks (paper, Section 4.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peft import PeftModel
 
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.generation.answers import answer_posts
+from mulcot_rd.generation.answers import Answer, answer_posts
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import AnswerLog
 from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.prompts import TASKS
-from mulcot_rd.schema import Post, PredictionRecord
+from mulcot_rd.prompts import TASKS, Task
+from mulcot_rd.schema import Post, PredictionRecord, Reasoning
 
 
-def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[Post]) -> str:
-    """A hash of the token ids of both prompts and the images of all posts."""
+def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[Post], tasks: Sequence[Task] = TASKS) -> str:
+    """A hash of the token ids of the tasks' prompts and the images of all posts."""
     images = images_fingerprint(post.image for post in posts)
-    prompts = [[post.id, post.image, *(encoder.prompt(post, task).ids for task in TASKS)] for post in posts]
+    prompts = [[post.id, post.image, *(encoder.prompt(post, task).ids for task in tasks)] for post in posts]
     return fingerprint(images, encoder.image_size, prompts)
 
 
@@ -32,8 +32,11 @@ def predict(
     log_path: Path,
     weights: str,
     name: str,
+    tasks: Sequence[Task] = TASKS,
 ) -> list[PredictionRecord]:
-    """Answer both prompts for every post, going on behind what an interrupted run had answered.
+    """Answer the tasks' prompts for every post, going on behind what an interrupted run had answered.
+
+    Where the label prompt is not asked, the prediction is the label that the reasoning comes to.
 
     Args:
         model: Model with adapter, in evaluation mode.
@@ -44,23 +47,27 @@ def predict(
         log_path: JSONL file that keeps finished answers.
         weights: Fingerprint of the model's weights and base; answers of other ones are not kept.
         name: Names the model on the progress bar.
+        tasks: Which prompts to ask; at least one.
     """
-    log = AnswerLog(log_path, fingerprint(weights, prompts_fingerprint(encoder, posts), parameters, seed))
+    log = AnswerLog(log_path, fingerprint(weights, prompts_fingerprint(encoder, posts, tasks), parameters, seed))
     answers = answer_posts(
-        model, encoder, posts, TASKS, parameters,
-        seed=seed, log=log, description=f"{name}, {len(posts)} posts by both prompts",
+        model, encoder, posts, tasks, parameters,
+        seed=seed, log=log, description=f"{name}, {len(posts)} posts by {' and '.join(tasks)} prompt",
     )  # fmt: skip
-    return [
-        PredictionRecord(
-            id=post.id,
-            label=post.label,
-            prediction=label.reasoning.prediction,
-            reasoning_prediction=reasoning.reasoning.prediction,
-            **reasoning.reasoning.sections,
-            raw_text=reasoning.text,
-            raw_label_text=label.text,
-            attempts=reasoning.attempts,
-            label_attempts=label.attempts,
-        )
-        for post, label, reasoning in zip(posts, answers["label"], answers["reasoning"], strict=True)
-    ]
+    return [_record(post, {task: answers[task][number] for task in tasks}) for number, post in enumerate(posts)]
+
+
+def _record(post: Post, answers: Mapping[Task, Answer]) -> PredictionRecord:
+    label, reasoning = answers.get("label"), answers.get("reasoning")
+    read = reasoning.reasoning if reasoning is not None else Reasoning()
+    return PredictionRecord(
+        id=post.id,
+        label=post.label,
+        prediction=read.prediction if label is None else label.reasoning.prediction,
+        reasoning_prediction=read.prediction,
+        **read.sections,
+        raw_text="" if reasoning is None else reasoning.text,
+        raw_label_text="" if label is None else label.text,
+        attempts=0 if reasoning is None else reasoning.attempts,
+        label_attempts=0 if label is None else label.attempts,
+    )

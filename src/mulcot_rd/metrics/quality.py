@@ -65,6 +65,28 @@ def quality_scores(
     }
 
 
+def judge_scores(
+    verdicts: Sequence[Sentiment | str | None], predicted: Sequence[Sentiment | None], *, seed: int
+) -> dict[str, Any]:
+    """Share of conclusions that a judge reads as the predicted label, over those that it judged.
+
+    Args:
+        verdicts: The judge's label or "unclear" for each conclusion; ``None`` where it gave no usable answer.
+        predicted: The label predicted with each.
+        seed: Of the bootstrap.
+
+    Returns:
+        ``judged``, ``judged_entails`` (a fraction, ``None`` where nothing was judged) and ``judged_entails_interval``.
+    """
+    pairs = [(said, label) for said, label in zip(verdicts, predicted, strict=True) if said is not None]
+    shared = [float(said == label) for said, label in pairs]
+    return {
+        "judged": len(pairs),
+        "judged_entails": float(np.mean(shared)) if shared else None,
+        "judged_entails_interval": list(bootstrap_mean_interval(shared, seed)) if shared else None,
+    }
+
+
 def conclusion_label(reasoning: Reasoning) -> Sentiment | None:
     """The label that the Final_conclusion comes to: the last one it names and does not take back, or ``None``.
 

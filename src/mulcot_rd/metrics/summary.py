@@ -14,6 +14,10 @@ from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
 
 logger = logging.getLogger(__name__)
 
+_NEEDS_REASONING = (
+    "agreement", "reasoning_accuracy", "reasoning_macro_f1", "reasoning_valid_rate", "answers_by_attempts",
+    "sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2",
+)  # fmt: skip
 _LABEL_METRICS: tuple[Metric, ...] = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
 
 
@@ -24,7 +28,8 @@ def role_scores(
 
     Labels are scored as answered to the label prompt, and once more as read from the reasoning. Reasonings are
     scored as whole answers against the teacher's, on the posts that have one: on the released texts this gives the
-    Dist-1/2 that the paper prints, and texts without the format's keys do not.
+    Dist-1/2 that the paper prints, and texts without the format's keys do not. What a model was not asked for has no
+    score: ``None``.
 
     Args:
         predictions: The model's answers.
@@ -33,26 +38,42 @@ def role_scores(
         name: Names the model in the log.
     """
     labels = [record.label for record in predictions]
-    by_label_prompt = [record.prediction for record in predictions]
+    predicted = [record.prediction for record in predictions]
+    intervals = _label_intervals(predicted, labels, seed)
+    scores: dict[str, Any] = {
+        **classification_scores(predicted, labels),
+        "accuracy_interval": intervals["accuracy"],
+        **dict.fromkeys(_NEEDS_REASONING),
+        "reasoning_pairs": 0,
+    }
+    if any(record.attempts for record in predictions):
+        reasoned, more = _reasoning_scores(predictions, references, seed=seed, name=name)
+        scores |= reasoned
+        intervals |= more
+    return scores | {"intervals": intervals}
+
+
+def _reasoning_scores(
+    predictions: Sequence[PredictionRecord], references: Sequence[TeacherRecord], *, seed: int, name: str
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """What the reasonings score, and the intervals."""
+    labels = [record.label for record in predictions]
     by_reasoning = [record.reasoning_prediction for record in predictions]
     read = classification_scores(by_reasoning, labels)
-    intervals = _label_intervals(by_label_prompt, labels, seed)
-    agreeing = [
-        float(one is not None and one == other) for one, other in zip(by_label_prompt, by_reasoning, strict=True)
-    ]
-    intervals["agreement"] = list(bootstrap_mean_interval(agreeing, seed))
     read_intervals = _label_intervals(by_reasoning, labels, seed)
-    for metric in ("accuracy", "macro_f1", "valid_rate"):
-        intervals[f"reasoning_{metric}"] = read_intervals[metric]
+    intervals = {f"reasoning_{metric}": read_intervals[metric] for metric in ("accuracy", "macro_f1", "valid_rate")}
     scores: dict[str, Any] = {
-        **classification_scores(by_label_prompt, labels),
-        "accuracy_interval": intervals["accuracy"],
-        "agreement": agreement(by_label_prompt, by_reasoning),
         "reasoning_accuracy": read["accuracy"],
         "reasoning_macro_f1": read["macro_f1"],
         "reasoning_valid_rate": read["valid_rate"],
         "answers_by_attempts": _attempts(predictions),
     }
+    if any(record.label_attempts for record in predictions):
+        by_label_prompt = [record.prediction for record in predictions]
+        scores["agreement"] = agreement(by_label_prompt, by_reasoning)
+        pairs_of_labels = zip(by_label_prompt, by_reasoning, strict=True)
+        agreeing = [float(one is not None and one == other) for one, other in pairs_of_labels]
+        intervals["agreement"] = list(bootstrap_mean_interval(agreeing, seed))
     by_id = {record.id: record for record in references}
     pairs = [(record.raw_text, write(by_id[record.id].reasoning)) for record in predictions if record.id in by_id]
     if len(pairs) < len(predictions):
@@ -68,7 +89,7 @@ def role_scores(
         # Diversity needs no reference.
         scores |= dict.fromkeys(("sim", "meteor", "bleu", "rouge_l"))
         scores |= distinct([record.raw_text for record in predictions])
-    return scores | {"reasoning_pairs": len(pairs), "intervals": intervals}
+    return scores | {"reasoning_pairs": len(pairs)}, intervals
 
 
 def teacher_scores(references: Sequence[TeacherRecord], posts: Sequence[Post], *, seed: int) -> dict[str, Any]:

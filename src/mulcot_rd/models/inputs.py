@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mulcot_rd.images import load_image
 from mulcot_rd.models.family import Family, Processor, tokenizer_of
-from mulcot_rd.prompts import Task, encoder_prompt, fill, trained_prompt
+from mulcot_rd.prompts import WHOLE_POST, Task, encoder_prompt, fill, teacher_prompt, trained_prompt
 from mulcot_rd.reasoning import ANSWER_PREFIXES
-from mulcot_rd.schema import Post
+from mulcot_rd.schema import Post, Presentation
 
 _CACHED_BYTES = 32 * 2**20
 
@@ -45,12 +45,18 @@ class InputEncoder:
     so each takes the same number of tokens (100 for Qwen2.5-VL at the paper's 280 pixels).
     """
 
-    def __init__(self, family: Family, processor: Processor, image_size: int) -> None:
+    def __init__(self, family: Family, processor: Processor, image_size: int, shown: Presentation = WHOLE_POST) -> None:
         self.family = family
         self.processor = processor
         self.tokenizer = tokenizer_of(processor)
         self.image_size = image_size
+        self.shown = shown
         self._images: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether the model gets images: not in text-only families, nor where none are shown."""
+        return self.family.image_token is not None and self.shown.image
 
     @cached_property
     def image_tokens(self) -> int:
@@ -75,17 +81,19 @@ class InputEncoder:
         Raises:
             UserError: If the family reads text alone and the post has no caption.
         """
-        text = prompt_text(self.family, self._without_special(post), task)
+        text = prompt_text(self.family, self._without_special(post), task, self.shown)
         if self.family.encoder_decoder:
             return Prompt([*self._ids(text), self.tokenizer.eos_token_id], self._decoder_prefix(task))
-        image = [] if self.family.image_token is None else [{"type": "image"}]
-        content = [*image, {"type": "text", "text": text}]
+        content = [*([{"type": "image"}] if self.sees_images else []), {"type": "text", "text": text}]
         rendered = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        split = rendered.rindex(fill(f"format_{task}"))
+        if self.shown.prompts == "prediction":
+            split = rendered.rindex(text) + len(text)
+        else:
+            split = rendered.rindex(fill(f"format_{task}"))
         opening = rendered[:split]
-        if self.family.image_token is not None:
+        if self.sees_images:
             opening = opening.replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)
         return Prompt(self._ids(opening), self._ids(rendered[split:]))
 
@@ -106,12 +114,12 @@ class InputEncoder:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def images(self, paths: Sequence[str]) -> dict[str, Tensor]:
-        """What the family's model takes for the images at these paths, by argument name; nothing if it reads no images.
+        """What the family's model takes for the images at these paths, by argument name; nothing if it sees none.
 
         Raises:
             ImageError: If an image is missing or broken.
         """
-        if self.family.image_token is None:
+        if not self.sees_images:
             return {}
         return self.family.image_inputs(self.processor, [self._image(path) for path in paths])
 
@@ -152,9 +160,12 @@ class InputEncoder:
         )
 
 
-def prompt_text(family: Family, post: Post, task: Task) -> str:
+def prompt_text(family: Family, post: Post, task: Task, shown: Presentation = WHOLE_POST) -> str:
     """The prompt as the family's models read it, before the chat template: with a caption where they see no image."""
     captioned = family.image_token is None
+    if shown.prompts == "prediction":
+        send = "text" if not shown.image else "caption" if captioned else "image"
+        return teacher_prompt(post, None, send)
     if family.encoder_decoder:
-        return encoder_prompt(post, captioned=captioned)
-    return trained_prompt(post, task, captioned=captioned)
+        return encoder_prompt(post, captioned=captioned, shown=shown)
+    return trained_prompt(post, task, captioned=captioned, shown=shown)

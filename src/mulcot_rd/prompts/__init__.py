@@ -13,12 +13,13 @@ from string import Template
 from typing import Literal
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.schema import Post, Sentiment
+from mulcot_rd.schema import Post, Presentation, Sentiment
 
 Task = Literal["label", "reasoning"]
 # What a teacher gets to know of a post's image: the image, its caption in place of it, or nothing.
 Send = Literal["image", "caption", "text"]
 TASKS: tuple[Task, ...] = ("label", "reasoning")
+WHOLE_POST = Presentation()
 
 
 @cache
@@ -32,35 +33,41 @@ def fill(name: str, **fields: str) -> str:
     return template(name).substitute(fields)
 
 
-def opening(post: Post, *, captioned: bool = False) -> str:
+def opening(post: Post, *, captioned: bool = False, shown: Presentation = WHOLE_POST) -> str:
     """Task description and post: the part that the reasoning and the label prompt share.
 
     Args:
         post: The post.
         captioned: Whether a caption stands in the text in place of the image (paper, Appendix G).
+        shown: Whether image (or caption) and text are shown at all (paper, Table 6).
 
     Raises:
         UserError: If a caption is wanted and the post has none.
     """
+    grain, fields = _grain(post), _post_fields(post)
+    if not shown.text:
+        del fields["text"]
+    if not shown.image:
+        return fill(f"opening_text_only_{grain}", **fields)
     if not captioned:
-        return fill(f"opening_{_grain(post)}", **_post_fields(post))
+        return fill(f"opening_{grain}" if shown.text else f"opening_image_only_{grain}", **fields)
     if post.caption is None:
         raise UserError(
             f"post {post.id} has no caption, which a text-only model reads in place of its image: set "
             "`captions_needed: true` in the architecture, and run the pipelines from data_preparation on"
         )
-    caption = json.dumps(post.caption, ensure_ascii=False)
-    return fill(f"opening_captioned_{_grain(post)}", caption=caption, **_post_fields(post))
+    form = "captioned" if shown.text else "caption_only"
+    return fill(f"opening_{form}_{grain}", caption=_quoted(post.caption), **fields)
 
 
-def trained_prompt(post: Post, task: Task, *, captioned: bool = False) -> str:
+def trained_prompt(post: Post, task: Task, *, captioned: bool = False, shown: Presentation = WHOLE_POST) -> str:
     """The text of the user's turn for assistant and student: shared opening, then the response format."""
-    return f"{opening(post, captioned=captioned)}\n{fill(f'format_{task}')}"
+    return f"{opening(post, captioned=captioned, shown=shown)}\n{fill(f'format_{task}')}"
 
 
-def encoder_prompt(post: Post, *, captioned: bool) -> str:
+def encoder_prompt(post: Post, *, captioned: bool, shown: Presentation = WHOLE_POST) -> str:
     """The text that an encoder reads once for both tasks: shared opening, then both response formats."""
-    return f"{opening(post, captioned=captioned)}\n{fill('format_both')}"
+    return f"{opening(post, captioned=captioned, shown=shown)}\n{fill('format_both')}"
 
 
 def teacher_prompt(post: Post, told_label: Sentiment | None = None, send: Send = "image") -> str:

@@ -53,7 +53,7 @@ class ImageStore:
         Raises:
             ImageError: If an image is missing or broken.
         """
-        if self._encoder.family.image_token is None:
+        if not self._encoder.sees_images:
             return {}
         parts = [self._inputs(path) for path in paths]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -66,7 +66,7 @@ class ImageStore:
         Raises:
             ImageError: If an image is missing or broken.
         """
-        if not self._frozen_tower or self._encoder.family.image_token is None:
+        if not self._frozen_tower or not self._encoder.sees_images:
             return
         missing = [path for path in dict.fromkeys(paths) if not self._file(path).exists()]
         with progress(total=len(missing), desc="images through the frozen tower", unit="image") as bar:

@@ -33,8 +33,8 @@ from mulcot_rd.models import (
     trained_weights,
 )
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.prompts import TASKS
-from mulcot_rd.schema import Post, TrainingRow
+from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
+from mulcot_rd.schema import Post, Presentation, TrainingRow
 from mulcot_rd.training.batches import Batch, Example, collate, make_example
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.loop import LossFunction, Trainer, TrainingOutcome, read_history
@@ -63,14 +63,23 @@ class Role:
     parameters: int
 
 
-def role_encoder(parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int) -> InputEncoder:
+def role_encoder(
+    parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int, shown: Presentation = WHOLE_POST
+) -> InputEncoder:
     """What makes a role's inputs, without loading its weights."""
     family = family_named(parameters.family)
-    return InputEncoder(family, load_processor(family, prepared["location"], prepared["revision"]), image_size)
+    processor = load_processor(family, prepared["location"], prepared["revision"])
+    return InputEncoder(family, processor, image_size, shown)
 
 
 def start_role(
-    name: str, parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int, seed: int
+    name: str,
+    parameters: BackboneParameters,
+    prepared: Mapping[str, Any],
+    *,
+    image_size: int,
+    seed: int,
+    shown: Presentation = WHOLE_POST,
 ) -> Role:
     """Load a role's backbone and give it a fresh adapter drawn from ``seed``."""
     backbone = load_backbone(parameters, prepared["location"])
@@ -78,9 +87,8 @@ def start_role(
     model = attach_adapter(backbone.model, parameters.adapter, seed)
     if parameters.gradient_checkpointing:
         backbone.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    return Role(
-        name, backbone, model, InputEncoder(backbone.family, backbone.processor, image_size), own + _low_rank(model)
-    )
+    encoder = InputEncoder(backbone.family, backbone.processor, image_size, shown)
+    return Role(name, backbone, model, encoder, own + _low_rank(model))
 
 
 def load_role(
@@ -91,8 +99,9 @@ def load_role(
     posts: Sequence[Post],
     *,
     image_size: int,
+    shown: Presentation = WHOLE_POST,
 ) -> Role:
-    """Load a role's backbone with its trained adapter, for inference on these posts.
+    """Load a role's backbone with its trained adapter (or as it came, where nothing was trained), for these posts.
 
     Raises:
         StaleInputError: If the adapter was trained on another backbone than the one that is configured, or with
@@ -110,10 +119,25 @@ def load_role(
         )
     backbone = load_backbone(parameters, prepared["location"])
     own = backbone.model.num_parameters()
-    model = load_adapter(backbone.model, Path(adapter["folder"]))
-    return Role(
-        name, backbone, model, InputEncoder(backbone.family, backbone.processor, image_size), own + _low_rank(model)
-    )
+    model = load_adapter(backbone.model, Path(adapter["folder"])) if adapter["trained"] else backbone.model
+    encoder = InputEncoder(backbone.family, backbone.processor, image_size, shown)
+    return Role(name, backbone, model, encoder, own + _low_rank(model))
+
+
+def untrained_role(
+    name: str, parameters: BackboneParameters, prepared: Mapping[str, Any], posts: Sequence[Post], *, folder: Path
+) -> dict[str, Any]:
+    """The manifest of a role that is not trained: zero-shot, or an assistant that the variant does without."""
+    trained_weights(folder).unlink(missing_ok=True)
+    return {
+        "role": name,
+        "trained": False,
+        "fingerprint": fingerprint("untrained", prepared["fingerprint"], parameters),
+        "weights": prepared["fingerprint"],
+        "backbone": parameters.model_dump(),
+        "base": dict(prepared),
+        "posts": posts_fingerprint(posts),
+    }
 
 
 def finished_manifest(folder: Path, mark: str) -> dict[str, Any] | None:
@@ -125,16 +149,20 @@ def finished_manifest(folder: Path, mark: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    if manifest["fingerprint"] == mark and trained_weights(folder).exists():
+    if manifest["trained"] and manifest["fingerprint"] == mark and trained_weights(folder).exists():
         return manifest
     path.unlink()
     return None
 
 
 def training_examples(
-    rows: Sequence[TrainingRow], posts: Sequence[Post], encoder: InputEncoder, what: str
+    rows: Sequence[TrainingRow],
+    posts: Sequence[Post],
+    encoder: InputEncoder,
+    what: str,
+    tasks: Sequence[Task] = TASKS,
 ) -> list[Example]:
-    """Training rows, tokenised for both tasks, each with its post of the training split.
+    """Training rows, tokenised for these tasks, each with its post of the training split.
 
     Raises:
         StaleInputError: If a row's post is not there; the message begins with ``what`` the rows are.
@@ -147,7 +175,7 @@ def training_examples(
             f"{what} names post {error}, which is not in the training split on disk: run the pipelines from "
             "data_preparation on again, with the same --params (limit, seed, raw_dir)"
         ) from error
-    return [make_example(row, post, encoder, TASKS) for row, post in zip(rows, chosen, strict=True)]
+    return [make_example(row, post, encoder, tasks) for row, post in zip(rows, chosen, strict=True)]
 
 
 def posts_fingerprint(posts: Sequence[Post]) -> str:
@@ -187,6 +215,13 @@ def train_role(
     scored = dev[: optimisation.validation.posts]
     if not scored:
         raise ValueError(f"the dev split is empty, so no epoch of the {role.name} can be scored: give it posts")
+    learned = [task for task in optimisation.validation.tasks if task in examples[0].targets]
+    if not learned:
+        raise ValueError(
+            f"the {role.name} learns {' and '.join(examples[0].targets)}, and its epochs are to be scored by "
+            f"{' and '.join(optimisation.validation.tasks)}: name a task that it learns under validation.tasks"
+        )
+    validation = optimisation.validation.model_copy(update={"tasks": learned})
     images = ImageStore(folder / "images", role.encoder, role.model, details["base"]["fingerprint"])
 
     def prepare(indices: Sequence[int]) -> Batch:
@@ -204,7 +239,7 @@ def train_role(
         validate=lambda step: _score(
             role,
             scored,
-            optimisation.validation,
+            validation,
             generation,
             AnswerLog(folder / "work" / "validation.jsonl", fingerprint(mark, step)),
         ),
@@ -224,11 +259,12 @@ def train_role(
     )  # fmt: skip
     return {
         "role": role.name,
+        "trained": True,
         "fingerprint": mark,
         "weights": file_fingerprint(trained_weights(folder)),
         "best_epoch": outcome.best_epoch,
         "best_dev_score": outcome.best_score,
-        "validation": optimisation.validation.model_dump(),
+        "validation": validation.model_dump(),
         "training_rows": len(examples),
         "parameters": {"total": role.parameters, "trainable": trainable},
         **details,

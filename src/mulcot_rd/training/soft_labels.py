@@ -10,6 +10,7 @@ import logging
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,13 @@ _ID = torch.int32
 
 class SoftLabelError(ValueError):
     """Soft labels that are missing, incomplete, or belong to other rows, tokens or another tokenizer."""
+
+
+@dataclass(frozen=True)
+class NoSoftLabels:
+    """What a variant without an assistant has in place of soft labels, and why."""
+
+    reason: str
 
 
 class SoftLabelParameters(BaseModel):

@@ -70,9 +70,10 @@ def distil_student(
     examples = training_examples(rows, posts, encoder, "the student's training set", tasks)
     if soft_labels is not None:
         soft_labels.check(encoder.tokenizer, examples, parameters.weights.temperature)
+    stored = None if soft_labels is None else soft_labels.manifest
     mark = fingerprint(
         "student", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
-        soft_labels and soft_labels.manifest, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
+        stored, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
     )  # fmt: skip
     done = finished_manifest(folder, mark)
     if done is not None:

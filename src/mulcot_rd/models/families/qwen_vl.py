@@ -97,7 +97,7 @@ class QwenVL(Family):
         """Positions [3, B, L] in time, height and width."""
         positions, _ = base.model.get_rope_index(
             input_ids,
-            image_grid_thw=images["image_grid_thw"],
+            image_grid_thw=images.get("image_grid_thw"),
             attention_mask=valid.long(),
             mm_token_type_ids=image_positions.int(),
         )
@@ -105,6 +105,8 @@ class QwenVL(Family):
 
     def forward_kwargs(self, image_positions: Tensor, images: dict[str, Tensor]) -> dict[str, object]:
         """Pixels or features, the grid, and which tokens are of the image."""
+        if not images:
+            return {}
         pixels = {name: tensor for name, tensor in images.items() if name != "image_grid_thw"}
         grid = {"image_grid_thw": images["image_grid_thw"], "mm_token_type_ids": image_positions.int()}
         return {**grid, **super().forward_kwargs(image_positions, pixels)}

@@ -5,17 +5,20 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.models import BackboneParameters
-from mulcot_rd.parameters import InputParameters, RunParameters
-from mulcot_rd.schema import TeacherRecord
+from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
+from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.schema import CaptionRecord, TeacherRecord
 from mulcot_rd.training.assistant import train_assistant
 from mulcot_rd.training.parameters import AssistantTrainingParameters
+from mulcot_rd.training.roles import untrained_role
 
 
 def train_assistant_adapter(
     posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    captions_needed: bool,
     teacher_reasoning: list[TeacherRecord],
     prepared: dict[str, Any],
     backbone: BackboneParameters,
@@ -23,11 +26,15 @@ def train_assistant_adapter(
     generation: GenerationParameters,
     inputs: InputParameters,
     run: RunParameters,
+    method: MethodParameters,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Train the assistant on both tasks (Eqs. 5 and 6)."""
+    """Train the assistant on its tasks (Eqs. 5 and 6), unless the variant trains none."""
+    rows = model_posts(posts, captions, captions_needed)
+    if not (method.trained and method.assistant):
+        return untrained_role("assistant", backbone, prepared, rows, folder=workspace)
     return train_assistant(
-        posts_from_frame(posts),
+        rows,
         teacher_reasoning,
         backbone,
         prepared,
@@ -36,4 +43,6 @@ def train_assistant_adapter(
         image_size=inputs.image_size,
         seed=run.seed,
         folder=workspace,
+        shown=inputs.presentation,
+        tasks=method.tasks,
     )

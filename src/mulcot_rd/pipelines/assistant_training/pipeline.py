@@ -27,6 +27,8 @@ def create_pipeline() -> Pipeline:
                 train_assistant_adapter,
                 inputs=[
                     "posts",
+                    "captions",
+                    "params:captions_needed",
                     "teacher_reasoning",
                     "assistant_base",
                     "params:assistant_backbone",
@@ -34,6 +36,7 @@ def create_pipeline() -> Pipeline:
                     "params:generation",
                     "params:inputs",
                     "params:run_settings",
+                    "params:method",
                     "assistant_workspace",
                 ],
                 outputs="assistant_adapter",

@@ -6,31 +6,41 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
-from mulcot_rd.generation.expansion import expansion_figures, keep_correct, student_rows
+from mulcot_rd.generation.expansion import expansion_figures, keep_correct, no_expansion, student_rows
 from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.models import BackboneParameters
-from mulcot_rd.parameters import InputParameters, RunParameters
-from mulcot_rd.schema import ExpansionRecord, TeacherRecord, TrainingRow
+from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
+from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.training.roles import examples_fingerprint, load_role, training_examples
-from mulcot_rd.training.soft_labels import SoftLabelManifest, SoftLabelParameters, write_soft_labels
+from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelManifest, SoftLabelParameters, write_soft_labels
 
 
 def write_assistant_reasoning(
     posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    captions_needed: bool,
     adapter: dict[str, Any],
     base: dict[str, Any],
     backbone: BackboneParameters,
     generation: GenerationParameters,
     inputs: InputParameters,
     run: RunParameters,
+    method: MethodParameters,
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
-    """Let the assistant reason about the training split and keep what reaches the gold label (Eq. 7)."""
-    all_posts = posts_from_frame(posts)
-    role = load_role("assistant", backbone, base, adapter, all_posts, image_size=inputs.image_size)
+    """Let the assistant reason about the training split and keep what reaches the gold label (Eq. 7).
+
+    A variant whose assistant does not reason, or that has none, expands nothing.
+    """
+    all_posts = model_posts(posts, captions, captions_needed)
     training_posts = [post for post in all_posts if post.split == "train"]
+    if not method.expands:
+        return [], no_expansion(training_posts)
+    role = load_role(
+        "assistant", backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation
+    )
     made_from = (
         adapter["weights"],
         adapter["fingerprint"],
@@ -61,17 +71,24 @@ def join_training_set(
 
 def cache_soft_labels(
     posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    captions_needed: bool,
     training_set: list[TrainingRow],
     adapter: dict[str, Any],
     base: dict[str, Any],
     backbone: BackboneParameters,
     soft_labels: SoftLabelParameters,
     inputs: InputParameters,
+    method: MethodParameters,
     workspace: Path,
-) -> SoftLabelManifest:
+) -> SoftLabelManifest | NoSoftLabels:
     """Store the assistant's distributions at every target of the student's training set (Eq. 10)."""
-    all_posts = posts_from_frame(posts)
-    role = load_role("assistant", backbone, base, adapter, all_posts, image_size=inputs.image_size)
-    examples = training_examples(training_set, all_posts, role.encoder, "the student's training set")
+    if not (method.trained and method.assistant):
+        return NoSoftLabels("the variant has no trained assistant")
+    all_posts = model_posts(posts, captions, captions_needed)
+    role = load_role(
+        "assistant", backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation
+    )
+    examples = training_examples(training_set, all_posts, role.encoder, "the student's training set", method.tasks)
     made_from = (adapter["weights"], adapter["fingerprint"], examples_fingerprint(examples), soft_labels)
     return write_soft_labels(role.model, role.encoder, examples, workspace, fingerprint(*made_from), soft_labels)

@@ -9,28 +9,37 @@ from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.generation import GenerationParameters, answer_posts
 from mulcot_rd.generation.predict import predict
 from mulcot_rd.metrics.efficiency import EfficiencyParameters, device_name, measure_efficiency
+from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import role_scores, teacher_scores
 from mulcot_rd.models import BackboneParameters
-from mulcot_rd.parameters import InputParameters, RunParameters
-from mulcot_rd.prompts import TASKS
-from mulcot_rd.schema import PredictionRecord, TeacherRecord, TrainingRow
+from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
+from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.reasoning import write
+from mulcot_rd.schema import CaptionRecord, PredictionRecord, TeacherRecord, TrainingRow
+from mulcot_rd.teacher import TeacherParameters
+from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
 from mulcot_rd.training.roles import load_role
 
 
 def predict_test_split(
     posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    captions_needed: bool,
     adapter: dict[str, Any],
     base: dict[str, Any],
     backbone: BackboneParameters,
     generation: GenerationParameters,
     inputs: InputParameters,
     run: RunParameters,
+    method: MethodParameters,
     workspace: Path,
 ) -> list[PredictionRecord]:
-    """Answer both prompts for every post of the test split with a role's adapter."""
+    """Answer the tasks' prompts for every post of the test split with a role; nothing for a role the variant lacks."""
     name = adapter["role"]
-    all_posts = posts_from_frame(posts)
-    role = load_role(name, backbone, base, adapter, all_posts, image_size=inputs.image_size)
+    if _absent(adapter, method):
+        return []
+    all_posts = model_posts(posts, captions, captions_needed)
+    role = load_role(name, backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation)
     return predict(
         role.model,
         role.encoder,
@@ -40,11 +49,19 @@ def predict_test_split(
         log_path=workspace / f"{name}_test_answers.jsonl",
         weights=f"{adapter['weights']} {adapter['fingerprint']}",
         name=name,
+        tasks=method.tasks,
     )
+
+
+def _absent(adapter: dict[str, Any], method: MethodParameters) -> bool:
+    """Whether the variant does without this role: its models are trained, and this one is not."""
+    return method.trained and not adapter["trained"]
 
 
 def measure_role_efficiency(
     posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    captions_needed: bool,
     adapter: dict[str, Any],
     base: dict[str, Any],
     backbone: BackboneParameters,
@@ -52,17 +69,23 @@ def measure_role_efficiency(
     inputs: InputParameters,
     efficiency: EfficiencyParameters,
     run: RunParameters,
+    method: MethodParameters,
 ) -> dict[str, Any]:
-    """What one prediction costs at batch size 1, by either prompt, on the device at hand (Tables 11 and 12).
+    """What one prediction costs at batch size 1, by each prompt, on the device at hand (Tables 11 and 12).
 
     A prediction is one greedy answer, without retries, from the post on disk to the text.
     """
-    all_posts = posts_from_frame(posts)
-    role = load_role(adapter["role"], backbone, base, adapter, all_posts, image_size=inputs.image_size)
+    if _absent(adapter, method):
+        return {}
+    all_posts = model_posts(posts, captions, captions_needed)
+    role = load_role(
+        adapter["role"], backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation
+    )
     device = role.model.device
     once = generation.model_copy(update={"batch_size": 1, "max_retries": 0})
     test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
-    total, trainable = adapter["parameters"]["total"], adapter["parameters"]["trainable"]
+    numbers = adapter.get("parameters", {"total": role.parameters, "trainable": 0})
+    total, trainable = numbers["total"], numbers["trainable"]
     return {
         "model": backbone.model or f"tiny {backbone.family}",
         "device": device_name(device),
@@ -78,7 +101,7 @@ def measure_role_efficiency(
                 ),
                 test, device, max_seconds=efficiency.max_seconds,
             )
-            for task in TASKS
+            for task in method.tasks
         },
     }  # fmt: skip
 
@@ -98,7 +121,7 @@ def score_run(
     teacher_summary: dict[str, Any],
     run: RunParameters,
 ) -> dict[str, Any]:
-    """All metrics of a run, as fractions (Tables 3 to 5 and 8)."""
+    """All metrics of a run, as fractions (Tables 3 to 5 and 8); ``None`` for a role that the variant lacks."""
     sizes = posts["split"].value_counts()
     return {
         "run": {
@@ -119,6 +142,46 @@ def score_run(
             name: expansion_figures[name] for name in ("samples", "kept", "accuracy", "weighted_f1", "macro_f1")
         },
         **teacher_scores(teacher_references, posts_from_frame(posts, "test"), seed=run.seed),
-        "assistant": role_scores(assistant_test, teacher_references, seed=run.seed, name="assistant"),
-        "student": role_scores(student_test, teacher_references, seed=run.seed, name="student"),
+        **{
+            name: role_scores(records, teacher_references, seed=run.seed, name=name) if records else None
+            for name, records in (("assistant", assistant_test), ("student", student_test))
+        },
     }
+
+
+def score_quality(
+    assistant_test: list[PredictionRecord],
+    student_test: list[PredictionRecord],
+    teacher_references: list[TeacherRecord],
+    posts: pd.DataFrame,
+    teacher: TeacherParameters,
+    judge: JudgeParameters,
+    credentials: dict[str, Any],
+    ledger: Path,
+    run: RunParameters,
+) -> dict[str, Any]:
+    """Qualities of the reasonings that need no reference, by rules and, where it is asked for, by a judge."""
+    by_id = {post.id: post for post in posts_from_frame(posts, "test")}
+    written = {
+        "teacher": [(record.id, record.reasoning, write(record.reasoning)) for record in teacher_references],
+        **{
+            name: [(record.id, record.reasoning, record.raw_text) for record in records if record.attempts]
+            for name, records in (("assistant", assistant_test), ("student", student_test))
+        },
+    }
+    scores = {}
+    for name, rows in written.items():
+        if not rows:
+            scores[name] = None
+            continue
+        of_rows = [by_id[post_id] for post_id, _, _ in rows]
+        scores[name] = quality_scores([r for _, r, _ in rows], [text for _, _, text in rows], of_rows, seed=run.seed)
+        if judge.posts:
+            judged = list(zip(of_rows, (reasoning for _, reasoning, _ in rows), strict=True))[: judge.posts]
+            verdicts = judge_conclusions(
+                [Conclusion(post.id, post.aspect, reasoning.final_conclusion) for post, reasoning in judged],
+                teacher, ledger, credentials.get("api_key"),
+            )  # fmt: skip
+            predicted = [reasoning.prediction for _, reasoning in judged]
+            scores[name] |= judge_scores(verdicts, predicted, seed=run.seed)
+    return scores

@@ -6,6 +6,7 @@ from mulcot_rd.pipelines.evaluation.nodes import (
     join_efficiency,
     measure_role_efficiency,
     predict_test_split,
+    score_quality,
     score_run,
 )
 
@@ -17,12 +18,15 @@ def create_pipeline() -> Pipeline:
             predict_test_split,
             inputs=[
                 "posts",
+                "captions",
+                "params:captions_needed",
                 f"{role}_adapter",
                 f"{role}_base",
                 f"params:{role}_backbone",
                 "params:generation",
                 "params:inputs",
                 "params:run_settings",
+                "params:method",
                 "evaluation_workspace",
             ],
             outputs=f"{role}_test",
@@ -35,6 +39,8 @@ def create_pipeline() -> Pipeline:
             measure_role_efficiency,
             inputs=[
                 "posts",
+                "captions",
+                "params:captions_needed",
                 f"{role}_adapter",
                 f"{role}_base",
                 f"params:{role}_backbone",
@@ -42,6 +48,7 @@ def create_pipeline() -> Pipeline:
                 "params:inputs",
                 "params:efficiency",
                 "params:run_settings",
+                "params:method",
             ],
             outputs=f"{role}_efficiency",
             name=f"measure_{role}_efficiency",
@@ -72,6 +79,22 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="metrics",
                 name="score_run",
+            ),
+            Node(
+                score_quality,
+                inputs=[
+                    "assistant_test",
+                    "student_test",
+                    "teacher_references",
+                    "posts",
+                    "params:teacher",
+                    "params:judge",
+                    "teacher_credentials",
+                    "teacher_ledger",
+                    "params:run_settings",
+                ],
+                outputs="quality",
+                name="score_quality",
             ),
         ]
     )

@@ -27,6 +27,8 @@ def create_pipeline() -> Pipeline:
                 distil_student_adapter,
                 inputs=[
                     "posts",
+                    "captions",
+                    "params:captions_needed",
                     "student_training_set",
                     "soft_labels",
                     "student_base",
@@ -35,6 +37,7 @@ def create_pipeline() -> Pipeline:
                     "params:generation",
                     "params:inputs",
                     "params:run_settings",
+                    "params:method",
                     "student_workspace",
                 ],
                 outputs="student_adapter",

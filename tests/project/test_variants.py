@@ -1,0 +1,77 @@
+"""Every kind of variant walks through all pipelines, and its outputs say what it did without."""
+
+import json
+
+import pytest
+
+from tests.project.conftest import SMALL
+
+RUN = "data/{}/sample/arch4-tiny-{}"
+
+
+def read(project, layer, variant, file):
+    return json.loads((project / RUN.format(layer, variant) / file).read_text())
+
+
+def rows(project, layer, variant, file):
+    return [json.loads(line) for line in (project / RUN.format(layer, variant) / file).read_text().splitlines()]
+
+
+def walk(kedro, variant):
+    result = kedro("run", "--params", f"{SMALL},variant={variant}")
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_no_cot_learns_and_answers_labels_alone(project, kedro):
+    walk(kedro, "no_cot")
+    history = rows(project, "06_models", "no_cot", "student/work/history.jsonl")
+    steps = [row for row in history if "label_loss" in row]
+    assert steps
+    assert not any("reasoning_loss" in row for row in history)
+    assert all("label_soft_loss" in row for row in steps)
+    assert read(project, "06_models", "no_cot", "student/manifest.json")["validation"]["tasks"] == ["label"]
+    assert not rows(project, "05_model_input", "no_cot", "assistant_reasoning.jsonl")
+    predictions = rows(project, "07_model_output", "no_cot", "student_test.jsonl")
+    assert all(row["attempts"] == 0 and row["label_attempts"] >= 1 and row["raw_text"] == "" for row in predictions)
+    student = read(project, "08_reporting", "no_cot", "metrics.json")["student"]
+    assert student["accuracy"] is not None
+    assert student["agreement"] is student["sim"] is student["dist_1"] is None
+
+
+def test_no_assistant_has_neither_soft_labels_nor_expansion(project, kedro):
+    walk(kedro, "no_assistant")
+    steps = rows(project, "06_models", "no_assistant", "student/work/history.jsonl")
+    assert any("reasoning_loss" in row for row in steps)
+    assert not any("label_soft_loss" in row for row in steps)
+    assert read(project, "06_models", "no_assistant", "assistant/manifest.json")["trained"] is False
+    training_set = rows(project, "05_model_input", "no_assistant", "student_training_set.jsonl")
+    assert {row["source"] for row in training_set} == {"teacher"}
+    metrics = read(project, "08_reporting", "no_assistant", "metrics.json")
+    assert metrics["assistant"] is None
+    assert metrics["student"]["accuracy"] is not None
+
+
+def test_zero_shot_trains_nothing_and_asks_the_prediction_prompt(project, kedro):
+    walk(kedro, "zero_shot")
+    assert not list((project / RUN.format("06_models", "zero_shot")).glob("*/adapter_model.safetensors"))
+    for role in ("assistant", "student"):
+        predictions = rows(project, "07_model_output", "zero_shot", f"{role}_test.jsonl")
+        assert all(row["label_attempts"] == 0 and row["attempts"] >= 1 for row in predictions)
+        assert all(row["prediction"] == row["reasoning_prediction"] for row in predictions)
+    metrics = read(project, "08_reporting", "zero_shot", "metrics.json")
+    assert metrics["assistant"]["accuracy"] is not None
+    assert metrics["assistant"]["agreement"] is None
+
+
+def test_without_images_no_run_depends_on_them(project, kedro):
+    walk(kedro, "no_image")
+    first = (project / RUN.format("07_model_output", "no_image") / "student_test.jsonl").read_text()
+    assert read(project, "08_reporting", "no_image", "metrics.json")["student"]["sim"] is not None
+    assert first
+
+
+@pytest.mark.parametrize("variant", ["no_images", "weights_0.5_0.5"])
+def test_an_unknown_variant_is_refused(kedro, variant):
+    result = kedro("run", "--params", f"variant={variant}")
+    assert result.returncode == 1
+    assert f"variant={variant} does not exist; there are: full, no_image, no_text, no_cot" in result.stderr
