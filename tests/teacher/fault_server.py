@@ -421,7 +421,7 @@ class FaultServer:
                 _error(f"Incorrect API key provided: {(key or '').removeprefix('Bearer ')}.", "invalid_api_key"),
             ),
             "format-refused": (400, {}, _error("Invalid parameter: 'response_format' is not supported.", None)),
-            "format-broken": (500, {}, _error("json_schema", None)),
+            "format-broken": (500, {}, "Internal Server Error"),
         }
         await _send(writer, *sent[reaction])
         return True

@@ -71,7 +71,11 @@ def test_every_answerable_post_is_annotated_with_the_least_number_of_requests(se
     seen = [post for post in references if script.stage(post.text, None, RETRIES)[1] is not None]
     assert [record.id for record in result.references] == [post.id for post in seen]
     assert len(server.log) == least(script, posts, references)
-    # Each kind of fault and flaw took part, or the test shows less than it says.
+    # Whoever was told when to come back did not come back before.
+    for told in (entry for entry in server.log if entry.reaction == "429-after"):
+        again = next(e for e in server.log if e.content == told.content and e.arrival == told.arrival + 1)
+        assert again.arrived_s - told.arrived_s >= script.retry_after_s
+    # Each kind of fault took part, and many flaws, or the test shows less than it says.
     assert set(FAULTS) <= {entry.reaction for entry in server.log}
     complaints = " ".join(problem for lost in result.quarantine for raw in lost.answers for problem in raw.problems)
     assert "missing" in complaints
