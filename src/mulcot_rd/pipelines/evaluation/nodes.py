@@ -107,8 +107,8 @@ def measure_role_efficiency(
 
 
 def join_efficiency(assistant: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:
-    """Both roles in one file."""
-    return {"assistant": assistant, "student": student}
+    """Both roles in one file, or the one that the variant has."""
+    return {name: costs for name, costs in (("assistant", assistant), ("student", student)) if costs}
 
 
 def score_run(

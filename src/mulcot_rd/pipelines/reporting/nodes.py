@@ -85,7 +85,7 @@ def draw_training_curves(
             "validation_score": row.get("score"),
         }
         for adapter in (assistant_adapter, student_adapter)
-        if adapter
+        if adapter and adapter["trained"]
         for row in history_of(Path(adapter["folder"]))
     ]
     title = f"{run.dataset}, {run.name}"
