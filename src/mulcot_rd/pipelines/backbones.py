@@ -5,15 +5,17 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.parameters import InputParameters, RunParameters
-from mulcot_rd.schema import TeacherRecord
+from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.schema import CaptionRecord, TeacherRecord
 
 
 def prepare_role(
     posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    captions_needed: bool,
     teacher_reasoning: list[TeacherRecord],
     backbone: BackboneParameters,
     inputs: InputParameters,
@@ -23,7 +25,7 @@ def prepare_role(
     """Build a role's tiny model, or name its full-size one."""
     return prepare_backbone(
         backbone,
-        posts_from_frame(posts, "train"),
+        [post for post in model_posts(posts, captions, captions_needed) if post.split == "train"],
         teacher_reasoning,
         vocabulary_size=inputs.tiny_vocabulary_size,
         seed=run.seed,

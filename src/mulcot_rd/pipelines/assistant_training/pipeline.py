@@ -14,6 +14,8 @@ def create_pipeline() -> Pipeline:
                 prepare_role,
                 inputs=[
                     "posts",
+                    "captions",
+                    "params:captions_needed",
                     "teacher_reasoning",
                     "params:assistant_backbone",
                     "params:inputs",
