@@ -19,10 +19,15 @@ STAGES = (
 def register_pipelines() -> dict[str, Pipeline]:
     """The stages by name, and all of them in order as ``__default__``; Kedro asks for those it needs."""
     found = find_pipelines(raise_errors=True)
-    stages = {name: found[name] for name in STAGES if name in found}
+    stages = {name: _folding(name, found[name]) for name in STAGES if name in found}
     return {**stages, "__default__": sum(stages.values(), start=Pipeline([]))}
 
 
 def stage(name: str) -> Pipeline:
     """One stage, whether or not it was asked for."""
     return import_module(f"mulcot_rd.pipelines.{name}").create_pipeline()
+
+
+def _folding(name: str, pipeline: Pipeline) -> Pipeline:
+    """The pipeline as one that kedro-viz can fold; datasets keep their names, so stages still meet in them."""
+    return Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
