@@ -14,7 +14,10 @@ from batch_server import BatchServer, LineError
 from fault_server import Question, Script
 
 from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, batch, caption_images
+from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.errors import BudgetReachedError
+from mulcot_rd.teacher.ledger import Ledger
+from mulcot_rd.teacher.prices import pricing_of
 
 PRICES = {"fake": {"input_usd": 1.0, "output_usd": 1.0, "images": {"rule": "patches", "patch": 28}}}
 LABELS = ("positive", "negative", "neutral")
@@ -205,6 +208,9 @@ def test_a_kill_at_any_moment_pays_for_nothing_twice(server, parameters, posts, 
     assert len(killed) >= 8
     assert len(server.paid) == len(set(server.paid)) == questions
     assert jobs(ledger) == []
+    # What the kills left open is settled: nothing is charged but the answers.
+    budget = Budget(None, pricing_of(parameters()), Ledger(ledger), ledger)
+    assert budget.spent_usd == pytest.approx(cost_usd(ledger))
 
 
 def test_a_create_whose_answer_was_lost_is_found_again(server, parameters, posts, tmp_path):

@@ -228,7 +228,7 @@ async def _caption_all(
 class _Nobody:
     """A provider for dry runs: notes what it is asked and answers nothing."""
 
-    name = "nobody"
+    name = "dry run"
 
     def __init__(self) -> None:
         self.asked: list[Question] = []
