@@ -40,7 +40,7 @@ def scripted(monkeypatch):
 
     def use(script, finished=True):
         class Scripted:
-            def __init__(self, base, encoder, parameters, *, seed):
+            def __init__(self, base, encoder, parameters, *, seed, examples):
                 pass
 
             def answer(self, posts, prompts, settled):

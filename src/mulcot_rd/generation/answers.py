@@ -32,6 +32,7 @@ def answer_posts(
     seed: int,
     log: AnswerLog | None,
     description: str,
+    examples: Sequence[tuple[Task, str]] = (),
 ) -> dict[Task, list[Answer]]:
     """Let a model answer the prompts of ``tasks`` for every post, each post read once for all of them.
 
@@ -48,6 +49,8 @@ def answer_posts(
         seed: Of the retries' sampling.
         log: Keeps finished answers across interruptions; ``None`` keeps nothing.
         description: Names the work on the progress bar.
+        examples: Answers such as the model was trained to write, with their tasks. They make no difference to the
+            texts; tokens are guessed ahead by them.
 
     Returns:
         Task to its answers.
@@ -76,7 +79,7 @@ def answer_posts(
                 bar.update(int(last))
                 return last
 
-            engine = Engine(base_model(model), encoder, parameters, seed=seed)
+            engine = Engine(base_model(model), encoder, parameters, seed=seed, examples=examples)
             engine.answer(group, {post.id: prompts[post.id] for post in group}, settled)
             if log is not None:
                 log.add(

@@ -1,6 +1,5 @@
 """Keys and values of the rows that are being decoded: allocated once, written in place, never concatenated."""
 
-
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, EncoderDecoderCache

@@ -56,6 +56,7 @@ class Engine:
         encoder: Makes its inputs, as in training.
         parameters: Rows, lengths, sampling.
         seed: Of the retries' sampling.
+        examples: Answers such as the model was trained to write; guesses at its next tokens begin with them.
         static: Whether steps have fixed shapes, as graph capture needs; by default on a GPU.
     """
 
@@ -66,9 +67,11 @@ class Engine:
         parameters: GenerationParameters,
         *,
         seed: int,
+        examples: Sequence[tuple[Task, str]] = (),
         static: bool | None = None,
     ) -> None:
         self._base, self._encoder, self._parameters, self._seed = base, encoder, parameters, seed
+        self._examples = examples
         self._static = base.device.type == "cuda" if static is None else static
         self._limits: dict[Task, int] = {
             "label": parameters.max_label_tokens,
@@ -155,7 +158,12 @@ class Engine:
             width=1 + self._parameters.draft_tokens,
             static=self._static,
         )
-        return _Batch(cache, decoder, self._limits, self._encoder.tokenizer.eos_token_id, self._parameters)
+        drafts = Drafts(self._parameters.draft_tokens)
+        for task, text in self._examples:
+            ending = example.read.branches[task].last_tokens if task in example.read.branches else []
+            drafts.learn([*ending, *self._encoder.target(text, task)], len(ending))
+        end = self._encoder.tokenizer.eos_token_id
+        return _Batch(cache, decoder, drafts, self._limits, end, self._parameters)
 
 
 @dataclass
@@ -188,11 +196,16 @@ class _Batch:
     """The rows that are being written, without gaps between them."""
 
     def __init__(
-        self, cache: RowCache, decoder: Decoder, limits: Mapping[Task, int], end: int, parameters: GenerationParameters
+        self,
+        cache: RowCache,
+        decoder: Decoder,
+        drafts: Drafts,
+        limits: Mapping[Task, int],
+        end: int,
+        parameters: GenerationParameters,
     ) -> None:
-        self._cache, self._decoder, self._limits, self._end = cache, decoder, limits, end
+        self._cache, self._decoder, self._drafts, self._limits, self._end = cache, decoder, drafts, limits, end
         self._parameters = parameters
-        self._drafts = Drafts(parameters.draft_tokens)
         self._rows: list[_Row] = []
 
     @property
