@@ -17,6 +17,7 @@ from mulcot_rd.datasets import (
 )
 from mulcot_rd.frames import posts_from_frame, posts_to_frame
 from mulcot_rd.reporting.writers import ReportTable
+from mulcot_rd.training.soft_labels import NoSoftLabels
 
 
 @pytest.fixture
@@ -44,18 +45,29 @@ def test_a_bad_line_is_named(jsonl, reasonings, tmp_path):
 def test_an_adapter_is_there_once_its_manifest_is(tmp_path):
     dataset = AdapterDataset(filepath=str(tmp_path))
     with pytest.raises(DatasetError, match="adapter_model"):
-        dataset.save({"role": "student"})
+        dataset.save({"role": "student", "trained": True})
     (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
     (tmp_path / "work" / "checkpoint").mkdir(parents=True)
     (tmp_path / "work" / "history.jsonl").write_text("")
     assert not dataset.exists()
-    dataset.save({"role": "student"})
+    dataset.save({"role": "student", "trained": True})
     assert dataset.exists()
-    assert dataset.load() == {"role": "student", "folder": str(tmp_path)}
+    assert dataset.load() == {"role": "student", "trained": True, "folder": str(tmp_path)}
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["history.jsonl"]
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(DatasetError, match="delete the folder"):
         dataset.load()
+    # A variant that trains nothing has no weights to promise.
+    dataset.save({"role": "student", "trained": False})
+    assert dataset.load()["trained"] is False
+
+
+def test_soft_labels_that_a_variant_lacks_load_as_none(tmp_path):
+    dataset = SoftLabelsDataset(filepath=str(tmp_path / "soft_labels"))
+    assert not dataset.exists()
+    dataset.save(NoSoftLabels("there is no assistant"))
+    assert dataset.exists()
+    assert dataset.load() is None
 
 
 def test_a_path_is_made_and_never_saved(tmp_path):
