@@ -96,7 +96,7 @@ def measure_role_efficiency(
         "prompts": {
             task: measure_efficiency(
                 lambda post, task=task: answer_posts(
-                    role.model, role.encoder, [post], task, once,
+                    role.model, role.encoder, [post], [task], once,
                     seed=run.seed, log=None, description=f"{role.name}, one post by {task} prompt",
                 ),
                 test, device, max_seconds=efficiency.max_seconds,
