@@ -4,6 +4,8 @@ Training, soft-label caching, generation and evaluation must see the same pixels
 :func:`load_image`.
 """
 
+import base64
+import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,6 +52,24 @@ def load_image(path: Path | str, size: int | None = None) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ImageError(f"image can't be read ({type(error).__name__}): {path}") from error
     return image if size is None else image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def data_uri(image: Image.Image, quality: int = 85) -> str:
+    """An image as a JPEG data URI, for a page or a request that must need no file beside it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def thumbnail_uri(path: Path | str, side: int) -> str:
+    """The data URI of an image in its own proportions, made smaller if it is wider or higher than ``side`` pixels.
+
+    Raises:
+        ImageError: If the image can't be opened.
+    """
+    image = load_image(path)
+    image.thumbnail((side, side))
+    return data_uri(image)
 
 
 def images_fingerprint(paths: Iterable[Path | str]) -> str:

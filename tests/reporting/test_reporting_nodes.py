@@ -44,7 +44,8 @@ def catalog(tmp_path, posts) -> DataCatalog:
         seed=42,
         engine="local",
     )
-    files = {"metrics": "metrics.json", "efficiency": "efficiency.json", "teacher_references": "references.jsonl"}
+    files = {"metrics": "metrics.json", "efficiency": "efficiency.json", "quality": "quality.json"}
+    files |= {"teacher_references": "references.jsonl"}
     missing = {
         name: JSONLinesDataset(filepath=str(tmp_path / file), record="mulcot_rd.schema.PredictionRecord")
         for name, file in {**files, "student_test": "t", "assistant_adapter": "a", "student_adapter": "s"}.items()

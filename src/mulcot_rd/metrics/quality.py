@@ -37,11 +37,12 @@ def quality_scores(
         seed: Of the bootstrap.
 
     Returns:
-        ``conclusion_entails`` (the conclusion comes to the predicted label), ``conclusion_contradicts`` (it comes to
-        another one; the rest names none), ``aspect_named`` (``None`` in coarse-grained sets), ``quotes_grounded``
-        (quoted words that the post has, among all quotes of all answers; ``None`` without quotes),
-        ``repeated_sentence`` (answers with a sentence twice), ``repetition_4`` (share of 4-grams within an answer
-        that occurred in it before, averaged). ``None`` and empty intervals where there is nothing to count.
+        ``reasonings`` (how many there are), ``conclusion_entails`` (the conclusion comes to the predicted label),
+        ``conclusion_contradicts`` (it comes to another one; the rest names none), ``aspect_named`` (``None`` in
+        coarse-grained sets), ``quotes_grounded`` (quoted words that the post has, among all quotes of all answers;
+        ``None`` without quotes), ``repeated_sentence`` (answers with a sentence twice), ``repetition_4`` (share of
+        4-grams within an answer that occurred in it before, averaged), ``quotes`` (how many there are). ``None`` and
+        empty intervals where there is nothing to count.
     """
     conclusions = [conclusion_label(reasoning) for reasoning in reasonings]
     pairs = list(zip(conclusions, (reasoning.prediction for reasoning in reasonings), strict=True))
@@ -59,6 +60,7 @@ def quality_scores(
         "repetition_4": [repetition(text) for text in texts],
     }
     return {
+        "reasonings": len(reasonings),
         **{name: float(np.mean(each)) if each else None for name, each in values.items()},
         "quotes": len(quotes),
         "intervals": {name: list(bootstrap_mean_interval(each, seed)) for name, each in values.items() if each},

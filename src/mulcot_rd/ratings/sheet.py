@@ -1,7 +1,5 @@
 """Blind rating sheets: reasonings of several systems in random order, without a word on who wrote which."""
 
-import base64
-import io
 import random
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -11,7 +9,8 @@ import pandas as pd
 from jinja2 import Environment
 
 from mulcot_rd.files import write_text
-from mulcot_rd.images import load_image
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.images import thumbnail_uri
 from mulcot_rd.reasoning import SECTION_KEYS
 from mulcot_rd.schema import Post, Reasoning, Sentiment
 
@@ -24,7 +23,8 @@ CRITERIA = {
     "convincing": "It would convince me that the verdict is right.",
 }
 SENTIMENT = "sentiment"
-_IMAGE_SIDE = 320
+# Pixels of the longer side; the sheet shows half as many, for screens of twice the resolution.
+_IMAGE_SIDE = 640
 
 
 def make_sheet(
@@ -97,7 +97,7 @@ def _readable(reasoning: Reasoning) -> str:
 def _html(sheet: pd.DataFrame) -> str:
     template = (files(__package__) / "sheet.html.j2").read_text(encoding="utf-8")
     rows = sheet.to_dict("records")
-    pictures = {row["image"]: _data_uri(row["image"]) for row in rows}
+    pictures = {row["image"]: thumbnail_uri(row["image"], _IMAGE_SIDE) for row in rows}
     return (
         Environment(autoescape=True)
         .from_string(template)
@@ -108,11 +108,6 @@ def _html(sheet: pd.DataFrame) -> str:
             scale=SCALE,
             sentiments=[label.value for label in Sentiment],
             sentiment=SENTIMENT,
+            sheet_id=fingerprint(rows),
         )
     )
-
-
-def _data_uri(path: str) -> str:
-    buffer = io.BytesIO()
-    load_image(path, _IMAGE_SIDE).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

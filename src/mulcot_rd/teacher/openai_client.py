@@ -5,8 +5,6 @@ requests through the SDK's own types costs four times the processor time of ever
 """
 
 import asyncio
-import base64
-import io
 import logging
 import os
 import time
@@ -19,7 +17,7 @@ import httpx2
 import openai
 import orjson
 
-from mulcot_rd.images import load_image
+from mulcot_rd.images import data_uri, load_image
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget, Reservation
 from mulcot_rd.teacher.dialect import Dialect, FormRefusedError
@@ -397,9 +395,7 @@ class ImageEncoder:
 
 def encode_image(path: str, size: int) -> str:
     """A JPEG data URI of ``size`` x ``size`` pixels."""
-    buffer = io.BytesIO()
-    load_image(path, size).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(load_image(path, size), JPEG_QUALITY)
 
 
 def _chat_messages(question: Question, image: str | None) -> list[dict[str, Any]]:

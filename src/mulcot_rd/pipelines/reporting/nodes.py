@@ -27,6 +27,7 @@ from mulcot_rd.reporting.paper_figures import (
     note_figure,
 )
 from mulcot_rd.reporting.parameters import ReportingParameters
+from mulcot_rd.reporting.quality import quality_table
 from mulcot_rd.reporting.runs import read_runs
 from mulcot_rd.reporting.tables import run_report
 from mulcot_rd.reporting.writers import ReportTable
@@ -42,6 +43,11 @@ def score_baselines(posts: pd.DataFrame, run: RunParameters) -> dict[str, Any]:
 def report_run(metrics: dict[str, Any], baselines: dict[str, Any], run: RunParameters) -> ReportTable:
     """The run's result table, measured beside published."""
     return run_report(metrics, baselines, run.dataset, run.name, run.scale)
+
+
+def report_quality(quality: dict[str, Any], metrics: dict[str, Any], run: RunParameters) -> ReportTable:
+    """The qualities of the reasonings that need no reference, of all who wrote some."""
+    return quality_table(quality, metrics, run.dataset, run.name, run.scale)
 
 
 def draw_case_study(

@@ -8,6 +8,7 @@ from mulcot_rd.pipelines.reporting.nodes import (
     draw_case_study,
     draw_paper_figures,
     draw_training_curves,
+    report_quality,
     report_run,
     score_baselines,
 )
@@ -24,6 +25,12 @@ def create_pipeline() -> Pipeline:
                 inputs=["metrics", "baselines", "params:run_settings"],
                 outputs="result_table",
                 name="report_run",
+            ),
+            Node(
+                report_quality,
+                inputs=["quality", "metrics", "params:run_settings"],
+                outputs="quality_table",
+                name="report_quality",
             ),
             Node(
                 draw_case_study,

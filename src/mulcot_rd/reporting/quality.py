@@ -1,0 +1,81 @@
+"""The table of a run's reasoning qualities, which need no reference: teacher, assistant and student side by side."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mulcot_rd.reporting.tables import MEASURED, percent, source_of
+from mulcot_rd.reporting.writers import ReportTable
+
+# What mulcot_rd.metrics.quality counts, in the order of the columns.
+QUALITIES = (
+    *("conclusion_entails", "conclusion_contradicts", "aspect_named"),
+    *("quotes_grounded", "repeated_sentence", "repetition_4"),
+)
+JUDGED = "judged_entails"
+SYSTEMS = ("teacher", "assistant", "student")
+_NOTE = (
+    "Percent of reasonings (quotes_grounded: of quotes; repetition_4: of 4-grams) with 95 percent bootstrap "
+    "intervals. Counted by rules, docs/quality.md says how; none says that a reasoning convinces anybody."
+)
+_JUDGE_NOTE = (
+    "judged_entails is the share of judged conclusions that the teacher's server reads as the predicted label."
+)
+
+
+def quality_table(
+    quality: Mapping[str, Mapping[str, Any] | None], metrics: Mapping[str, Any], dataset: str, run: str, scale: str
+) -> ReportTable:
+    """Lay out ``quality.json`` with a row a system and the interval beside every share.
+
+    Args:
+        quality: The file's contents: for each system what :func:`mulcot_rd.metrics.quality.quality_scores` and, where
+            a judge was asked, :func:`~mulcot_rd.metrics.quality.judge_scores` give; ``None`` for a system that wrote
+            nothing. Empty where the run is not on disk.
+        metrics: The contents of ``metrics.json``, for who taught the run and on how much; may be empty.
+        dataset: Name of the data set.
+        run: Name of the run.
+        scale: ``tiny`` or ``full``.
+
+    Returns:
+        The table in percent. A quality that no system has (aspects in coarse-grained sets, a judge that was not asked)
+        has no column.
+
+    Raises:
+        ValueError: If the scale is unknown or a share is no fraction.
+    """
+    about = metrics.get("run", {})
+    teacher = about.get("teacher")
+    source = source_of(scale, teacher, about.get("limit"))
+    sources = {"teacher": f"{MEASURED}; {teacher}" if teacher else MEASURED}
+    written = {system: scores for system in SYSTEMS if (scores := quality.get(system))}
+    shown = [name for name in (*QUALITIES, JUDGED) if any(scores.get(name) is not None for scores in written.values())]
+    rows = []
+    for system, scores in written.items():
+        intervals = {**scores["intervals"], JUDGED: scores.get(f"{JUDGED}_interval")}
+        row: dict[str, Any] = {"written by": system, "run": run, "source": sources.get(system, source)}
+        row |= {"reasonings": scores.get("reasonings"), "quotes": scores["quotes"], "judged": scores.get("judged")}
+        for name in shown:
+            row[name] = percent(scores.get(name), name)
+            row[_interval_column(name)] = _interval(intervals.get(name), name)
+        rows.append(row)
+    counts = ["reasonings", "quotes", *(["judged"] if JUDGED in shown else [])]
+    columns = [
+        *("written by", "run", "source", *counts),
+        *(column for name in shown for column in (name, _interval_column(name))),
+    ]
+    frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(counts, "Int64"))
+    note = f"{_NOTE} {_JUDGE_NOTE}" if JUDGED in shown else _NOTE
+    return ReportTable(frame, f"Qualities of the reasonings on the test split of {dataset}, run {run}, percent", note)
+
+
+def _interval_column(name: str) -> str:
+    return f"{name} 95% interval"
+
+
+def _interval(ends: tuple[float, float] | None, name: str) -> str | None:
+    if not ends:
+        return None
+    low, high = (percent(end, name) for end in ends)
+    return f"{low:.1f} to {high:.1f}"
