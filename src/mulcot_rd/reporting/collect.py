@@ -234,7 +234,9 @@ def _expansion_table(runs: list[RunMetrics], datasets: tuple[str, ...]) -> pd.Da
     rows: list[dict[str, Any]] = []
     for dataset in datasets:
         rows += _published(dataset, 8)
-        for run in (run for run in _of(runs, dataset) if run.expansion is not None):
+        for run in _of(runs, dataset):
+            if run.expansion is None or run.expansion.accuracy is None:
+                continue
             figures = run.expansion.model_dump()
             scores = {name: percent(figures[name], name) for name in ("accuracy", "weighted_f1", "macro_f1")}
             rows.append(_identity(run, "assistant") | figures | scores)

@@ -41,13 +41,15 @@ class RunInfo(BaseModel):
 
 
 class Expansion(BaseModel):
-    """The assistant on the training split (Table 8); scores are fractions, ``kept`` the rows that Eq. 7 keeps."""
+    """The assistant on the training split (Table 8); scores are fractions, ``kept`` the rows that Eq. 7 keeps.
+
+    A variant that doesn't expand the data has no scores."""
 
     samples: int
     kept: int
-    accuracy: float
-    weighted_f1: float
-    macro_f1: float
+    accuracy: float | None
+    weighted_f1: float | None
+    macro_f1: float | None
 
 
 class SplitSizes(BaseModel):
