@@ -27,6 +27,8 @@ from mulcot_rd.schema import Post
 
 # Posts read together at most: enough to fill the processor, few enough that masks and logits stay small.
 _READ_TOGETHER = 16
+# Examples that guesses begin with: more of them cost more time to read than they save.
+_EXAMPLES = 96
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Engine:
         static: bool | None = None,
     ) -> None:
         self._base, self._encoder, self._parameters, self._seed = base, encoder, parameters, seed
-        self._examples = examples
+        self._examples = examples[:_EXAMPLES]
         self._static = base.device.type == "cuda" if static is None else static
         self._limits: dict[Task, int] = {
             "label": parameters.max_label_tokens,

@@ -33,6 +33,7 @@ def predict(
     weights: str,
     name: str,
     tasks: Sequence[Task] = TASKS,
+    examples: Sequence[tuple[Task, str]] = (),
 ) -> list[PredictionRecord]:
     """Answer the tasks' prompts for every post, going on behind what an interrupted run had answered.
 
@@ -48,11 +49,13 @@ def predict(
         weights: Fingerprint of the model's weights and base; answers of other ones are not kept.
         name: Names the model on the progress bar.
         tasks: Which prompts to ask; at least one.
+        examples: Answers such as the model was trained to write: tokens are guessed ahead by them.
     """
     log = AnswerLog(log_path, fingerprint(weights, prompts_fingerprint(encoder, posts, tasks), parameters, seed))
     answers = answer_posts(
         model, encoder, posts, tasks, parameters,
         seed=seed, log=log, description=f"{name}, {len(posts)} posts by {' and '.join(tasks)} prompt",
+        examples=examples,
     )  # fmt: skip
     return [_record(post, {task: answers[task][number] for task in tasks}) for number, post in enumerate(posts)]
 

@@ -12,6 +12,7 @@ from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.training.roles import examples_fingerprint, load_role, training_examples
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelManifest, SoftLabelParameters, write_soft_labels
@@ -28,6 +29,7 @@ def write_assistant_reasoning(
     inputs: InputParameters,
     run: RunParameters,
     method: MethodParameters,
+    teacher_reasoning: list[TeacherRecord],
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
     """Let the assistant reason about the training split and keep what reaches the gold label (Eq. 7).
@@ -57,6 +59,7 @@ def write_assistant_reasoning(
         seed=run.seed,
         log=AnswerLog(workspace / "answers.jsonl", fingerprint(*made_from)),
         description=f"assistant, {len(training_posts)} training posts",
+        examples=[("reasoning", write(record.reasoning)) for record in teacher_reasoning],
     )["reasoning"]
     kept = keep_correct(training_posts, answers)
     return kept, expansion_figures(training_posts, answers, len(kept))

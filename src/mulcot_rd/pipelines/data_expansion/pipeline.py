@@ -22,6 +22,7 @@ def create_pipeline() -> Pipeline:
                     "params:inputs",
                     "params:run_settings",
                     "params:method",
+                    "teacher_reasoning",
                     "expansion_workspace",
                 ],
                 outputs=["assistant_reasoning", "expansion_figures"],

@@ -32,6 +32,7 @@ def predict_test_split(
     inputs: InputParameters,
     run: RunParameters,
     method: MethodParameters,
+    training_set: list[TrainingRow],
     workspace: Path,
 ) -> list[PredictionRecord]:
     """Answer the tasks' prompts for every post of the test split with a role; nothing for a role the variant lacks."""
@@ -50,6 +51,7 @@ def predict_test_split(
         weights=f"{adapter['weights']} {adapter['fingerprint']}",
         name=name,
         tasks=method.tasks,
+        examples=[("reasoning", write(row.reasoning)) for row in training_set],
     )
 
 

@@ -27,6 +27,7 @@ def create_pipeline() -> Pipeline:
                 "params:inputs",
                 "params:run_settings",
                 "params:method",
+                "student_training_set",
                 "evaluation_workspace",
             ],
             outputs=f"{role}_test",
