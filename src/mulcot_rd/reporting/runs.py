@@ -32,7 +32,8 @@ class RunInfo(BaseModel):
     @property
     def source(self) -> str:
         """How figures of its models are named wherever they appear."""
-        return source_of(self.scale, self.teacher, self.limit)
+        # Models that answer as they come were taught by nobody.
+        return source_of(self.scale, None if self.variant == ZERO_SHOT else self.teacher, self.limit)
 
     @property
     def without_seed(self) -> str:
@@ -43,7 +44,8 @@ class RunInfo(BaseModel):
 class Expansion(BaseModel):
     """The assistant on the training split (Table 8); scores are fractions, ``kept`` the rows that Eq. 7 keeps.
 
-    A variant that doesn't expand the data has no scores."""
+    A variant that doesn't expand the data has no scores.
+    """
 
     samples: int
     kept: int
