@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from mulcot_rd.generation.engine import Asked, Engine
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer, AnswerLog, Generated, Logged
+from mulcot_rd.generation.served import served_answers
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import merged_adapter
@@ -41,7 +42,7 @@ def answer_posts(
     the same texts come out of an undisturbed run and of one that was killed.
 
     Args:
-        model: Model with adapter, in evaluation mode.
+        model: Model with adapter, in evaluation mode; not asked where a server answers.
         encoder: Makes the inputs, as in training.
         posts: The posts; answers come back in their order.
         tasks: "label", "reasoning", or both.
@@ -55,6 +56,10 @@ def answer_posts(
     Returns:
         Task to its answers.
     """
+    if parameters.backend == "served":
+        if log is None:
+            raise ValueError("a served model's answers are kept in files: give a log")
+        return served_answers(encoder, posts, tasks, parameters, folder=log.folder)
     prompts = {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
     ordered = sorted(posts, key=lambda post: (len(prompts[post.id][tasks[0]].opening), post.id))
     size = parameters.posts_a_group

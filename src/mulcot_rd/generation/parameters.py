@@ -1,6 +1,20 @@
 """Parameters of generation."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ServedParameters(BaseModel):
+    """A server that answers in place of a local model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str | None = Field(None, description="Address of an OpenAI-compatible server (ends in /v1): vLLM, say")
+    model: str | None = Field(None, description="The trained model as the server knows it: merged, or with adapter")
+    max_concurrency: int = Field(64, ge=1, description="Requests in flight at once")
+    max_request_retries: int = Field(6, ge=0, description="Repeats of one request after a transport fault")
+    timeout_s: float = Field(300.0, gt=0, description="Longest time that one request may take, in seconds")
 
 
 class GenerationParameters(BaseModel):
@@ -33,6 +47,17 @@ class GenerationParameters(BaseModel):
         description="Add the low-rank updates to the weights while answers are written: fewer operations a token. "
         "Equal in exact arithmetic; rounding differs",
     )
+
+    backend: Literal["local", "served"] = Field(
+        "local", description="Who answers in expansion and evaluation: the model loaded here, or a server"
+    )
+    served: ServedParameters = Field(ServedParameters(), description="The server, for backend served")
+
+    @model_validator(mode="after")
+    def _server_is_known(self) -> "GenerationParameters":
+        if self.backend == "served" and not (self.served.base_url and self.served.model):
+            raise ValueError("generation.backend=served needs generation.served.base_url and generation.served.model")
+        return self
 
     @property
     def posts_a_group(self) -> int:

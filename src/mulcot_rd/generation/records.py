@@ -71,7 +71,7 @@ class AnswerLog:
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
-        self.path = path
+        self.path, self.fingerprint = path, fingerprint
         self._answers: dict[tuple[str, str, int], Generated] = {}
         # Not splitlines: an answer may hold other characters that it takes for the end of a line.
         lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
@@ -88,6 +88,11 @@ class AnswerLog:
         # A line torn by a kill is cut off, so that the next one starts on a line of its own.
         with path.open("r+b") as stream:
             stream.truncate(whole)
+
+    @property
+    def folder(self) -> Path:
+        """Where else answers of this model, prompts and parameters may be kept."""
+        return self.path.parent / f"{self.path.stem}_{self.fingerprint}"
 
     def get(self, task: Task, post_id: str, attempt: int) -> Generated | None:
         """The logged answer, or ``None``."""

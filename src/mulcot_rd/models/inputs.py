@@ -81,7 +81,7 @@ class InputEncoder:
         Raises:
             UserError: If the family reads text alone and the post has no caption.
         """
-        text = prompt_text(self.family, self._without_special(post), task, self.shown)
+        text = self.turn(post, task)
         if self.family.encoder_decoder:
             return Prompt([*self._ids(text), self.tokenizer.eos_token_id], self._decoder_prefix(task))
         content = [*([{"type": "image"}] if self.sees_images else []), {"type": "text", "text": text}]
@@ -96,6 +96,10 @@ class InputEncoder:
         if self.sees_images:
             opening = opening.replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)
         return Prompt(self._ids(opening), self._ids(rendered[split:]))
+
+    def turn(self, post: Post, task: Task) -> str:
+        """The text of the user's turn, in which nothing of the post looks like a special token."""
+        return prompt_text(self.family, self._without_special(post), task, self.shown)
 
     def target(self, text: str, task: Task) -> list[int]:
         """Token ids of an answer, ended by the token that ends a turn; special tokens quoted in it are only text.

@@ -305,7 +305,7 @@ def _score(
     log: AnswerLog,
 ) -> float:
     """The mean over tasks of the score of the labels that the model answers, a fraction."""
-    once = generation.model_copy(update={"max_retries": 0})
+    once = generation.model_copy(update={"max_retries": 0, "backend": "local"})
     answers = answer_posts(
         role.model, role.encoder, posts, validation.tasks, once,
         seed=0, log=log, description=f"{role.name}, dev posts by {' and '.join(validation.tasks)} prompt",

@@ -84,7 +84,7 @@ def measure_role_efficiency(
         adapter["role"], backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation
     )
     device = role.model.device
-    once = generation.model_copy(update={"batch_size": 1, "max_retries": 0})
+    once = generation.model_copy(update={"batch_size": 1, "max_retries": 0, "backend": "local"})
     test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
     numbers = adapter.get("parameters", {"total": role.parameters, "trainable": 0})
     total, trainable = numbers["total"], numbers["trainable"]
