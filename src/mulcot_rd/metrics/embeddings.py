@@ -14,7 +14,10 @@ from mulcot_rd.progress import progress
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-BATCH_SIZE = 32
+# Texts encoded at once. A few fill a processor's caches; more only add padding there, and are what a GPU needs.
+BATCH_SIZE = {"cpu": 4, "cuda": 64}
+_KEPT_TEXTS = 20_000
+_KEPT: dict[str, np.ndarray] = {}
 
 
 def cosine_similarities(generated: Sequence[str], references: Sequence[str], show_progress: bool = False) -> np.ndarray:
@@ -30,21 +33,29 @@ def cosine_similarities(generated: Sequence[str], references: Sequence[str], sho
     Returns:
         Cosines from -1 to 1, shape [N].
     """
-    # References repeat between pairs (and texts between both sides): each distinct text is encoded once.
-    texts = list(dict.fromkeys([*generated, *references]))
-    # Texts of like length are encoded together, which saves padding.
-    texts.sort(key=len, reverse=True)
-    parts = []
-    with progress(total=len(texts), desc="sentence embeddings", unit="text", disable=not show_progress) as bar:
-        for start in range(0, len(texts), BATCH_SIZE):
-            batch = texts[start : start + BATCH_SIZE]
-            parts.append(sentence_encoder().encode(batch, batch_size=BATCH_SIZE, normalize_embeddings=True))
-            bar.update(len(batch))
-    embeddings = np.concatenate(parts)
-    position = {text: index for index, text in enumerate(texts)}
-    one = embeddings[[position[text] for text in generated]]
-    other = embeddings[[position[text] for text in references]]
+    embeddings = _embeddings([*generated, *references], show_progress)
+    one, other = (np.stack([embeddings[text] for text in texts]) for texts in (generated, references))
     return np.clip((one * other).sum(axis=1, dtype=np.float64), -1.0, 1.0)
+
+
+def _embeddings(texts: Sequence[str], show_progress: bool) -> dict[str, np.ndarray]:
+    """The embedding of each distinct text; those of references are kept for the next model that is scored by them."""
+    wanted = dict.fromkeys(texts)
+    # Texts of like length are encoded together, which saves padding.
+    missing = sorted((text for text in wanted if text not in _KEPT), key=len, reverse=True)
+    made: dict[str, np.ndarray] = {}
+    encoder = sentence_encoder()
+    size = BATCH_SIZE[encoder.device.type]
+    with progress(total=len(missing), desc="sentence embeddings", unit="text", disable=not show_progress) as bar:
+        for start in range(0, len(missing), size):
+            batch = missing[start : start + size]
+            made.update(zip(batch, encoder.encode(batch, batch_size=size, normalize_embeddings=True), strict=True))
+            bar.update(len(batch))
+    found = {text: made[text] if text in made else _KEPT[text] for text in wanted}
+    _KEPT.update(made)
+    while len(_KEPT) > _KEPT_TEXTS:
+        _KEPT.pop(next(iter(_KEPT)))
+    return found
 
 
 @cache

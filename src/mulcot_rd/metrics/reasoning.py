@@ -6,8 +6,10 @@ texts, and :func:`distinct` gives the references' beside them.
 """
 
 from collections.abc import Sequence
+from functools import cache, lru_cache
 
 import numpy as np
+from nltk.stem.porter import PorterStemmer
 from nltk.tokenize import TreebankWordTokenizer
 from nltk.translate.meteor_score import single_meteor_score
 from nltk.util import ngrams
@@ -19,6 +21,7 @@ from mulcot_rd.metrics.wordnet import wordnet
 from mulcot_rd.progress import progress
 
 _TREEBANK = TreebankWordTokenizer()
+_KEPT = 2**17
 _BLEU = BLEU(tokenize="13a", max_ngram_order=4, smooth_method="none", effective_order=False)
 _ROUGE = RougeScorer(["rougeL"], use_stemmer=False)
 
@@ -100,18 +103,44 @@ def distinct(texts: Sequence[str]) -> dict[str, float]:
 def _overlap(generated: str, reference: str) -> dict[str, float]:
     """METEOR, BLEU and ROUGE-L of one pair, the generated text not empty."""
     return {
-        "meteor": float(single_meteor_score(_tokens(reference), _tokens(generated), wordnet=wordnet())),
+        "meteor": float(
+            single_meteor_score(_tokens(reference), _tokens(generated), stemmer=_STEMS, wordnet=_synonyms())
+        ),
         # A corpus of one pair: sentence_score without its advice to use another metric. Rounding may pass 1.
         "bleu": min(1.0, _BLEU.corpus_score([generated], [[reference]]).score / 100),
         "rouge_l": float(_ROUGE.score(reference, generated)["rougeL"].fmeasure),
     }
 
 
-def _tokens(text: str) -> list[str]:
-    return _TREEBANK.tokenize(text.lower())
+class _Stems:
+    """NLTK's Porter stemmer, each word stemmed once: texts of one kind share most of their words."""
+
+    def __init__(self) -> None:
+        self.stem = lru_cache(_KEPT)(PorterStemmer().stem)
 
 
-def _distinct_share(tokens: list[str], order: int) -> float:
+class _Synonyms:
+    """WordNet as METEOR asks it, each word looked up once."""
+
+    def __init__(self) -> None:
+        self.synsets = lru_cache(_KEPT)(wordnet().synsets)
+
+
+_STEMS = _Stems()
+
+
+@cache
+def _synonyms() -> _Synonyms:
+    return _Synonyms()
+
+
+@lru_cache(maxsize=4096)
+def _tokens(text: str) -> tuple[str, ...]:
+    """Lower-cased Treebank tokens; METEOR and Dist ask for the same texts."""
+    return tuple(_TREEBANK.tokenize(text.lower()))
+
+
+def _distinct_share(tokens: Sequence[str], order: int) -> float:
     found = list(ngrams(tokens, order))
     return len(set(found)) / len(found) if found else 0.0
 

@@ -1,0 +1,182 @@
+"""What the benchmarks train and ask: the tiny models on the shipped sample, and models with a real vocabulary.
+
+``real_vocab`` has 151,936 columns, hidden size 256 (the assistant's 384), the paper's LoRA, images of 280 x 280 pixels
+(100 tokens) and sequences as long as real prompts and reasonings are with a real tokenizer: 250 prompt tokens with the
+image, 200 of reasoning. No such tokenizer is at hand without a download, so the token ids are random. All weights are
+random at both scales: the figures compare two ways of doing the same work, and say nothing about the paper's models.
+"""
+
+import random
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.generation.expansion import teacher_rows
+from mulcot_rd.ingest import IngestParameters, read_posts
+from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, family_named
+from mulcot_rd.models.prepare import prepare_backbone
+from mulcot_rd.models.tiny import build_tiny_checkpoint
+from mulcot_rd.prompts import TASKS
+from mulcot_rd.schema import Post, TeacherRecord
+from mulcot_rd.teacher import TeacherParameters, annotate
+from mulcot_rd.training.batches import Example, make_example
+from mulcot_rd.training.objective import StudentLossWeights
+from mulcot_rd.training.roles import Role, start_role
+from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
+
+ROOT = Path(__file__).parents[1]
+SCALES = ("tiny", "real_vocab")
+Scale = Literal["tiny", "real_vocab"]
+RoleName = Literal["assistant", "student"]
+
+REAL_IDS, REAL_COLUMNS = 151_665, 151_936
+REAL_ROWS = 8
+# Tokens of the real prompts beside the image, and of the answers (mean, and spread of the normal distribution).
+REAL_OPENING, REAL_ENDING = (115, 25), 35
+REAL_TARGETS = {"label": (5, 0), "reasoning": (200, 30)}
+BATCH_SIZE = {"tiny": 8, "real_vocab": 2}
+WINDOW = {"tiny": 16, "real_vocab": 8}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Models, rows and soft labels of one scale; everything lies in ``folder``, so that another process finds it.
+
+    Attributes:
+        scale: "tiny" or "real_vocab".
+        folder: Where checkpoints, soft labels and the teacher's ledger are kept.
+        rows: Training posts of the shipped sample at tiny scale.
+    """
+
+    scale: Scale
+    folder: Path
+    rows: int = 32
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The project's own configuration."""
+        return ProjectConfigLoader(conf_source=str(ROOT / "conf"), base_env="base", default_run_env="base")[
+            "parameters"
+        ]
+
+    @cached_property
+    def posts(self) -> list[Post]:
+        """Training posts of the shipped sample."""
+        posts = read_posts("sample", ROOT / "data" / "01_raw", IngestParameters(), 42, self.rows).posts
+        return [post for post in posts if post.split == "train"]
+
+    @cached_property
+    def teacher(self) -> list[TeacherRecord]:
+        """The offline teacher's reasonings of them."""
+        return annotate(self.posts, [], TeacherParameters(), self.folder / "ledger.jsonl").reasoning
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return 280 if self.scale == "real_vocab" else self.parameters["inputs"]["image_size"]
+
+    def backbone(self, name: RoleName) -> BackboneParameters:
+        """What plays a role at this scale."""
+        if self.scale == "tiny":
+            return BackboneParameters(**self.parameters[f"{name}_backbone"])
+        return BackboneParameters(
+            family="qwen2_5_vl",
+            model=None,
+            tiny=TinySize(
+                hidden_size={"student": 256, "assistant": 384}[name],
+                intermediate_size={"student": 768, "assistant": 1152}[name],
+                layers={"student": 4, "assistant": 6}[name],
+                heads=4,
+                key_value_heads=2,
+                vision_hidden_size=128,
+                vision_layers=2,
+                vision_heads=4,
+                initializer_range=0.08,
+                head_rows=REAL_COLUMNS,
+            ),
+            dtype="float32",
+            adapter=AdapterParameters(dropout={"student": 0.05, "assistant": 0.2}[name]),
+        )
+
+    def role(self, name: RoleName) -> Role:
+        """A role's model, loaded from the folder; its checkpoint is made if it is not there."""
+        backbone, folder = self.backbone(name), self.folder / name
+        if self.scale == "tiny":
+            size = self.parameters["inputs"]["tiny_vocabulary_size"]
+            made = prepare_backbone(backbone, self.posts, self.teacher, vocabulary_size=size, seed=1, folder=folder)
+        else:
+            made = {"location": str(folder), "revision": None, "fingerprint": f"random {name}"}
+            if not folder.exists():
+                family = family_named(backbone.family)
+                build_tiny_checkpoint(folder, family, backbone.tiny, _real_tokenizer(family.chat), seed=1)
+        return start_role(name, backbone, made, image_size=self.image_size, seed=1)
+
+    def examples(self, role: Role) -> list[Example]:
+        """The training rows."""
+        if self.scale == "real_vocab":
+            return [_random_example(role, post, number) for number, post in enumerate(self.posts[:REAL_ROWS])]
+        by_id = {post.id: post for post in self.posts}
+        rows = teacher_rows(self.teacher)
+        return [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in rows]
+
+    def weights(self, role: Role) -> StudentLossWeights:
+        """The student's objective with the paper's weights."""
+        return StudentLossWeights(vocabulary_size=len(role.encoder.tokenizer))
+
+    def soft_labels(self, assistant: Role, examples: Sequence[Example], **parameters: Any) -> SoftLabels:
+        """Soft labels of the rows, written to the folder; the project's own kind unless ``parameters`` say otherwise."""
+        chosen = SoftLabelParameters(**{**self.parameters["soft_labels"], "batch_size": 2, **parameters})
+        folder = self.soft_label_folder(chosen)
+        assistant.model.eval()
+        write_soft_labels(assistant.model, assistant.encoder, examples, folder, "bench", chosen)
+        return SoftLabels(folder)
+
+    def soft_label_folder(self, parameters: SoftLabelParameters) -> Path:
+        """Where soft labels of these parameters lie."""
+        name = "exact" if parameters.kind == "exact" else f"top_{parameters.top_k}"
+        return self.folder / f"soft_labels_{name}"
+
+
+def _real_tokenizer(chat: Any) -> PreTrainedTokenizerFast:
+    """As many ids as the real tokenizer has, the special ones first; it can't read text."""
+    words = [*chat.special, *(f"w{number}" for number in range(REAL_IDS - len(chat.special)))]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token=words[-1]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=chat.pad,
+        eos_token=chat.end,
+        extra_special_tokens=[token for token in chat.special if token not in (chat.pad, chat.end)],
+        chat_template=chat.template,
+        padding_side="left",
+    )
+
+
+def _random_example(role: Role, post: Post, seed: int) -> Example:
+    draw, encoder = random.Random(seed), role.encoder
+    special = {encoder.tokenizer.convert_tokens_to_ids(token): token for token in encoder.family.chat.special}
+
+    def text(length: int) -> list[int]:
+        return [draw.randrange(len(special), REAL_IDS) for _ in range(length)]
+
+    def drawn(mean: float, spread: float) -> int:
+        return max(2, round(draw.gauss(mean, spread)))
+
+    ids = {token: number for number, token in special.items()}
+    image = [ids["<|vision_start|>"], *[encoder.image_token_id] * encoder.image_tokens, ids["<|vision_end|>"]]
+    return Example(
+        post_id=post.id,
+        image=post.image,
+        opening=array("i", [*image, *text(drawn(*REAL_OPENING))]),
+        endings={task: array("i", text(REAL_ENDING)) for task in TASKS},
+        targets={
+            task: array("i", [*text(drawn(*REAL_TARGETS[task]) - 1), encoder.tokenizer.eos_token_id]) for task in TASKS
+        },
+    )

@@ -1,0 +1,54 @@
+"""Measuring two ways of doing the same work: in turns, or each in a process of its own where memory is measured."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def alternate(forms: Sequence[Callable[[], object]], repetitions: int) -> list[float]:
+    """Median seconds of each form, run in turns after one untimed round."""
+    seconds: list[list[float]] = [[] for _ in forms]
+    for repetition in range(repetitions + 1):
+        for number, form in enumerate(forms):
+            started = time.perf_counter()
+            form()
+            if repetition:
+                seconds[number].append(time.perf_counter() - started)
+    return [statistics.median(times) for times in seconds]
+
+
+def peak_mebibytes(module: str, arguments: Sequence[str], repetitions: int) -> float:
+    """Median peak of resident memory (MiB) of ``bench/<module>.py arguments``, which prints its own as its last line.
+
+    A process of its own each time: a peak never comes down again.
+    """
+    peaks = []
+    for _ in range(repetitions):
+        command = [sys.executable, str(FOLDER / f"{module}.py"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
+        peaks.append(json.loads(done.stdout.splitlines()[-1])["peak_mebibytes"])
+    return statistics.median(peaks)
+
+
+def row(
+    name: str, scale: str, ours: float, reference: float | None, reference_name: str, unit: str, repetitions: int
+) -> dict[str, object]:
+    """One row of ``bench.json``; ``ratio`` is ours over the reference, so that a smaller one is better for memory."""
+    return {
+        "name": name,
+        "scale": scale,
+        "ours": ours,
+        "reference": reference,
+        "reference_name": reference_name,
+        "ratio": None if reference is None else ours / reference,
+        "unit": unit,
+        "repetitions": repetitions,
+    }
