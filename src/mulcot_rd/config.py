@@ -22,6 +22,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The configuration of that name."""
+        # OmegaConf's resolvers are the process's: another loader, made to check names, would leave its globals here.
+        self._register_globals_resolver()
         found = super().__getitem__(key)
         if key != "credentials":
             return found

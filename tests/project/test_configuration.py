@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.hooks import check_runtime_parameters
 from mulcot_rd.models import BackboneParameters, parameter_counts
 from mulcot_rd.parameters import InputParameters, RunParameters
 from mulcot_rd.teacher import TeacherParameters
@@ -114,3 +115,11 @@ def test_the_users_credentials_are_read_in_every_environment(tmp_path, env):
     (tmp_path / "base" / "credentials.yml").write_text("openai: {}\n")
     (tmp_path / "local" / "credentials.yml").write_text("openai: {api_key: made-up}\n")
     assert _load(env, conf=tmp_path)["credentials"] == {"openai": {"api_key": "made-up"}}
+
+
+def test_an_environments_globals_still_hold_after_names_were_checked():
+    """Checking makes a second loader, and both share the process's resolvers."""
+    loader = _load("workstation")
+    check_runtime_parameters({"arch": 4}, CONF, "base")
+    parameters = loader["parameters"]
+    assert (parameters["scale"], parameters["dataset"]) == ("full", "twitter2015")
