@@ -1,0 +1,185 @@
+"""What the notebooks show: posts with their images, what was written of them side by side, scores with intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mulcot_rd.images import thumbnail_uri
+from mulcot_rd.reasoning import SECTION_KEYS
+from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
+
+Written = Sequence[TeacherRecord] | Sequence[PredictionRecord]
+
+GOLD = "gold"
+LABEL_PROMPT, REASONING_PROMPT = "label prompt", "reasoning"
+UNREADABLE = "no readable label"
+# Pixels of an image's longer side.
+_IMAGE_SIDE = 320
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of HTML that a notebook shows as such."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+
+def post_cards(posts: Sequence[Post]) -> Html:
+    """Posts as they are: image, text, aspect and gold label.
+
+    Raises:
+        ImageError: If an image can't be opened.
+    """
+    return side_by_side(posts, {})
+
+
+def side_by_side(posts: Sequence[Post], systems: Mapping[str, Written]) -> Html:
+    """Posts with their images, and beneath each what every system wrote of it, a column a system.
+
+    All text is escaped: a post is data, whatever it contains.
+
+    Args:
+        posts: The posts to show, in order.
+        systems: Name of a system to its records; one that wrote nothing at all has no column, one that lacks a post
+            says so.
+
+    Raises:
+        ImageError: If an image can't be opened.
+    """
+    by_system = {name: {record.id: record for record in records} for name, records in systems.items() if records}
+    articles = [
+        {
+            "post": post,
+            "image": thumbnail_uri(post.image, _IMAGE_SIDE),
+            "columns": [_column(name, records.get(post.id), post.label) for name, records in by_system.items()],
+        }
+        for post in posts
+    ]
+    template = (files(__package__) / "display.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Html(environment.from_string(template).render(articles=articles))
+
+
+def answers_frame(posts: Sequence[Post], systems: Mapping[str, Written]) -> pd.DataFrame:
+    """One row a post: its text, its gold label, and the label that every system came to by each of its prompts.
+
+    Args:
+        posts: The posts.
+        systems: Name of a system to its records.
+
+    Returns:
+        Columns ``text``, ``aspect``, ``gold``, then one a system that writes reasonings alone (the teacher), and
+        ``<system>, label prompt`` and ``<system>, reasoning`` of every other one; indexed by the posts' ids. A label
+        that can't be read is "no readable label"; a post that a system has no answer for is missing there.
+    """
+    frame = pd.DataFrame(
+        {"text": [p.text for p in posts], "aspect": [p.aspect for p in posts], GOLD: [p.label.value for p in posts]},
+        index=pd.Index([post.id for post in posts], name="id"),
+    )
+    for name, records in systems.items():
+        labels = {record.id: _labels(record) for record in records}
+        prompts = dict.fromkeys(prompt for found in labels.values() for prompt in found)
+        for prompt in prompts:
+            column = f"{name}, {prompt}" if prompt else name
+            frame[column] = [labels.get(post_id, {}).get(prompt) for post_id in frame.index]
+    return frame
+
+
+def disagreements(answers: pd.DataFrame) -> pd.DataFrame:
+    """On how many posts each two columns of labels differ, over the posts that both have a label for.
+
+    Args:
+        answers: What :func:`answers_frame` gives.
+    """
+    columns = [column for column in answers.columns if column not in ("text", "aspect")]
+    counts = {(one, other): len(differing(answers, one, other)) for one, other in product(columns, columns)}
+    return pd.DataFrame([[counts[one, other] for other in columns] for one in columns], index=columns, columns=columns)
+
+
+def differing(answers: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """The rows in which two columns of labels are both there and differ.
+
+    Raises:
+        KeyError: If there is no such column.
+    """
+    both = answers[[one, other]].notna().all(axis="columns")
+    return answers[both & (answers[one] != answers[other])]
+
+
+def interval_figure(scores: pd.DataFrame, dataset: str, metric: str) -> Figure:
+    """One metric of every run on a data set, with the 95 percent interval of each.
+
+    Args:
+        scores: The table ``table_scores``: columns method, run, source, dataset, metric, value, low, high (percent).
+        dataset: Name of the data set.
+        metric: Name of the metric, such as ``accuracy``.
+
+    Returns:
+        A figure that needs no display; its legend names the sources, so that tiny models are told from others.
+
+    Raises:
+        ValueError: If no run has that metric on that data set.
+    """
+    rows = scores[(scores["dataset"] == dataset) & (scores["metric"] == metric)].iloc[::-1]
+    if rows.empty:
+        raise ValueError(f"no run on {dataset} has {metric}: run the pipelines evaluation and reporting first")
+    figure = Figure(figsize=(9, 1.4 + 0.32 * len(rows)), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    places = pd.Series(range(len(rows)), index=rows.index)
+    for number, (source, of_source) in enumerate(rows.groupby("source", sort=False)):
+        # A score without an interval is drawn as a point alone.
+        ends = of_source[["low", "high"]].astype(float)
+        reach = [(of_source["value"] - ends["low"]).fillna(0), (ends["high"] - of_source["value"]).fillna(0)]
+        axes.errorbar(
+            of_source["value"], places[of_source.index], xerr=reach, fmt="o", capsize=3, markersize=5,
+            color=_COLOURS[number % len(_COLOURS)], label=source,
+        )  # fmt: skip
+    axes.set_yticks(places, [f"{run}, {method}" for run, method in zip(rows["run"], rows["method"], strict=True)])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set(xlabel=f"{metric}, percent, with 95 percent interval", title=dataset)
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8)
+    return figure
+
+
+def _labels(record: TeacherRecord | PredictionRecord) -> dict[str, str]:
+    """The label that a record holds by each prompt that was asked; a teacher's has no prompt's name."""
+    if isinstance(record, TeacherRecord):
+        return {"": _label(record.prediction)}
+    asked = {
+        LABEL_PROMPT: (record.label_attempts, record.prediction),
+        REASONING_PROMPT: (record.attempts, record.reasoning_prediction),
+    }
+    return {prompt: _label(label) for prompt, (attempts, label) in asked.items() if attempts}
+
+
+def _label(label: Sentiment | None) -> str:
+    return UNREADABLE if label is None else label.value
+
+
+def _column(name: str, record: TeacherRecord | PredictionRecord | None, gold: Sentiment) -> dict[str, Any]:
+    if record is None:
+        return {"name": name, "sections": [], "verdicts": [], "remark": "wrote nothing of this post"}
+    told = isinstance(record, TeacherRecord) and record.stage == 2
+    return {
+        "name": name,
+        "remark": "was told the label" if told else "",
+        "sections": list(zip(SECTION_KEYS, record.reasoning.sections.values(), strict=True)),
+        "verdicts": [
+            {"prompt": prompt or REASONING_PROMPT, "label": label, "right": label == gold.value}
+            for prompt, label in _labels(record).items()
+        ],
+    }

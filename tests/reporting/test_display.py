@@ -1,0 +1,88 @@
+"""What the notebooks show."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from mulcot_rd.reporting.display import (
+    UNREADABLE,
+    answers_frame,
+    differing,
+    disagreements,
+    interval_figure,
+    post_cards,
+    side_by_side,
+)
+from mulcot_rd.schema import Sentiment
+
+
+@pytest.fixture
+def systems(posts, make_teacher, make_prediction):
+    """The teacher is right; the student's label prompt is right but once, its reasonings come to nothing."""
+    wrong = next(label for label in Sentiment if label != posts[0].label)
+    student = [make_prediction(post, post.label, reasoning_prediction=None) for post in posts]
+    student[0] = make_prediction(posts[0], wrong, reasoning_prediction=None)
+    return {"teacher": [make_teacher(post, post.label, stage=2) for post in posts[1:]], "student": student}
+
+
+def test_each_system_has_its_column_under_the_post_and_its_image(posts, systems):
+    html = side_by_side(posts[:2], {**systems, "assistant": []}).text
+    assert html.count("data:image/jpeg;base64,") == 2
+    assert html.count("<h4>teacher</h4>") == html.count("<h4>student</h4>") == 2
+    assert "assistant" not in html
+    assert "wrote nothing of this post" in html
+    assert "was told the label" in html
+    assert UNREADABLE in html
+    assert post_cards(posts[:1])._repr_html_().count("<h4>") == 0
+
+
+def test_posts_and_reasonings_are_escaped(posts, make_prediction):
+    post = posts[0].model_copy(update={"text": "<script>alert('post')</script>"})
+    answer = make_prediction(post, post.label, text_analysis="<img src=x onerror=alert(1)>")
+    html = side_by_side([post], {"student": [answer]}).text
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_answers_and_disagreements(posts, systems):
+    answers = answers_frame(posts, systems)
+    assert list(answers.columns) == [
+        "text", "aspect", "gold", "teacher", "student, label prompt", "student, reasoning",
+    ]  # fmt: skip
+    assert pd.isna(answers.loc[posts[0].id, "teacher"])
+    assert set(answers["student, reasoning"]) == {UNREADABLE}
+    assert list(differing(answers, "gold", "student, label prompt").index) == [posts[0].id]
+    counts = disagreements(answers)
+    assert counts.loc["gold", "teacher"] == 0
+    assert counts.loc["gold", "student, label prompt"] == counts.loc["student, label prompt", "gold"] == 1
+    # The post that the teacher has no label for is not counted.
+    assert counts.loc["teacher", "student, reasoning"] == len(posts) - 1
+
+
+def test_a_prompt_that_was_not_asked_has_no_column(posts, make_prediction):
+    answers = answers_frame(posts, {"student": [make_prediction(post, post.label, attempts=0) for post in posts]})
+    assert list(answers.columns)[3:] == ["student, label prompt"]
+
+
+def test_intervals_are_drawn_around_the_scores(tmp_path):
+    scores = pd.DataFrame(
+        {
+            "dataset": ["sample", "sample", "cafe"],
+            "method": ["student", "assistant", "student"],
+            "run": ["a", "b", "c"],
+            "source": ["measured", "measured (tiny model, random initial weights)", "measured"],
+            "metric": "accuracy",
+            "value": [70.0, 50.0, 20.0],
+            "low": [60.0, float("nan"), 10.0],
+            "high": [80.0, float("nan"), 30.0],
+        }
+    )
+    figure = interval_figure(scores, "sample", "accuracy")
+    figure.savefig(tmp_path / "figure.png", dpi=20)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b, assistant", "a, student"]
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == set(scores["source"][:2])
+    with pytest.raises(ValueError, match="no run on cafe has bleu"):
+        interval_figure(scores, "cafe", "bleu")
+    assert not plt.get_fignums()
