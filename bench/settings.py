@@ -131,7 +131,7 @@ class Setting:
         return StudentLossWeights(vocabulary_size=len(role.encoder.tokenizer))
 
     def soft_labels(self, assistant: Role, examples: Sequence[Example], **parameters: Any) -> SoftLabels:
-        """Soft labels of the rows, written to the folder; the project's own kind unless ``parameters`` say otherwise."""
+        """Soft labels of the rows in the folder; of the project's own kind unless ``parameters`` say otherwise."""
         chosen = SoftLabelParameters(**{**self.parameters["soft_labels"], "batch_size": 2, **parameters})
         folder = self.soft_label_folder(chosen)
         assistant.model.eval()

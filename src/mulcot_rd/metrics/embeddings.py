@@ -38,6 +38,11 @@ def cosine_similarities(generated: Sequence[str], references: Sequence[str], sho
     return np.clip((one * other).sum(axis=1, dtype=np.float64), -1.0, 1.0)
 
 
+def forget() -> None:
+    """Forget the embeddings that are kept, as benchmarks and tests of speed want it."""
+    _KEPT.clear()
+
+
 def _embeddings(texts: Sequence[str], show_progress: bool) -> dict[str, np.ndarray]:
     """The embedding of each distinct text; those of references are kept for the next model that is scored by them."""
     wanted = dict.fromkeys(texts)

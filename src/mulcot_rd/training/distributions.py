@@ -1,46 +1,15 @@
-"""The assistant's distributions at target positions (paper, Eq. 10), and their divergence from the student's (Eq. 11).
+"""The assistant's distributions at target positions (paper, Eq. 10).
 
 Two kinds, which the fused objective takes alike. Neither ever holds all positions by all token ids.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 from torch import Tensor
-
-
-class Distributions(Protocol):
-    """The assistant's distributions over a vocabulary of V token ids at N positions."""
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Token ids that the distributions range over."""
-
-    def __len__(self) -> int:
-        """Positions."""
-
-    def cut(self, vocabulary_size: int) -> Self:
-        """The distributions over the first ``vocabulary_size`` ids alone.
-
-        Raises:
-            ValueError: If what is kept of them can't give these.
-        """
-
-    def divergence_(self, log_q: Tensor, rows: slice, temperature: float) -> Tensor:
-        """Kullback-Leibler divergence of some positions from the student's distributions, and its gradient.
-
-        Args:
-            log_q: The student's log-probabilities [n, V] at temperature tau; overwritten with the gradient of the
-                divergences with respect to the student's logits divided by tau.
-            rows: Which n of the N positions.
-            temperature: tau of Eq. 10.
-
-        Returns:
-            The divergences, in nats, [n].
-        """
 
 
 @dataclass(frozen=True)
@@ -74,13 +43,9 @@ class ExactDistributions:
         bias = None if self.bias is None else self.bias[:vocabulary_size]
         return replace(self, weight=self.weight[:vocabulary_size], bias=bias)
 
-    def divergence_(self, log_q: Tensor, rows: slice, temperature: float) -> Tensor:
-        """KL(assistant, student), Eq. 11; see :class:`Distributions`."""
-        log_p = F.log_softmax(self.logits(rows).to(log_q.dtype).div_(temperature), dim=-1)
-        p = log_p.exp()
-        divergence = torch.linalg.vecdot(p, log_p.sub_(log_q))
-        log_q.exp_().sub_(p)
-        return divergence
+    def logits_into(self, buffer: Tensor, rows: slice) -> Tensor:
+        """The assistant's logits [n, V], written into the first n rows of ``buffer``."""
+        return linear_into(buffer, self.states[rows], self.weight, self.bias)
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -124,29 +89,6 @@ class TopDistributions:
             )
         return self
 
-    def divergence_(self, log_q: Tensor, rows: slice, temperature: float) -> Tensor:
-        """KL over k + 1 outcomes; see :class:`Distributions`.
-
-        Raises:
-            ValueError: If ``temperature`` is not the one that the log-probabilities hold for.
-        """
-        if temperature != self.temperature:
-            raise ValueError(
-                f"these distributions hold for temperature {self.temperature}, not for {temperature}: the mass of the "
-                "ids left out can't be had at another"
-            )
-        ids = self.ids[rows]
-        log_p = self.log_probabilities[rows].to(log_q.dtype)
-        p = log_p.exp()
-        q = log_q.exp_()
-        top = q.gather(1, ids)
-        # The rest is added up without the top, never as 1 less the top: a confident student's is far below rounding.
-        rest = q.scatter_(1, ids, 0).sum(dim=1, keepdim=True).clamp_min_(torch.finfo(q.dtype).tiny)
-        log_outcomes = torch.cat([top, rest], dim=1).clamp_min_(torch.finfo(q.dtype).tiny).log_()
-        divergence = torch.linalg.vecdot(p, log_p - log_outcomes)
-        q.mul_(1 - p[:, -1:] / rest).scatter_(1, ids, top - p[:, :-1])
-        return divergence
-
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """Distributions of the same vocabulary and temperature, one after another."""
@@ -156,6 +98,18 @@ class TopDistributions:
             parts[0].vocabulary_size,
             parts[0].temperature,
         )
+
+
+Distributions = ExactDistributions | TopDistributions
+
+
+def linear_into(buffer: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Logits of some states in the first rows of ``buffer``, which may be wider in precision but not in columns."""
+    logits = buffer[: len(states)]
+    if weight.dtype != buffer.dtype:
+        return logits.copy_(F.linear(states, weight, bias))
+    torch.mm(states, weight.T, out=logits)
+    return logits if bias is None else logits.add_(bias)
 
 
 def top_distributions(exact: ExactDistributions, top_k: int, temperature: float, rows_at_once: int) -> TopDistributions:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
@@ -20,7 +19,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from transformers import PreTrainedModel
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.training.distributions import Distributions, ExactDistributions, TopDistributions
+from mulcot_rd.training.chunks import chunk_of, hard_chunk
+from mulcot_rd.training.distributions import Distributions, ExactDistributions, linear_into
 from mulcot_rd.training.objective import (
     MultiTaskLoss,
     StudentLoss,
@@ -31,7 +31,7 @@ from mulcot_rd.training.objective import (
 )
 
 # Logits held at one time, in bytes: large enough for a matrix product to be efficient, small enough not to show.
-CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 512 * 2**20}
+CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,14 @@ class _Positions:
     scale: float
     chunk_rows: int
 
+    def chunk(self, logits: Tensor, rows: slice, scratch: Tensor) -> tuple[Tensor, Tensor]:
+        """Hard and soft losses of some positions; ``logits`` are overwritten with the total's gradient."""
+        targets, hard_share = self.targets[rows], self.hard_share[rows]
+        if self.taught is None or self.soft_share is None:
+            return hard_chunk(logits, targets, hard_share)
+        soft_share = self.soft_share[rows]
+        return chunk_of(logits, targets, hard_share, self.taught, rows, soft_share, self.temperature, scratch)
+
 
 def _fused(
     head: OutputHead,
@@ -211,7 +219,7 @@ def rows_at_once(columns: int, item_bytes: int, device: torch.device) -> int:
 
 def _joined(parts: list[Distributions]) -> Distributions:
     kind = type(parts[0])
-    if kind not in (ExactDistributions, TopDistributions) or any(type(part) is not kind for part in parts):
+    if any(type(part) is not kind for part in parts):
         raise TypeError("all tasks need distributions of one kind")
     return kind.joined(parts)
 
@@ -234,13 +242,16 @@ class _FusedObjective(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias) if for_bias else None
         hard = positions.hard_share.new_zeros(len(states))
         soft = torch.zeros_like(hard)
+        # Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least.
+        buffer = hard.new_empty((min(positions.chunk_rows, len(states)), len(weight)))
+        scratch = torch.empty_like(buffer) if isinstance(positions.taught, ExactDistributions) else buffer
         for start in range(0, len(states), positions.chunk_rows):
             rows = slice(start, start + positions.chunk_rows)
             inputs = states[rows] if positions.scale == 1.0 else states[rows] * positions.scale
-            gradient, hard[rows], soft[rows] = _chunk(F.linear(inputs, weight, bias), rows, positions)
-            if not (for_states or for_weight or for_bias):
-                continue
-            gradient = gradient.to(states.dtype)
+            logits = linear_into(buffer, inputs, weight, bias)
+            hard[rows], soft[rows] = positions.chunk(logits, rows, scratch)
+            # The logits have become the gradient with respect to them.
+            gradient = logits.to(states.dtype)
             if grad_states is not None:
                 torch.mm(gradient, weight, out=grad_states[rows])
             if grad_weight is not None:
@@ -261,20 +272,3 @@ class _FusedObjective(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if grad is None else grad * grad_total.to(grad.dtype) for grad in ctx.gradients)
         return (*scaled, None, None)
-
-
-def _chunk(logits: Tensor, rows: slice, positions: _Positions) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of the total with respect to some positions' logits, and their hard and soft losses."""
-    # Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least.
-    logits = logits.to(positions.hard_share.dtype)
-    targets = positions.targets[rows, None]
-    gradient = F.log_softmax(logits, dim=-1)
-    hard = -gradient.gather(1, targets)[:, 0]
-    share = positions.hard_share[rows, None]
-    gradient.exp_().mul_(share).scatter_add_(1, targets, -share)
-    if positions.taught is None:
-        return gradient, hard, torch.zeros_like(hard)
-    log_q = F.log_softmax(logits.div_(positions.temperature), dim=-1)
-    soft = positions.taught.divergence_(log_q, rows, positions.temperature)
-    gradient.addcmul_(log_q, positions.soft_share[rows, None] / positions.temperature)
-    return gradient, hard, soft

@@ -1,0 +1,80 @@
+"""Soft labels: bytes a target token, and how far compact ones are from exact ones.
+
+The error is that of the student's soft loss (Eq. 11) relative to the exact one, and of its gradient with respect to the
+student's logits (relative length of the difference). Students are the untrained student of the scale and, as one that
+has nearly learned, the assistant itself with noise on its states.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
+
+from mulcot_rd.training.chunks import chunk_of
+from mulcot_rd.training.distributions import Distributions, ExactDistributions
+from mulcot_rd.training.soft_labels import SoftLabels
+from settings import SCALES, Setting
+from timing import row
+
+KEPT = (16, 64, 256)
+EXACT = "exact soft labels: last hidden states"
+TEMPERATURE = 2.0
+_ROWS = 64
+
+
+def rows(scratch: Path, repetitions: int) -> list[dict]:
+    """Size and error at both scales, for each number of ids kept; nothing is timed, so nothing is repeated."""
+    made = []
+    for scale in SCALES:
+        setting = Setting(scale, scratch / scale)
+        assistant = setting.role("assistant")
+        examples = setting.examples(assistant)
+        tokens = sum(len(ids) for example in examples for ids in example.targets.values())
+        exact = setting.soft_labels(assistant, examples, kind="exact")
+        exact_bytes = _shard_bytes(exact) / tokens
+        distributions = _all(exact, examples)
+        for top_k in KEPT:
+            compact = setting.soft_labels(assistant, examples, kind="compact", top_k=top_k)
+            size = _shard_bytes(compact) / tokens
+            error, _ = errors(distributions, _all(compact, examples), student_logits(distributions, noise=0.3))
+            name = f"{scale}, top {top_k}"
+            made.append(row("soft_label_bytes_per_token", name, size, exact_bytes, EXACT, "bytes", 1))
+            made.append(row("soft_label_kl_error", name, error, None, EXACT, "relative", 1))
+    return made
+
+
+def student_logits(exact: ExactDistributions, noise: float) -> torch.Tensor:
+    """Logits of a student that has nearly learned: the assistant's own from states with noise of that relative size."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(exact.states.shape, generator=generator) * exact.states.std() * noise
+    return F.linear(exact.states + drawn, exact.weight, exact.bias)
+
+
+def errors(exact: Distributions, compact: Distributions, logits: torch.Tensor) -> tuple[float, float]:
+    """Relative error of the mean divergence, and of its gradient with respect to the student's logits."""
+    sums = torch.zeros(4, dtype=torch.float64)
+    for start in range(0, len(logits), _ROWS):
+        rows_ = slice(start, start + _ROWS)
+        whole, one = _divergence(exact, logits[rows_], rows_)
+        kept, other = _divergence(compact, logits[rows_], rows_)
+        sums += torch.stack([one.sum(), other.sum(), whole.square().sum(), (kept - whole).square().sum()])
+    return float((sums[1] / sums[0] - 1).abs()), float((sums[3] / sums[2]).sqrt())
+
+
+def _divergence(taught: Distributions, logits: torch.Tensor, rows_: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient with respect to the logits, and the divergence, of some positions."""
+    gradient = logits.double()
+    none, all_ = torch.zeros(2, len(gradient), dtype=torch.float64).unbind()
+    targets = torch.zeros(len(gradient), dtype=torch.long)
+    scratch = torch.empty_like(gradient)
+    _, soft = chunk_of(gradient, targets, none, taught, rows_, all_ + 1, TEMPERATURE, scratch)
+    return gradient, soft
+
+
+def _all(stored: SoftLabels, examples: list) -> Distributions:
+    parts = stored.distributions(range(len(examples)), examples, torch.device("cpu"))
+    return type(parts["reasoning"]).joined(list(parts.values()))
+
+
+def _shard_bytes(stored: SoftLabels) -> int:
+    return sum(path.stat().st_size for path in stored.folder.glob("shard-*.safetensors"))
