@@ -172,7 +172,7 @@ def test_no_tensor_of_positions_by_vocabulary_is_ever_made():
             nonlocal largest
             out = func(*args, **(kwargs or {}))
             made = isinstance(out, torch.Tensor) and out._base is None
-                if made and out.ndim == 2 and out.shape[1] == VOCABULARY:
+            if made and out.ndim == 2 and out.shape[1] == VOCABULARY:
                 largest = max(largest, len(out))
             return out
 
