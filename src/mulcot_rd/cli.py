@@ -79,7 +79,14 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @ratings.command()
 @_run_options
-@click.option("--posts", "posts_rated", default=30, show_default=True, help="Test posts to draw, at most.")
+@click.option(
+    "--posts",
+    "posts_rated",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Test posts to draw, at most.",
+)
 @_in_one_sentence
 def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
     """Draw test posts and write a blind sheet of what teacher, assistant and student wrote of them."""
@@ -89,7 +96,9 @@ def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
     context, folder = _run_context(params, env)
     records = {name: context.catalog.load(name) for name in ("teacher_references", "assistant_test", "student_test")}
     systems = {
-        name.partition("_")[0]: {record.id: record.reasoning for record in rows} for name, rows in records.items()
+        name.partition("_")[0]: {record.id: record.reasoning for record in rows}
+        for name, rows in records.items()
+        if rows
     }
     posts = posts_from_frame(context.catalog.load("posts"), "test")
     made = make_sheet(posts, systems, posts_rated=posts_rated, seed=context.params["run_settings"].seed)

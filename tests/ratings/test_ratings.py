@@ -1,5 +1,7 @@
 """Blind sheets and their evaluation."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -132,3 +134,23 @@ def test_cohen_kappa_of_the_textbook_example():
     assert cohen_kappa(first, second, ("y", "n")) == pytest.approx(0.4)
     assert cohen_kappa(["1", "5"], ["2", "4"], tuple("12345"), ordinal=True) == pytest.approx(0.8)
     assert cohen_kappa(["y"], ["y"], ("y", "n")) is None
+
+
+def test_a_browser_keeps_the_ratings_of_two_sheets_apart(posts, tmp_path):
+    """Sheets of two runs hold the same posts in the same order; only what was written of them differs."""
+    pages = []
+    for word in ("one", "two"):
+        systems = systems_of(posts)
+        systems["student"] = {
+            key: r.model_copy(update={"text_analysis": word}) for key, r in systems["student"].items()
+        }
+        paths = write_sheet(*make_sheet(posts, systems, posts_rated=4, seed=3), tmp_path / word)
+        pages.append(re.search(r'const store = "ratings:" \+ "(\w+)"', paths["sheet.html"].read_text())[1])
+    assert pages[0] != pages[1]
+
+
+def test_a_section_that_was_not_written_is_said_to_be_missing(posts):
+    systems = {"student": {posts[0].id: Reasoning(text_analysis="t", prediction=None)}}
+    sheet, _ = make_sheet(posts, systems, posts_rated=1, seed=1)
+    assert "Image analysis: (not written)" in sheet["reasoning"][0]
+    assert sheet["reasoning"][0].endswith("Verdict: none")

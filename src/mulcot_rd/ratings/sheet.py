@@ -90,7 +90,7 @@ def write_sheet(sheet: pd.DataFrame, key: pd.DataFrame, folder: Path) -> dict[st
 def _readable(reasoning: Reasoning) -> str:
     """The four sections and the verdict, each on a line of its own."""
     sections = zip(SECTION_KEYS, reasoning.sections.values(), strict=True)
-    lines = [f"{key.replace('_', ' ')}: {text}" for key, text in sections]
+    lines = [f"{key.replace('_', ' ')}: {' '.join(text.split()) or '(not written)'}" for key, text in sections]
     return "\n".join([*lines, f"Verdict: {reasoning.prediction.value if reasoning.prediction else 'none'}"])
 
 

@@ -1,5 +1,6 @@
 """Nodes of the pipeline data_preparation."""
 
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,8 @@ import pandas as pd
 from mulcot_rd.frames import posts_to_frame, rejected_to_frame
 from mulcot_rd.ingest import IngestParameters, IngestResult, check_rejected_share, read_posts
 from mulcot_rd.parameters import RunParameters
+
+logger = logging.getLogger(__name__)
 
 
 def read_raw(run: RunParameters, ingest: IngestParameters) -> tuple[IngestResult, pd.DataFrame]:
@@ -20,4 +23,11 @@ def accept_posts(
 ) -> pd.DataFrame:
     """The posts as a table, unless too large a share of the rows was rejected."""
     check_rejected_share(result, ingest, run.dataset)
+    logger.info(
+        "%s: %d posts; %d of %d rows could not be used, rejected.csv says why",
+        run.dataset,
+        len(result.posts),
+        len(rejected),
+        result.rows,
+    )
     return posts_to_frame(result.posts)

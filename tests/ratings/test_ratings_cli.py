@@ -1,0 +1,92 @@
+"""`kedro ratings`: a sheet of a finished run, and what filled sheets come to."""
+
+import subprocess
+
+import pandas as pd
+import pytest
+from tests.project.conftest import command, environment, make_project
+
+from mulcot_rd.datasets import JSONLinesDataset
+from mulcot_rd.frames import posts_to_frame
+from mulcot_rd.ratings import CRITERIA
+from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
+
+SECTIONS = ("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project in which teacher and student have answered three test posts, and the variant has no assistant."""
+    folder = make_project(tmp_path_factory.mktemp("ratings") / "project")
+    images = sorted((folder / "data/01_raw/sample/images").glob("test-*.jpg"))[:3]
+    posts = [
+        Post(id=path.stem, split="test", text=f"day {path.stem}", aspect="day", label=Sentiment.POSITIVE,
+             image=str(path.relative_to(folder)))
+        for path in images
+    ]  # fmt: skip
+    table = folder / "data/03_primary/sample/posts.parquet"
+    table.parent.mkdir(parents=True)
+    posts_to_frame(posts).to_parquet(table, index=False)
+    written = dict.fromkeys(SECTIONS, "It says so.")
+    teacher = [
+        TeacherRecord(
+            **written, prediction=post.label, id=post.id, stage=1, label=post.label, attempts=1, model="rules"
+        )
+        for post in posts
+    ]
+    student = [
+        PredictionRecord(
+            **written, id=post.id, label=post.label, prediction=post.label, reasoning_prediction=None,
+            raw_text="", raw_label_text="", attempts=1, label_attempts=1,
+        )
+        for post in posts
+    ]  # fmt: skip
+    run = "sample/arch4-tiny-full"
+    for path, rows in (
+        (f"data/05_model_input/{run}/teacher_references.jsonl", teacher),
+        (f"data/07_model_output/{run}/assistant_test.jsonl", []),
+        (f"data/07_model_output/{run}/student_test.jsonl", student),
+    ):
+        record = "TeacherRecord" if "teacher" in path else "PredictionRecord"
+        JSONLinesDataset(filepath=str(folder / path), record=f"mulcot_rd.schema.{record}").save(rows)
+    return folder
+
+
+def kedro(project, *arguments):
+    return subprocess.run(
+        command("ratings", *arguments), cwd=project, env=environment(), capture_output=True, text=True, check=False,
+        timeout=300,
+    )  # fmt: skip
+
+
+def test_a_sheet_is_made_handed_out_and_scored(project):
+    made = kedro(project, "sheet", "--posts", "2")
+    assert made.returncode == 0, made.stderr[-2000:]
+    folder = project / "data/08_reporting/sample/arch4-tiny-full/ratings"
+    assert {path.name for path in folder.iterdir()} == {"sheet.csv", "sheet.html", "key.csv"}
+    key = pd.read_csv(folder / "key.csv", dtype=str)
+    # The assistant wrote nothing, so two systems are rated on two posts.
+    assert sorted(key["system"]) == ["student", "student", "teacher", "teacher"]
+
+    sheets = []
+    for rater, score in (("ada", 4), ("bob", 5)):
+        rows = pd.read_csv(folder / "sheet.csv", dtype=str, keep_default_na=False)
+        rows = rows.assign(sentiment="positive", **dict.fromkeys(CRITERIA, str(score)))
+        sheets.append(project / f"ratings_{rater}.csv")
+        rows.to_csv(sheets[-1], index=False)
+    scored = kedro(project, "score", *map(str, sheets))
+    assert scored.returncode == 0, scored.stderr[-2000:]
+    assert "| teacher | 2 | 4.50 [4.50, 4.50] |" in scored.stdout
+    assert "fleiss_kappa" in scored.stdout
+    assert (folder / "ratings.json").is_file()
+    assert (folder / "ratings.md").read_text(encoding="utf-8").strip() in scored.stdout
+
+
+def test_a_sheet_that_is_not_filled_in_is_one_sentence(project):
+    kedro(project, "sheet", "--posts", "2")
+    sheet = project / "data/08_reporting/sample/arch4-tiny-full/ratings/sheet.csv"
+    refused = kedro(project, "score", str(sheet))
+    assert refused.returncode != 0
+    assert "Error: " in refused.stderr
+    assert "item-001: sentiment is ''" in refused.stderr
+    assert "Traceback" not in refused.stderr
