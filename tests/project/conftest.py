@@ -41,6 +41,28 @@ def environment() -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
 
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`kedro run` in a project."""
+    return subprocess.run(
+        command("run", *arguments),
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Path:
+    """A project whose small run is finished. Who changes anything of that run works on a copy."""
+    project = make_project(tmp_path_factory.mktemp("whole") / "project")
+    result = run(project, "--params", SMALL)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return project
+
+
 @pytest.fixture
 def project(tmp_path) -> Path:
     """An own project."""

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from mulcot_rd.fingerprint import file_fingerprint
-from tests.project.conftest import SMALL, command, environment, make_project
+from tests.project.conftest import SMALL, command, environment, make_project, run
 
 RUN = "sample/arch4-tiny-full"
 RESULTS = (
@@ -25,26 +24,6 @@ RESULTS = (
     f"data/07_model_output/{RUN}/student_test.jsonl",
     f"data/08_reporting/{RUN}/metrics.json",
 )
-
-
-def _run(project: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command("run", *arguments),
-        cwd=project,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    project = make_project(tmp_path_factory.mktemp("whole") / "project")
-    result = _run(project, "--params", SMALL)
-    assert result.returncode == 0, result.stderr[-4000:]
-    return project
 
 
 def test_every_path_of_the_contract_is_there(undisturbed):
@@ -108,7 +87,7 @@ def test_tiny_runs_are_named_as_such(undisturbed):
 def test_a_finished_run_is_left_as_it_is(undisturbed):
     before = {path: (undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]}
     wanted = _fingerprints(undisturbed)
-    result = _run(undisturbed, "--params", SMALL)
+    result = run(undisturbed, "--params", SMALL)
     assert result.returncode == 0
     assert "epoch 1" not in result.stderr
     assert {path: (undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]} == before
@@ -118,9 +97,9 @@ def test_a_finished_run_is_left_as_it_is(undisturbed):
 def test_another_run_overwrites_nothing(undisturbed):
     wanted = _fingerprints(undisturbed)
     for arch in (1, 2, 3):
-        result = _run(undisturbed, "--pipeline", "teacher_annotation", "--params", f"{SMALL},arch={arch}")
+        result = run(undisturbed, "--pipeline", "teacher_annotation", "--params", f"{SMALL},arch={arch}")
         assert result.returncode == 0, result.stderr[-2000:]
-    result = _run(undisturbed, "--pipeline", "assistant_training", "--params", f"{SMALL},arch=1")
+    result = run(undisturbed, "--pipeline", "assistant_training", "--params", f"{SMALL},arch=1")
     assert result.returncode == 0, result.stderr[-2000:]
     assert (undisturbed / "data/06_models/sample/arch1-tiny-full/assistant/manifest.json").exists()
     assert _fingerprints(undisturbed) == wanted
@@ -168,7 +147,7 @@ def test_a_run_killed_in_every_long_node_ends_as_an_undisturbed_one(undisturbed,
         assert process.poll() is None, f"the run ended before it could be killed in {moment}"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    result = _run(project, "--params", SMALL)
+    result = run(project, "--params", SMALL)
     assert result.returncode == 0, result.stderr[-4000:]
     assert _fingerprints(project) == _fingerprints(undisturbed)
 
@@ -177,14 +156,14 @@ def test_other_posts_and_another_backbone_are_refused(undisturbed, tmp_path):
     """A test split drawn anew may hold training posts; an adapter fits the backbone it was trained on alone."""
     project = tmp_path / "copy"
     shutil.copytree(undisturbed, project)
-    result = _run(project, "--pipeline", "evaluation", "--params", f"{SMALL},arch=1,run=arch4-tiny-full")
+    result = run(project, "--pipeline", "evaluation", "--params", f"{SMALL},arch=1,run=arch4-tiny-full")
     assert result.returncode != 0
     assert "Error: the assistant in" in result.stderr
     assert "another backbone" in result.stderr
     fewer = SMALL.replace("limit=12", "limit=8")
-    assert _run(project, "--pipeline", "data_preparation", "--params", f"{fewer},run=trial").returncode == 0
+    assert run(project, "--pipeline", "data_preparation", "--params", f"{fewer},run=trial").returncode == 0
     for stage, words in (("evaluation", "was trained with"), ("student_distillation", "not in the training split")):
-        result = _run(project, "--pipeline", stage, "--params", SMALL)
+        result = run(project, "--pipeline", stage, "--params", SMALL)
         assert result.returncode != 0
         assert words in result.stderr
         assert "Traceback" not in result.stderr

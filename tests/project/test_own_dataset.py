@@ -1,0 +1,61 @@
+"""A data set of the reader's own, made and run as docs/data.md says."""
+
+import json
+import re
+import shutil
+
+import pandas as pd
+
+from tests.project.conftest import ROOT, SMALL, run
+
+SECTION = "### From a file of yours to a finished run"
+FAST = SMALL.replace("limit=12,", "").replace("epochs=2", "epochs=1")
+MOODS = {"positive": "happy", "neutral": "neither", "negative": "angry"}
+
+
+def _steps(language: str) -> list[str]:
+    """The code of the section, block by block."""
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    section = text.partition(SECTION)[2].partition("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+def test_fifty_posts_with_columns_and_labels_of_their_own_and_one_image_missing(project, monkeypatch):
+    sample = project / "data/01_raw/sample"
+    folder = project / "data/01_raw/cafe"
+    (folder / "images").mkdir(parents=True)
+    rows = pd.read_csv(sample / "posts.csv", dtype=str).head(50)
+    for name in rows["image"].drop(index=17):
+        shutil.copy(sample / "images" / name, folder / "images")
+    own = pd.DataFrame(
+        {
+            "tweet_id": [str(1000 + number) for number in rows.index],
+            "caption": rows["text"],
+            "topic": rows["aspect"],
+            "photo": rows["image"],
+            "mood": rows["label"].map(MOODS),
+            "likes": range(50),
+        }
+    )
+    own.to_csv(folder / "my_posts.csv", index=False)
+
+    monkeypatch.chdir(folder)
+    (conversion,) = _steps("python")
+    exec(compile(conversion, "docs/data.md", "exec"), {})
+    result = run(project, "--params", f"dataset=cafe,{FAST}")
+
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert "1 of 50 rows" in result.stderr + result.stdout
+    rejected = pd.read_csv(project / "data/03_primary/cafe/rejected.csv", dtype=str)
+    assert len(rejected) == 1
+    assert rejected["reason"][0].startswith("image not found")
+    posts = pd.read_parquet(project / "data/03_primary/cafe/posts.parquet")
+    assert len(posts) == 49
+    assert set(posts["split"]) == {"train", "dev", "test"}
+    assert posts["id"].min() == "1000"
+    reports = project / "data/08_reporting/cafe/arch4-tiny-full"
+    metrics = json.loads((reports / "metrics.json").read_text(encoding="utf-8"))
+    assert 0 <= metrics["student"]["accuracy"] <= 1
+    assert metrics["dataset"]["test"] == (posts["split"] == "test").sum()
+    assert "cafe" in (project / "data/08_reporting/tables/table_4.md").read_text(encoding="utf-8")
+    assert (reports / "quality_table.md").is_file()
