@@ -20,6 +20,12 @@ class IngestParameters(BaseModel):
         min_length=1,
         description="Name of the data set's folder below raw_dir; null: the data set's own name.",
     )
+    split_seed: int = Field(
+        default=42,
+        ge=0,
+        description="MVSA only: seed of the 8:1:1 split. Not the run's seed, so that runs of several seeds share their "
+        "posts and can be compared.",
+    )
     split_files: str | None = Field(
         default=None,
         min_length=1,
