@@ -38,6 +38,15 @@ def peak_mebibytes(module: str, arguments: Sequence[str], repetitions: int) -> f
     return statistics.median(peaks)
 
 
+def own_peak_mebibytes() -> float:
+    """Peak of resident memory of this process since it began to run its program, in MiB.
+
+    Not ``ru_maxrss``: a process started by a large one inherits that one's peak there.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
+
+
 def row(
     name: str, scale: str, ours: float, reference: float | None, reference_name: str, unit: str, repetitions: int
 ) -> dict[str, object]:

@@ -1,11 +1,11 @@
 """Student distillation: samples a second, peak memory, and what ten times the posts do to it.
 
 A sample is one training row with both tasks, forward and backward; an optimiser step stands at the end of each window.
-Run as a script it trains in one form and prints the peak of its own memory: ``training.py FORM SCALE FOLDER``.
+Run as a script it trains in one form and prints the peak of its own memory:
+``training.py FORM SCALE FOLDER POSTS ROWS``, with the first so many of the rows that so many posts give.
 """
 
 import json
-import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,9 +23,12 @@ from mulcot_rd.training.prefetch import ahead
 from mulcot_rd.training.roles import Role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels
 from settings import BATCH_SIZE, SCALES, WINDOW, Scale, Setting
-from timing import alternate, peak_mebibytes, row
+from timing import alternate, own_peak_mebibytes, peak_mebibytes, row
 
 AS_WRITTEN = "as written: two passes a sample, assistant live, whole-sequence logits"
+
+PEAKS = 3
+MANY_POSTS = 240
 
 # Trains over all windows once and returns the loss of the last micro-batch.
 Epoch = Callable[[], torch.Tensor]
@@ -45,12 +48,25 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
         speeds = (len(examples) / fast, len(examples) / slow)
         made.append(row("student_training_samples_per_s", scale, *speeds, AS_WRITTEN, "samples/s", repetitions))
         del student, assistant, forms
-        ours, plain = (
-            peak_mebibytes("training", [form, scale, str(setting.folder)], repetitions=3)
-            for form in ("ours", "as_written")
-        )
-        made.append(row("student_training_peak_memory", scale, ours, plain, AS_WRITTEN, "MiB", 3))
-    return made
+        ours, plain = (_peak_of(form, setting, len(examples)) for form in ("ours", "as_written"))
+        made.append(row("student_training_peak_memory", scale, ours, plain, AS_WRITTEN, "MiB", PEAKS))
+    return [*made, _ten_times_the_posts(scratch)]
+
+
+def _ten_times_the_posts(scratch: Path) -> dict:
+    """Peak memory of the same model with all the sample's training rows, and with a tenth of them."""
+    setting = Setting("tiny", scratch / "many", MANY_POSTS)
+    assistant = setting.role("assistant")
+    examples = setting.examples(assistant)
+    setting.soft_labels(assistant, examples)
+    many, few = (_peak_of("ours", setting, rows) for rows in (len(examples), len(examples) // 10))
+    name = f"{len(examples) // 10} rows in place of {len(examples)}"
+    return row("student_training_peak_memory_10x_posts", "tiny", many, few, name, "MiB", PEAKS)
+
+
+def _peak_of(form: str, setting: Setting, rows: int) -> float:
+    arguments = [form, setting.scale, str(setting.folder), str(setting.rows), str(rows)]
+    return peak_mebibytes("training", arguments, PEAKS)
 
 
 def _ours(setting: Setting, student: Role, examples: Sequence[Example], stored: SoftLabels) -> Epoch:
@@ -126,10 +142,10 @@ def _check_equal(forms: Sequence[Epoch], student: Role) -> None:
         module.p = share
 
 
-def _peak(form: str, scale: Scale, folder: Path) -> None:
-    setting = Setting(scale, folder)
+def _peak(form: str, scale: Scale, folder: Path, posts: int, taken: int) -> None:
+    setting = Setting(scale, folder, posts)
     student = setting.role("student")
-    examples = setting.examples(student)
+    examples = setting.examples(student)[:taken]
     if form == "ours":
         stored = SoftLabels(setting.soft_label_folder(SoftLabelParameters(**setting.parameters["soft_labels"])))
         epoch = _ours(setting, student, examples, stored)
@@ -137,8 +153,8 @@ def _peak(form: str, scale: Scale, folder: Path) -> None:
         epoch = _as_written(setting, student, setting.role("assistant"), examples)
     for _ in range(2):
         epoch()
-    print(json.dumps({"peak_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"peak_mebibytes": own_peak_mebibytes()}))
 
 
 if __name__ == "__main__":
-    _peak(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    _peak(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

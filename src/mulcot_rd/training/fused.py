@@ -31,7 +31,7 @@ from mulcot_rd.training.objective import (
 )
 
 # Logits held at one time, in bytes: large enough for a matrix product to be efficient, small enough not to show.
-CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
+CHUNK_BYTES = {"cpu": 48 * 2**20, "cuda": 512 * 2**20}
 
 
 @dataclass(frozen=True)
