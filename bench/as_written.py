@@ -118,9 +118,10 @@ def written_answers(
     for start in range(0, len(prompts), batch_size):
         rows = [list(prompt.ids) for prompt in prompts[start : start + batch_size]]
         length = max(map(len, rows))
-        ids = torch.tensor([[tokenizer.pad_token_id] * (length - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-        given = encoder.images(images[start : start + batch_size])
+        ids = torch.tensor([[tokenizer.pad_token_id] * (length - len(row)) + row for row in rows]).to(model.device)
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows]).to(model.device)
+        found = encoder.images(images[start : start + batch_size])
+        given = {name: tensor.to(model.device) for name, tensor in found.items()}
         kwargs = encoder.family.forward_kwargs(encoder.image_positions(ids), given)
         answers = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, **kwargs)[:, length:]
         for answer in answers.tolist():

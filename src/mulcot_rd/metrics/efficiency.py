@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 T = TypeVar("T")
 GIB = 1024**3
@@ -76,9 +76,11 @@ def measure_efficiency(
 
 def count_flops(call: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products, convolutions and attentions that a call makes."""
-    # PyTorch's counter knows the attention kernels of GPUs alone; the one for CPUs takes the same arguments.
-    cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    mapping = {cpu_attention: _cpu_attention_flops}
+    # PyTorch's counter knows the attention kernels of GPUs alone; those for CPUs take the same arguments.
+    mapping = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flops,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_attention_backward_flops,
+    }
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         call()
     return counter.get_total_flops()
@@ -119,6 +121,12 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, Any]]:
 
 def _cpu_attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
     return sdpa_flop_count(query, key, value)
+
+
+def _cpu_attention_backward_flops(
+    gradient: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+) -> int:
+    return sdpa_backward_flop_count(gradient, query, key, value)
 
 
 def _wait_for(device: torch.device) -> None:

@@ -2,9 +2,11 @@
 
 import json
 from importlib.resources import files
+from typing import Any
 
 import torch
 
+from mulcot_rd.models.family import Family
 from mulcot_rd.models.lora import AdapterParameters, attach_adapter, parameter_numbers
 from mulcot_rd.models.registry import FAMILIES
 
@@ -23,17 +25,32 @@ def parameter_counts(backbone_id: str) -> tuple[int, int]:
     Raises:
         ValueError: If no dimensions are kept for that id; the message lists those there are.
     """
+    family, dimensions = kept_dimensions(backbone_id)
+    with torch.device("meta"):
+        model = family.model_class(family.config_class(**dimensions))
+    # Dropout has no parameters, so its value changes neither count.
+    return parameter_numbers(attach_adapter(model, AdapterParameters(full=family.trained_whole), seed=0))
+
+
+def kept_dimensions(backbone_id: str) -> tuple[Family, dict[str, Any]]:
+    """The family of a full-size model and its dimensions, as kept under ``configs/``.
+
+    Args:
+        backbone_id: Hub id such as ``Qwen/Qwen2.5-VL-3B-Instruct``, or its short form ``Qwen2.5-VL-3B``.
+
+    Returns:
+        The family, and what its configuration class takes.
+
+    Raises:
+        ValueError: If no dimensions are kept for that id; the message lists those there are.
+    """
     known = {hub_id: family for family in FAMILIES.values() for hub_id in family.full_configs}
     names = {alias: hub_id for hub_id in known for alias in _aliases(hub_id)}
     if backbone_id not in names:
         raise ValueError(f'no dimensions are kept for "{backbone_id}"; there are: {", ".join(sorted(known))}')
-    hub_id = names[backbone_id]
-    family = known[hub_id]
-    text = (files(__package__) / "configs" / family.full_configs[hub_id]).read_text(encoding="utf-8")
-    with torch.device("meta"):
-        model = family.model_class(family.config_class(**json.loads(text)))
-    # Dropout has no parameters, so its value changes neither count.
-    return parameter_numbers(attach_adapter(model, AdapterParameters(full=family.trained_whole), seed=0))
+    family = known[names[backbone_id]]
+    text = (files(__package__) / "configs" / family.full_configs[names[backbone_id]]).read_text(encoding="utf-8")
+    return family, json.loads(text)
 
 
 def _aliases(hub_id: str) -> tuple[str, ...]:
