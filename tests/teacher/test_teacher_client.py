@@ -13,7 +13,7 @@ from tests.teacher.conftest import reasoning_text
 
 from mulcot_rd.prompts import teacher_prompt
 from mulcot_rd.reasoning import json_schema
-from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate
+from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, dialect
 from mulcot_rd.teacher.ledger import Ledger
 
 NEWER_MODEL = (
@@ -24,7 +24,7 @@ NEWER_MODEL = (
 @pytest.fixture
 def parameters(server):
     def make(**changed):
-        settings = {"provider": "openai", "base_url": server.url, "model": "fake", "backoff_s": 0.01, "timeout_s": 5.0}
+        settings = {"provider": "openai", "base_url": server.url, "model": "fake", "backoff_s": 0.01, "timeout_s": 60.0}
         return TeacherParameters(**{**settings, **changed})
 
     return make
@@ -49,10 +49,11 @@ def error(message, **fields):
         ("supported", [], "json_schema"),
         ("ignored", [], "json_schema"),
         ("refused", ["json_schema", "json_object"], "plain"),
-        ("broken", ["json_schema", "json_object"], "plain"),
+        # A 500 may be chance: once another form was answered, the schema is tried again, twice.
+        ("broken", ["json_schema", "json_object", "plain", "json_schema", "plain", "json_schema"], "plain"),
     ],
 )
-def test_the_answer_s_format_is_found_out_by_one_request_and_remembered(
+def test_the_answer_s_format_is_found_out_by_one_request_at_a_time_and_remembered(
     server, parameters, posts, tmp_path, way, refusals, then
 ):
     server.script = Script(response_format=way)
@@ -60,6 +61,7 @@ def test_the_answer_s_format_is_found_out_by_one_request_and_remembered(
     annotate(posts[:6], [], parameters(), tmp_path / "l.jsonl")
     kinds = formats(server)
     assert kinds[: len(refusals)] == refusals
+    assert len(kinds) > len(refusals)
     assert set(kinds[len(refusals) :]) == {then}
     asked = len(kinds)
     annotate(posts, [], parameters(), tmp_path / "l.jsonl")
@@ -74,10 +76,81 @@ def test_a_server_that_takes_a_schema_in_a_json_object_gets_that(server, paramet
     assert server.requests[-1]["response_format"]["schema"] == json_schema()
 
 
-def test_a_server_that_breaks_by_chance_is_not_misunderstood(server, parameters, posts, tmp_path):
-    server.faults = [(500, {}, "Internal Server Error")]
+@pytest.mark.parametrize("breaks", range(1, 6))
+def test_a_server_that_breaks_by_chance_is_not_misunderstood(server, parameters, posts, tmp_path, breaks):
+    server.faults = [(500, {}, "Internal Server Error")] * breaks
     annotate(posts, [], parameters(), tmp_path / "l.jsonl")
-    assert formats(server) == ["json_schema"] * (len(posts) + 1)
+    # One post is answered in a weaker form, and no request is wasted on finding out.
+    assert formats(server)[breaks + 1 :] == ["json_schema"] * (len(posts) - 1)
+    annotate([posts[0]], [], parameters(temperature=1.0), tmp_path / "l.jsonl")
+    assert formats(server)[-1] == "json_schema"
+
+
+def test_a_first_request_that_hangs_holds_nobody_for_long(server, parameters, posts, tmp_path, monkeypatch):
+    monkeypatch.setattr(dialect, "PATIENCE_S", 0.2)
+    server.faults = ["hang"]
+    result = annotate(posts, [], parameters(timeout_s=4.0), tmp_path / "l.jsonl")
+    assert len(result.reasoning) == len(posts)
+    assert len(server.requests) == len(posts) + 1
+    assert server.times[len(posts) - 1] - server.times[0] < 3.0
+
+
+def test_posts_that_are_refused_for_good_end_no_run_of_a_server_that_answers(
+    server, parameters, make_post, posts, tmp_path
+):
+    refused = [make_post(number) for number in range(100, 125)]
+    annotate(posts, [], parameters(), tmp_path / "l.jsonl")
+    for _ in range(2):
+        server.faults = [(400, {}, error("flagged by the content management policy"))] * len(refused)
+        result = annotate([*posts, *refused], [], parameters(), tmp_path / "l.jsonl")
+        assert [post.id for post in result.reasoning] == [post.id for post in posts]
+        assert [post.id for post in result.quarantine] == [post.id for post in refused]
+
+
+def test_a_server_that_refuses_everything_is_left_soon(server, parameters, make_post, tmp_path):
+    server.faults = [(400, {}, error("this model takes no images"))] * 1000
+    with pytest.raises(TeacherError, match=r"20 requests in a row, the last because .*this model takes no images"):
+        annotate([make_post(number) for number in range(200)], [], parameters(), tmp_path / "l.jsonl")
+
+
+def test_a_moderated_post_is_no_wrong_key(server, parameters, posts, tmp_path):
+    server.faults = [(403, {}, error("Your chosen model requires moderation and your input was flagged"))]
+    result = annotate(posts, [], parameters(), tmp_path / "l.jsonl")
+    assert len(result.quarantine) == 1
+    assert len(server.requests) == len(posts)
+
+
+def test_a_stage_whose_conversation_grows_too_long_ends_with_the_answers_that_it_has(
+    server, parameters, make_post, tmp_path
+):
+    server.reply = lambda body: reasoning_text("positive") if "established" in str(body) else "I ramble on and on."
+    annotate([make_post(1)], [], parameters(max_retries=0), tmp_path / "l.jsonl")
+    asked = len(server.requests)
+    server.faults = [
+        (400, {}, error("This model's maximum context length is 64 tokens", code="context_length_exceeded"))
+    ]
+    result = annotate([make_post(1)], [], parameters(), tmp_path / "l.jsonl")
+    # The first answer of stage one and stage two are in the ledger; the retry alone was asked, and refused.
+    assert len(server.requests) == asked + 1
+    assert [(record.stage, record.attempts) for record in result.reasoning] == [(2, 1)]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"choices": [{"message": {"content": [{"type": "text", "text": "Good"}]}, "finish_reason": "stop"}]},
+        {"choices": [{"message": {"content": "Good"}, "finish_reason": 3}]},
+        {"choices": [{"message": {"content": "Good"}}], "usage": {"prompt_tokens": "many"}},
+        {"choices": "none"},
+        {"error": {"message": "the provider is down", "code": 502}},
+        [],
+    ],
+)
+def test_an_answer_of_another_shape_is_asked_for_again(server, parameters, make_post, tmp_path, broken):
+    server.faults = [(200, {}, json.dumps(broken))]
+    result = annotate([make_post()], [], parameters(), tmp_path / "l.jsonl")
+    assert len(result.reasoning) == 1
+    assert len(server.requests) == 2
 
 
 def test_a_first_request_that_is_refused_for_its_content_shows_nothing_of_the_format(
@@ -164,7 +237,8 @@ def test_the_first_interruption_keeps_what_is_on_its_way_and_the_second_ends_at_
     server, parameters, posts, tmp_path, interruptions
 ):
     annotate(posts[:1], [], parameters(), tmp_path / "l.jsonl")
-    server.delay_s = 2.0
+    # Whoever waits for what is on its way waits for so long; whoever gives it up is gone long before.
+    server.delay_s = 2.0 if interruptions == 1 else 40.0
     arguments = (posts, parameters(max_concurrency=4), tmp_path / "l.jsonl")
     process = multiprocessing.get_context("spawn").Process(target=_annotate_until_interrupted, args=arguments)
     process.start()
@@ -179,7 +253,7 @@ def test_the_first_interruption_keeps_what_is_on_its_way_and_the_second_ends_at_
     assert process.exitcode == 7
     assert len(server.requests) == 5
     assert len(Ledger(tmp_path / "l.jsonl")) == (5 if interruptions == 1 else 1)
-    assert (time.monotonic() - started < 1.7) == (interruptions == 2)
+    assert time.monotonic() - started < 30
 
 
 def test_a_retry_after_pauses_the_whole_run(server, parameters, posts, tmp_path):

@@ -84,9 +84,10 @@ def test_every_answerable_post_is_annotated_with_the_least_number_of_requests(se
 
 def test_a_server_that_falls_silent_costs_a_timeout_and_one_more_request(image, tmp_path):
     posts = make_posts(24, image)
-    script = Script(seed=5, fault_share=0.4, faults=("hang", "half-closed"))
+    script = Script(seed=5, fault_share=0.4, faults=("hang", "half-closed"), most_faults=1)
     with FaultServer(script, most_requests=200).running() as server:
-        result = annotate(posts, [], settings(server, timeout_s=1.5), tmp_path / "ledger.jsonl")
+        # Long enough for every answer on a machine that is busy with other things.
+        result = annotate(posts, [], settings(server, timeout_s=6.0), tmp_path / "ledger.jsonl")
     assert len(result.reasoning) == len(posts)
     assert len(server.log) == least(script, posts)
     assert sum(entry.reaction == "hang" for entry in server.log) >= 3
@@ -94,8 +95,8 @@ def test_a_server_that_falls_silent_costs_a_timeout_and_one_more_request(image, 
 
 @pytest.mark.parametrize(
     ("response_format", "turned_away"),
-    # A 400 is clear at once; a 500 may be chance the first time.
-    [("supported", 0), ("ignored", 0), ("refused", 1), ("broken", 2)],
+    # A 400 is clear at once; a 500 may be chance twice.
+    [("supported", 0), ("ignored", 0), ("refused", 1), ("broken", 3)],
 )
 def test_what_a_server_does_with_a_schema_is_found_out_once(response_format, turned_away, image, tmp_path):
     posts, more = make_posts(40, image), make_posts(20, image, "dev")

@@ -11,7 +11,7 @@ from typing import Literal
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send
 from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord, Usage
-from mulcot_rd.teacher.errors import RequestFailedError
+from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError
 from mulcot_rd.teacher.leaks import find_leak
 from mulcot_rd.teacher.provider import Answer, PostRole, Provider, Request, Unusable
 
@@ -107,7 +107,9 @@ async def run_stage(
         try:
             answer = await provider.answer(request)
         except RequestFailedError as error:
-            return StageResult(stage, None, answers, history, str(error))
+            # Refused after answers, the conversation has grown too long: the stage ends with the answers that it has.
+            ended = bool(history) and isinstance(error, RequestRefusedError)
+            return StageResult(stage, None, answers, history, None if ended else str(error))
         answers = (*answers, answer)
         reasoning = response_format.parse(answer.text)
         problems = find_problems(request, answer, reasoning)

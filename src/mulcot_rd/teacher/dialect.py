@@ -4,7 +4,11 @@ Servers differ in two things. The answer's format: a JSON schema may be taken as
 ``json_object`` with a schema (llama.cpp), or not at all; one that passes it over answers in plain text, which the one
 parser reads as well. And the name of the length limit: ``max_tokens``, or ``max_completion_tokens`` (OpenAI's newer
 models refuse the former, llama.cpp passes over the latter). As long as this is not known, one request at a time is
-sent, so that a refusal is met once.
+sent, so that a refusal is met once; nobody waits for that longer than ``PATIENCE_S``.
+
+A server that says nothing but 500 may have broken over the schema or by chance. It is asked in a weaker form, and once
+it has answered that, the stronger one is tried again: it is given up after ``BREAKS_BLAMED_ON_FORMAT`` breaks with
+answers between them.
 """
 
 import asyncio
@@ -25,8 +29,9 @@ _FORMATS: tuple[Format, ...] = ("json_schema", "json_object", "plain")
 _ABOUT_FORMAT = ("response_format", "json_schema", "json_object", "structured output", "guided", "grammar")
 # Words of one that is about this one request.
 _ABOUT_CONTENT = ("content_filter", "content management policy", "content_policy", "context length", "context_length")
-# A server that breaks over a schema breaks every time; one that broke by chance does not.
-FAILURES_BLAMED_ON_FORMAT = 2
+BREAKS_BLAMED_ON_FORMAT = 3
+# A first request that hangs must not hold all others until its timeout.
+PATIENCE_S = 10.0
 
 
 class FormRefusedError(Exception):
@@ -61,8 +66,16 @@ class Dialect:
         self._known = _read(path).get(server, Spoken())
         self._format: Format = self._known.format or _FORMATS[0]
         self._limit: Literal["max_tokens", "max_completion_tokens"] = self._known.limit or "max_tokens"
-        self._failures = 0
+        # The form that the server broke over, maybe by chance; how often; and the weaker one that it did answer.
+        self._doubted: Format | None = None
+        self._breaks = 0
+        self._weaker: Format | None = None
         self._probing = asyncio.Lock()
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server is known to have answered, in this run or an earlier one."""
+        return self._known != Spoken()
 
     def fields(self, schema: dict[str, Any] | None, name: str, max_tokens: int) -> dict[str, Any]:
         """The fields of a request that depend on the server.
@@ -87,27 +100,29 @@ class Dialect:
 
     @asynccontextmanager
     async def turn(self, schema: dict[str, Any] | None) -> AsyncIterator[None]:
-        """Wait while another request finds out what this one would."""
-        if self._is_known(schema):
-            yield
-            return
-        await self._probing.acquire()
-        if self._is_known(schema):
+        """Wait while another request finds out what this one would, but not for long."""
+        probing = not self._is_known(schema)
+        if probing:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._probing.acquire()
+            except TimeoutError:
+                probing = False
+        if probing and self._is_known(schema):
             self._probing.release()
-            yield
-            return
+            probing = False
         try:
             yield
         finally:
-            self._probing.release()
+            if probing:
+                self._probing.release()
 
     def taken(self, sent: dict[str, Any], schema: dict[str, Any] | None) -> None:
         """A request with these fields was answered: remember what it shows."""
-        self._failures = 0
         if self._is_known(schema):
             return
         limit: Any = self._limit if self._limit in sent else self._known.limit
-        shown = self._format if schema is not None and self.structured and _format_of(sent) == self._format else None
+        shown = self._shown_by(_format_of(sent)) if schema is not None and self.structured else None
         found = Spoken(format=shown or self._known.format, limit=limit)
         if found != self._known:
             self._known = found
@@ -127,6 +142,7 @@ class Dialect:
         if (
             status < 500
             and "max_tokens" in sent
+            and not any(word in words for word in _ABOUT_CONTENT)
             and (error.get("param") == "max_tokens" or "max_completion_tokens" in words)
         ):
             self._limit = "max_completion_tokens"
@@ -135,25 +151,40 @@ class Dialect:
         if form == "plain":
             if status < 500 and self._known.format is None:
                 # Refused in every form: that was the request's own fault, and the format is as unknown as before.
-                self._format = _FORMATS[0]
+                self._settle_on(_FORMATS[0])
             return False
-        if not self._blames_format(status, words):
+        says_so = any(word in words for word in _ABOUT_FORMAT)
+        if not says_so and (self._known.format is not None or any(word in words for word in _ABOUT_CONTENT)):
             return False
-        self._failures = 0
+        broke = not says_so and status >= 500
+        if broke and form == self._weaker:
+            return False
         if form == self._format:
-            self._format = _FORMATS[_FORMATS.index(form) + 1]
-            self._known = self._known.model_copy(update={"format": None})
+            self._give_up(form, broke=broke)
         return True
 
-    def _blames_format(self, status: int, words: str) -> bool:
-        if any(word in words for word in _ABOUT_FORMAT):
-            return True
-        if self._known.format is not None or any(word in words for word in _ABOUT_CONTENT):
-            return False
-        if status < 500:
-            return True
-        self._failures += 1
-        return self._failures >= FAILURES_BLAMED_ON_FORMAT
+    def _give_up(self, form: Format, *, broke: bool) -> None:
+        """Go on to a weaker form: for now where the server broke, else for good."""
+        if broke:
+            self._doubted = self._doubted or form
+            self._breaks += form == self._doubted
+        elif form == self._doubted:
+            self._doubted = None
+        self._format = self._weaker if self._weaker not in (None, form) else _FORMATS[_FORMATS.index(form) + 1]
+        self._known = self._known.model_copy(update={"format": None})
+
+    def _shown_by(self, form: Format) -> Format | None:
+        """What an answer to a request of this form shows the server to take, or ``None`` if that is still open."""
+        if form not in (self._format, self._doubted):
+            return None
+        if self._doubted not in (None, form) and self._breaks < BREAKS_BLAMED_ON_FORMAT:
+            self._weaker, self._format = form, self._doubted
+            return None
+        self._settle_on(form)
+        return form
+
+    def _settle_on(self, form: Format) -> None:
+        self._format, self._doubted, self._weaker, self._breaks = form, None, None, 0
 
     def _is_known(self, schema: dict[str, Any] | None) -> bool:
         wants_format = schema is not None and self.structured

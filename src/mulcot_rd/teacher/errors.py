@@ -13,5 +13,9 @@ class RequestFailedError(RuntimeError):
     """One request got no answer, for the reason in the message; others may well get theirs."""
 
 
+class RequestRefusedError(RequestFailedError):
+    """The server read one request and will never answer it: it is too long, or was filtered."""
+
+
 class BudgetReachedError(TeacherError):
     """The next request might pass ``teacher.budget_usd``, and nothing is in flight that may turn out cheaper."""

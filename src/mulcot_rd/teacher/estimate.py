@@ -180,6 +180,9 @@ class _Rehearsal:
         self.answered.append((question, answer))
         return answer
 
+    async def drain(self) -> None:
+        """Nothing is on its way."""
+
     async def close(self) -> None:
         """There is nothing to close."""
 

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 import httpx2
 import openai
 import orjson
+from pydantic import ValidationError
 
 from mulcot_rd.images import data_uri, load_image
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget, Reservation
 from mulcot_rd.teacher.dialect import Dialect, FormRefusedError
-from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
+from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError
 from mulcot_rd.teacher.ledger import question_key
 from mulcot_rd.teacher.limits import Limits, Permit
 from mulcot_rd.teacher.parameters import TeacherParameters
@@ -43,6 +44,8 @@ _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached"}
 _HEALING = (408, 409, 425, 429)
 _CONGESTED = (429, 503, 529)
 _MAYBE_BILLED = (408, 504, 524)
+# Words of a 403 that is about one request's content and not about the key.
+_MODERATED = ("moderation", "flagged", "content_filter", "content policy")
 
 
 @dataclass
@@ -102,7 +105,7 @@ class OpenAITeacher:
             http_client=openai.DefaultAioHttpClient(limits=connections),
         )
         self.limits = Limits(parameters.max_concurrency, parameters.requests_per_minute, parameters.tokens_per_minute)
-        self.transport = RetryLayer(parameters.max_request_retries, parameters.backoff_s)
+        self.transport = RetryLayer(parameters.max_request_retries, parameters.backoff_s, dialect.answered)
         self.budget = budget
         self._dialect = dialect
         self._pricing = pricing_of(parameters)
@@ -199,18 +202,22 @@ class OpenAITeacher:
         if not isinstance(message, dict):
             raise TransientFaultError("the server's answer has no choices", maybe_billed=True)
         content, refusal = message.get("content"), message.get("refusal")
-        counted = completion.get("usage") or {}
-        usage = Usage(
-            prompt_tokens=counted.get("prompt_tokens") or 0, completion_tokens=counted.get("completion_tokens") or 0
-        )
-        return Answer(
-            text=content or refusal or "",
-            model=completion.get("model") or self._parameters.model,
-            usage=usage,
-            finish_reason="refusal" if refusal and not content else choice.get("finish_reason") or "stop",
-            latency_s=latency_s,
-            cost_usd=self._pricing.cost_usd(usage) if counted else None,
-        )
+        counted = completion.get("usage")
+        counted = counted if isinstance(counted, dict) else {}
+        try:
+            usage = Usage(
+                prompt_tokens=counted.get("prompt_tokens") or 0, completion_tokens=counted.get("completion_tokens") or 0
+            )
+            return Answer(
+                text=content or refusal or "",
+                model=completion.get("model") or self._parameters.model,
+                usage=usage,
+                finish_reason="refusal" if refusal and not content else choice.get("finish_reason") or "stop",
+                latency_s=latency_s,
+                cost_usd=self._pricing.cost_usd(usage) if usage.prompt_tokens else None,
+            )
+        except ValidationError:
+            raise TransientFaultError("the server's answer is no chat completion", maybe_billed=True) from None
 
     def form_refused(self, sent: dict[str, Any], status: int, body: Any) -> bool:
         """Whether the server refused a request for its form alone, so that the next form is to be tried.
@@ -248,13 +255,15 @@ class OpenAITeacher:
                 maybe_billed=status in _MAYBE_BILLED,
             )
         # What is left (400, 413, 422: too long, filtered) concerns this request; others may pass.
-        return RequestFailedError(f"the server refused the request with {status} ({said})")
+        return RequestRefusedError(f"the server refused the request with {status} ({said})")
 
     def _fatal(self, status: int, error: dict[str, Any], said: str) -> TeacherError | None:
         """Why no request can succeed any more, if that is what a status means."""
         if status == 402 or (status == 429 and {error.get("code"), error.get("type")} & _NO_QUOTA):
             return TeacherError(f"the account's quota is spent ({said}); top it up and run the same command again")
-        if status in (401, 403):
+        # OpenRouter refuses a moderated input with 403.
+        moderated = status == 403 and any(word in said.lower() for word in _MODERATED)
+        if status in (401, 403) and not moderated:
             return TeacherError(f"the server refuses the API key with {status} ({said}): {_KEY_HELP}")
         if status == 404:
             return TeacherError(
@@ -342,10 +351,14 @@ class OpenAITeacher:
         if isinstance(error, openai.APIStatusError):
             return self.fault_of_response(error.status_code, error.body, error.response.headers)
         if isinstance(error, TimeoutError):
-            return TransientFaultError(f"no answer within {self._parameters.timeout_s:g} s", maybe_billed=True)
+            return TransientFaultError(
+                f"no answer within {self._parameters.timeout_s:g} s", congested=True, maybe_billed=True
+            )
         if isinstance(error, openai.APIConnectionError):
             never_arrived = isinstance(error.__cause__, httpx2.ConnectError)
-            return TransientFaultError("the connection failed", maybe_billed=not never_arrived)
+            return TransientFaultError(
+                f"the connection to {self.client.base_url} failed", maybe_billed=not never_arrived
+            )
         return TransientFaultError("the server's answer is not JSON", maybe_billed=True)
 
     async def _image(self, question: Question) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
+from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +49,14 @@ class RetryLayer:
     Attributes:
         max_retries: Repeats of one request.
         backoff_s: First wait in seconds; it doubles with every repeat, up to ``LONGEST_WAIT_S``.
+        answered: Whether the server has ever answered. Then what it refuses is that request's own fault; before, a
+            row of refusals means that it will refuse everything.
         faults: How often each fault occurred, for the log.
     """
 
     max_retries: int
     backoff_s: float
+    answered: bool = False
     faults: dict[str, int] = field(default_factory=dict)
     _failures_in_a_row: int = 0
 
@@ -67,6 +70,9 @@ class RetryLayer:
         try:
             answer = await self._repeat(send)
         except RequestFailedError as error:
+            if self.answered and isinstance(error, RequestRefusedError):
+                self._failures_in_a_row = 0
+                raise
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= FAILURES_BEFORE_GIVING_UP:
                 raise TeacherError(
@@ -74,6 +80,7 @@ class RetryLayer:
                     "run the same command again once that is mended, answered requests are not repeated"
                 ) from None
             raise
+        self.answered = True
         self._failures_in_a_row = 0
         return answer
 
