@@ -79,14 +79,16 @@ def measured(part: str, architecture: int, scale: ScaleName, device: torch.devic
     role = "assistant" if part.startswith("assistant") else "student"
     models = Models(architecture, scale, device, Path())
     model = models.backbone(role).model.rpartition("/")[2].removesuffix("-Instruct")
-    rows = ended.rows
+    full, rows = scale == "full", ended.rows
     if ended.fault is not None:
         rows = [*rows, {"name": "ended early", "value": None, "unit": ended.fault, "aim": ""}]
-    about = {"architectures": SAME_MODELS[architecture], "model": model, "part": part}
+    shown = model if full else f"tiny, in place of {model}"
+    about = {"architectures": SAME_MODELS[architecture], "model": shown, "part": part}
     made = []
     for row in rows:
-        tables = {f"table_{table}": published_figure(table, model, row["name"]) for table in TABLES}
-        made.append({**about, **row, **tables, **({} if scale == "full" else {"aim": ""})})
+        # Aims and published figures are of the paper's models: beside a tiny one they would mean nothing.
+        tables = {f"table_{table}": published_figure(table, model, row["name"]) if full else None for table in TABLES}
+        made.append({**about, **row, **tables, **({} if full else {"aim": ""})})
     return made
 
 
@@ -108,7 +110,7 @@ def run_part(command: Sequence[str], limit: float) -> Ended:
         rows = [json.loads(line) for line in output.read().splitlines() if line.startswith("{")]
         said = errors.read().strip().splitlines()
     if code and fault is None:
-        fault = said[-1][:300] if said else f"ended with {code}"
+        fault = f"ended with {code}: {said[-1][:300] if said else ''}"
     return Ended(rows, fault)
 
 
