@@ -255,6 +255,11 @@ class FaultServer:
         while self.answers_sent < number and not until():
             time.sleep(0.001)
 
+    def wait_for_requests(self, number: int) -> None:
+        """Block until that many requests have come in all."""
+        while len(self.log) < number:
+            time.sleep(0.001)
+
     def cost_usd(self, input_usd: float, output_usd: float) -> float:
         """The bill so far, at prices a million tokens: whatever the server worked on, received or not."""
         prompt = sum(entry.usage[0] for entry in self.log)

@@ -153,9 +153,9 @@ print(json.dumps([record.model_dump(mode="json") for record in result.reasoning]
 """
 
 
-def start(parameters, posts, ledger):
+def start(parameters, posts, ledger, code=CLIENT):
     process = subprocess.Popen(
-        [sys.executable, "-c", CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     given = {
         "posts": [post.model_dump(mode="json") for post in posts],
@@ -209,6 +209,23 @@ def test_a_kill_at_any_moment_pays_for_nothing_twice(server, parameters, posts, 
     assert len(server.paid) == len(set(server.paid)) == questions
     assert jobs(ledger) == []
     # What the kills left open is settled: nothing is charged but the answers.
+    budget = Budget(None, pricing_of(parameters()), Ledger(ledger), ledger)
+    assert budget.spent_usd == pytest.approx(cost_usd(ledger))
+
+
+@pytest.mark.parametrize("end", ["import os; os._exit(9)", "raise OSError('disk full')"], ids=["killed", "failed"])
+def test_what_was_never_sent_is_not_charged(server, parameters, posts, tmp_path, end):
+    ledger = tmp_path / "ledger.jsonl"
+    before_sending = f"""
+def write_input_files(*arguments):
+    {end}
+batch.write_input_files = write_input_files
+given ="""
+    process = start(parameters(), posts, ledger, CLIENT.replace("\ngiven =", before_sending))
+    process.communicate(timeout=60)
+    assert process.returncode in (1, 9)
+    assert server.uploads == []
+    annotate(posts, [], parameters(), ledger)
     budget = Budget(None, pricing_of(parameters()), Ledger(ledger), ledger)
     assert budget.spent_usd == pytest.approx(cost_usd(ledger))
 

@@ -6,7 +6,7 @@ import pytest
 
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget
-from mulcot_rd.teacher.errors import BudgetReachedError, TeacherError
+from mulcot_rd.teacher.errors import BudgetReachedError
 from mulcot_rd.teacher.ledger import Ledger, LedgerRow
 from mulcot_rd.teacher.prices import ModelPrice, Pricing
 from mulcot_rd.teacher.provider import Answer, Request
@@ -126,14 +126,6 @@ def test_an_open_request_of_an_earlier_run_can_be_taken_over(tmp_path, pricing, 
     reserved, spent, again = run(resumed, tmp_path / "l.jsonl", pricing, None)
     assert reserved == pytest.approx((0.0, most))
     assert (spent, again) == (0.0, None)
-
-
-def test_two_annotations_do_not_spend_from_one_ledger(tmp_path, pricing):
-    async def scene(budget):
-        with pytest.raises(TeacherError, match="another annotation"):
-            Budget(None, pricing, Ledger(tmp_path / "l.jsonl"), tmp_path / "l.jsonl")
-
-    run(scene, tmp_path / "l.jsonl", pricing, None)
 
 
 def test_without_a_price_nothing_is_written(tmp_path, question):

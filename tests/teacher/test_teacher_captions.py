@@ -158,7 +158,11 @@ def test_only_those_are_captioned_whose_captions_are_read(images, make_post, tmp
 
 def test_a_text_only_teacher_reads_the_caption_in_place_of_the_image(server, parameters, make_post, tmp_path):
     settings = parameters(
-        {"provider": "offline"}, provider="openai", base_url=server.url, model="reader", send="caption"
+        {"provider": "offline", "base_url": None},
+        provider="openai",
+        base_url=server.url,
+        model="reader",
+        send="caption",
     )
     posts: pd.DataFrame = posts_to_frame([make_post(1), make_post(2, split="test", id="test-1")])
     captions, _ = caption_posts(posts, settings, False, {}, tmp_path / "ledger.jsonl")

@@ -21,6 +21,13 @@ def test_defaults():
         ({"import_path": "x.jsonl"}, "read only with teacher.provider=import"),
         ({"budget_usd": 1, "captions": {"provider": "openai"}}, "needs the price of 'openbmb/MiniCPM-o-2_6'"),
         ({"provider": "openai", "budget_usd": 5.0}, "needs the price of 'gpt-4o-mini'"),
+        (
+            {"provider": "openai", "budget_usd": 5.0, "prices": {"gpt-4o-mini": {"input_usd": 1, "output_usd": 1}}},
+            "how 'gpt-4o-mini' counts an image",
+        ),
+        ({"base_url": "http://localhost:8000/v1"}, r"base_url is read only with teacher\.provider=openai"),
+        ({"mode": "batch"}, r"teacher\.mode=batch is read only with teacher\.provider=openai"),
+        ({"captions": {"mode": "batch"}}, r"read only with teacher\.captions\.provider=openai"),
         ({"max_retries": -1}, "greater than or equal to 0"),
     ],
 )

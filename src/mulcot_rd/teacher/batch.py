@@ -143,6 +143,11 @@ class BatchTeacher:
     async def close(self) -> None:
         """Stop, and forget the batches that the ledger has all answers of."""
         await self.drain()
+        noted = {key for job in self._folder.jobs for key in job.keys}
+        unsent = self._reserved.keys() - noted
+        for key in unsent:
+            self._reserved.pop(key).unbilled()
+        self._folder.note_reserving([key for key in self._folder.reserving if key not in unsent])
         self._folder.forget_settled(self._is_safe)
         self._lock.close()
         self._bar.close()
@@ -164,6 +169,12 @@ class BatchTeacher:
                 self._go_through(job)
             else:
                 await self._find(job)
+        # What was killed between setting money aside and sending has cost nothing.
+        for key in self._folder.reserving:
+            reservation = self._budget.take_over(key)
+            if reservation is not None:
+                reservation.unbilled()
+        self._folder.note_reserving(())
         self._spawn(self._send_when_quiet())
 
     async def _find(self, job: BatchJob) -> None:
@@ -203,14 +214,25 @@ class BatchTeacher:
         Raises:
             BudgetReachedError: If there is room for none, and no batch is under way.
         """
-        reservations = await asyncio.gather(
-            *(self._budget.try_reserve(key, waiting.question) for key, waiting in queue.items())
-        )
-        reserved = {key: each for key, each in zip(queue, reservations, strict=True) if each is not None}
-        if queue and not reserved and not self._batches:
+        reserved: list[str] = []
+
+        async def try_one(key: str, waiting: _Waiting) -> None:
+            reservation = await self._budget.try_reserve(key, waiting.question)
+            if reservation is not None:
+                self._reserved[key] = reservation
+                reserved.append(key)
+
+        if not queue:
+            return {}
+        if self._budget.priced:
+            self._folder.note_reserving(tuple(queue))
+        await asyncio.gather(*(try_one(key, waiting) for key, waiting in queue.items()))
+        if not reserved and not self._batches:
             key, waiting = next(iter(queue.items()))
-            reserved[key] = await self._budget.reserve(key, waiting.question)
-        self._reserved.update(reserved)
+            self._reserved[key] = await self._budget.reserve(key, waiting.question)
+            reserved.append(key)
+        if self._budget.priced:
+            self._folder.note_reserving(reserved)
         for key in reserved:
             self._queue.pop(key, None)
         return {key: queue[key] for key in reserved}

@@ -10,6 +10,7 @@ import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -43,10 +44,15 @@ class BatchJob(Record):
 
 
 class _Jobs(Record):
-    """``jobs.json``; ``begun`` counts all jobs ever, so that no two have the same name."""
+    """``jobs.json``.
+
+    ``begun`` counts all jobs ever, so that no two have the same name; ``reserving`` are questions that money is set
+    aside for and that no job has yet.
+    """
 
     begun: int = 0
     jobs: tuple[BatchJob, ...] = ()
+    reserving: tuple[str, ...] = ()
 
 
 class BatchFolder:
@@ -80,6 +86,17 @@ class BatchFolder:
         return tuple(job for job in self.jobs if job.model == model)
 
     @property
+    def reserving(self) -> tuple[str, ...]:
+        """Questions that money was set aside for and that were not sent."""
+        return self._noted.reserving
+
+    def note_reserving(self, keys: Sequence[str]) -> None:
+        """Note what money is set aside for from now on, until a job has it."""
+        if tuple(keys) != self.reserving:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write(reserving=tuple(keys))
+
+    @property
     def input_path(self) -> Path:
         """Where the input file of the next batch is written; nothing of it is needed once it is uploaded."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -90,7 +107,9 @@ class BatchFolder:
         number = self._noted.begun + 1
         name = fingerprint(base_url, list(keys), number)
         job = BatchJob(name=name, base_url=base_url, model=model, keys=tuple(keys))
-        self._write(_Jobs(begun=number, jobs=(*self.jobs, job)))
+        has = set(keys)
+        reserving = tuple(key for key in self.reserving if key not in has)
+        self._write(begun=number, jobs=(*self.jobs, job), reserving=reserving)
         return job
 
     def note_created(self, job: BatchJob, batch_id: str) -> BatchJob:
@@ -110,7 +129,7 @@ class BatchFolder:
 
     def forget(self, job: BatchJob) -> None:
         """Drop a batch that nothing more is to be had from."""
-        self._write(_Jobs(begun=self._noted.begun, jobs=tuple(other for other in self.jobs if other.name != job.name)))
+        self._write(jobs=tuple(other for other in self.jobs if other.name != job.name))
         self._results_path(job).unlink(missing_ok=True)
 
     def forget_settled(self, safe: Callable[[str], bool]) -> None:
@@ -144,11 +163,11 @@ class BatchFolder:
         return self.path / f"{job.name}.results.jsonl"
 
     def _replace(self, old: BatchJob, new: BatchJob) -> BatchJob:
-        jobs = tuple(new if job.name == old.name else job for job in self.jobs)
-        self._write(_Jobs(begun=self._noted.begun, jobs=jobs))
+        self._write(jobs=tuple(new if job.name == old.name else job for job in self.jobs))
         return new
 
-    def _write(self, noted: _Jobs) -> None:
+    def _write(self, **changed: Any) -> None:
+        noted = self._noted.model_copy(update=changed)
         write_text(self._file, noted.model_dump_json(indent=1) + "\n")
         self._noted = noted
 

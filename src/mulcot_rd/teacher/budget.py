@@ -7,17 +7,15 @@ cost, and those bounds.
 """
 
 import asyncio
-import fcntl
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from io import BufferedRandom
 from pathlib import Path
 from typing import Literal
 
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
-from mulcot_rd.teacher.errors import BudgetReachedError, TeacherError
+from mulcot_rd.teacher.errors import BudgetReachedError
 from mulcot_rd.teacher.ledger import Ledger
 from mulcot_rd.teacher.prices import Pricing
 from mulcot_rd.teacher.provider import Question
@@ -81,14 +79,10 @@ class Budget:
             pricing: The model's prices; without one nothing is counted or written.
             ledger: The answers so far.
             ledger_path: Its file; the journal is ``<name>.spending.jsonl`` beside it.
-
-        Raises:
-            TeacherError: If another annotation is spending from the same ledger.
         """
         self.limit_usd = limit_usd
         self._pricing = pricing
         self._journal = AppendOnlyFile(ledger_path.with_suffix(".spending.jsonl"))
-        self._lock = _lock(ledger_path.with_suffix(".lock")) if pricing.priced else None
         self._settled = asyncio.Event()
         # Bounds of earlier runs' requests that have no answer, by key: a batch that is found again takes its own over.
         self._open: dict[str, list[float]] = _open_requests(self._journal.path, ledger)
@@ -156,10 +150,8 @@ class Budget:
         self._note("void", reservation)
 
     async def close(self) -> None:
-        """Finish writing, and let others spend from the ledger."""
+        """Finish writing."""
         await self._journal.close()
-        if self._lock is not None:
-            self._lock.close()
 
     def _bound(self, key: str, question: Question) -> Reservation:
         return Reservation(self, key, self._pricing.most_usd(question) if self.priced else 0.0)
@@ -200,17 +192,3 @@ def _open_requests(path: Path, ledger: Ledger) -> dict[str, list[float]]:
     for key, bounds in sent.items():
         del bounds[max(0, len(bounds) - over[key] - (ledger.get(key) is not None)) :]
     return {key: bounds for key, bounds in sent.items() if bounds}
-
-
-def _lock(path: Path) -> BufferedRandom:
-    """Hold a lock that ends with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("ab+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise TeacherError(
-            f"another annotation is spending from the same ledger ({path} is locked): wait until it is done"
-        ) from None
-    return file

@@ -5,7 +5,7 @@ Every image is captioned once, through the same client, ledger, retries and budg
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -207,18 +207,21 @@ async def _caption_all(
     """Every image, in order."""
     nobody = _Nobody()
     provider: Provider[CaptionRequest]
+    status: Callable[[], str] = str
     if settings.provider == "offline":
         provider = OfflineCaptioner()
     elif settings.dry_run:
         provider = LedgeredProvider(nobody, Ledger(ledger_path), settings)
     else:
-        provider = open_server(settings, ledger_path, api_key).provider
+        server = open_server(settings, ledger_path, api_key)
+        provider, status = server.provider, server.status
     outcomes = await work_through(
         images,
         lambda image: caption_image(image, provider, settings.captions.max_words, settings.max_retries),
         provider,
         workers=len(images) if settings.mode == "batch" else settings.max_concurrency,
         unit="image",
+        status=status,
     )
     if nobody.asked:
         raise DryRunFinished(_estimate(nobody.asked, len(images), settings))

@@ -6,10 +6,13 @@ goes on from here.
 """
 
 import asyncio
+import fcntl
 import hashlib
 import json
+import time
 from collections.abc import Collection
 from functools import lru_cache
+from io import BufferedRandom
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
@@ -17,8 +20,12 @@ from pydantic import AliasChoices, Field
 from mulcot_rd.images import ImageError
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
+from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Provider, Question, Role
+
+# A finished annotation that another process runs again is over in less.
+LOCK_PATIENCE_S = 5.0
 
 
 class LedgerRow(Record):
@@ -36,13 +43,23 @@ class LedgerRow(Record):
 
 
 class Ledger:
-    """An append-only file of answers that several processes may write at once.
+    """An append-only file of answers.
 
     A line that a kill tore is skipped with a warning and never removed; the next row starts on a new line.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read the answers that ``path`` has; the file need not exist yet."""
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
+        """Read the answers that ``path`` has; the file need not exist yet.
+
+        Args:
+            path: The file.
+            alone: Whether to keep other processes from asking for the same ledger, until :meth:`release`.
+
+        Raises:
+            TeacherError: If ``alone`` and another process does.
+        """
+        # Before it is read: what another process is just writing would be missed, and paid for again.
+        self._lock = _lock(path.with_suffix(".lock")) if alone else None
         self._file = AppendOnlyFile(path)
         self._answers = {row.key: row.answer for row in read_rows(path, LedgerRow)}
 
@@ -70,8 +87,14 @@ class Ledger:
         self._answers[row.key] = row.answer
 
     async def close(self) -> None:
-        """Wait for rows that are still being written."""
+        """Wait for rows that are still being written, then let others in."""
         await self._file.close()
+        self.release()
+
+    def release(self) -> None:
+        """Let other processes ask for this ledger."""
+        if self._lock is not None:
+            self._lock.close()
 
 
 class LedgeredProvider:
@@ -169,3 +192,22 @@ def _image_hash(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ImageError(f"image can't be read ({type(error).__name__}): {path}") from error
+
+
+def _lock(path: Path) -> BufferedRandom:
+    """Hold a lock that ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab+")
+    waits_until_s = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > waits_until_s:
+                file.close()
+                raise TeacherError(
+                    f"another process is asking a server for the same ledger ({path} is locked): wait until it is done"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return file

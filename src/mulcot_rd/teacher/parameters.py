@@ -135,16 +135,28 @@ class TeacherParameters(BaseModel):
             raise ValueError("teacher.provider=import needs teacher.import_path, the JSONL file of reasonings to take")
         if self.provider != "import" and self.import_path is not None:
             raise ValueError("teacher.import_path is read only with teacher.provider=import: set that, or leave it out")
+        for group, read, base_url, mode in (
+            ("teacher", self.writer == "openai", self.base_url, self.mode),
+            ("teacher.captions", self.captions.provider == "openai", self.captions.base_url, self.captions.mode),
+        ):
+            if not read and (base_url is not None or mode == "batch"):
+                named = f"{group}.base_url" if base_url is not None else f"{group}.mode=batch"
+                raise ValueError(f"{named} is read only with {group}.provider=openai: set that, or leave it out")
         if self.budget_usd is not None:
             if self.writer == "openai":
-                self._refuse_unpriced(self.model)
+                self._refuse_unpriced(self.model, sees_images=self.send == "image")
             if self.captions.provider == "openai":
-                self._refuse_unpriced(self.captions.model)
+                self._refuse_unpriced(self.captions.model, sees_images=True)
         return self
 
-    def _refuse_unpriced(self, model: str) -> None:
+    def _refuse_unpriced(self, model: str, *, sees_images: bool) -> None:
         price = self.prices.get(model)
         if price is None or price.input_usd is None:
             raise ValueError(
                 f"teacher.budget_usd needs the price of {model!r}: add it to teacher.prices, or leave the budget null"
+            )
+        if sees_images and price.images is None:
+            raise ValueError(
+                f"teacher.budget_usd needs to know how {model!r} counts an image: add images to its row of "
+                "teacher.prices, or set teacher.send to what it reads"
             )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mulcot_rd.progress import progress
@@ -14,13 +14,32 @@ JobT = TypeVar("JobT")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on an own event loop, in a thread of its own where this one has a loop (notebooks)."""
+    """Run to the end on an own event loop, in a thread of its own where this one has a loop (notebooks).
+
+    An interruption stops it in either case, in the orderly way of :func:`work_through`.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
+
+    async def beside() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        started.set_result((asyncio.get_running_loop(), task))
+        return await coroutine
+
     with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(asyncio.run, coroutine).result()
+        result = executor.submit(asyncio.run, beside())
+        try:
+            return result.result()
+        except KeyboardInterrupt:
+            # The interruption reaches this thread alone; the other one would go on asking, and paying, to the end.
+            loop, task = started.result()
+            if not result.done():
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 async def work_through(

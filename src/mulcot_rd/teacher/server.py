@@ -43,9 +43,18 @@ def open_server(parameters: TeacherParameters, ledger_path: Path, api_key: str |
         api_key: The key, or ``None`` to take it from ``OPENAI_API_KEY``.
 
     Raises:
-        TeacherError: If a key is missing, another annotation spends from the same ledger, or a batch is in the way.
+        TeacherError: If a key is missing, another process asks for the same ledger, or a batch is in the way.
     """
-    ledger = Ledger(ledger_path)
+    ledger = Ledger(ledger_path, alone=True)
+    try:
+        return _open(parameters, ledger, ledger_path, api_key)
+    except BaseException:
+        # A notebook keeps a failed call's objects, and with them the lock.
+        ledger.release()
+        raise
+
+
+def _open(parameters: TeacherParameters, ledger: Ledger, ledger_path: Path, api_key: str | None) -> Server:
     if parameters.mode == "online":
         refuse_unfinished_batches(ledger_path, parameters.model, lambda key: ledger.get(key) is not None)
     dialect = Dialect(
