@@ -1,8 +1,8 @@
 """Soft labels: bytes a target token, and how far compact ones are from exact ones.
 
-The error is that of the student's soft loss (Eq. 11) relative to the exact one, and of its gradient with respect to the
-student's logits (relative length of the difference). Students are the untrained student of the scale and, as one that
-has nearly learned, the assistant itself with noise on its states.
+The error is that of the student's soft loss (Eq. 11) relative to the exact one. The student is one that has nearly
+learned: the assistant itself with noise on its states. Random weights have flatter distributions than trained ones, and
+small vocabularies shorter tails; docs/benchmarks.md has the same figures for a trained language model.
 """
 
 from pathlib import Path
@@ -17,7 +17,6 @@ from settings import SCALES, Setting
 from timing import row
 
 KEPT = (16, 64, 256)
-EXACT = "exact soft labels: last hidden states"
 TEMPERATURE = 2.0
 _ROWS = 64
 
@@ -37,9 +36,9 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
             compact = setting.soft_labels(assistant, examples, kind="compact", top_k=top_k)
             size = _shard_bytes(compact) / tokens
             error, _ = errors(distributions, _all(compact, examples), student_logits(distributions, noise=0.3))
-            name = f"{scale}, top {top_k}"
-            made.append(row("soft_label_bytes_per_token", name, size, exact_bytes, EXACT, "bytes", 1))
-            made.append(row("soft_label_kl_error", name, error, None, EXACT, "relative", 1))
+            name = f"exact, last hidden states; ours keeps the top {top_k} and the rest of the mass"
+            made.append(row("soft_label_bytes_per_token", scale, size, exact_bytes, name, "bytes", 1))
+            made.append(row("soft_label_kl_error", scale, error, 0.0, name, "relative", 1))
     return made
 
 

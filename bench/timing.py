@@ -48,7 +48,7 @@ def own_peak_mebibytes() -> float:
 
 
 def row(
-    name: str, scale: str, ours: float, reference: float | None, reference_name: str, unit: str, repetitions: int
+    name: str, scale: str, ours: float, reference: float, reference_name: str, unit: str, repetitions: int
 ) -> dict[str, object]:
     """One row of ``bench.json``; ``ratio`` is ours over the reference, so that a smaller one is better for memory."""
     return {
@@ -57,7 +57,7 @@ def row(
         "ours": ours,
         "reference": reference,
         "reference_name": reference_name,
-        "ratio": None if reference is None else ours / reference,
+        "ratio": ours / reference if reference else None,
         "unit": unit,
         "repetitions": repetitions,
     }
