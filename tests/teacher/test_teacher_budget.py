@@ -128,6 +128,21 @@ def test_an_open_request_of_an_earlier_run_can_be_taken_over(tmp_path, pricing, 
     assert (spent, again) == (0.0, None)
 
 
+def test_answers_from_before_a_price_count_if_they_are_of_the_same_model(tmp_path, question):
+    path = tmp_path / "l.jsonl"
+    asyncio.run(write_answer(path, "a", None))
+
+    async def look(budget):
+        return budget.spent_usd
+
+    def spent_by(model):
+        price = ModelPrice(input_usd=1e6, output_usd=2e6)
+        return run(look, path, Pricing(price, image_size=280, max_tokens=10, model=model), None)
+
+    # The answer is of "m", one token in and one out.
+    assert (spent_by("m"), spent_by("another")) == (3.0, 0.0)
+
+
 def test_without_a_price_nothing_is_written(tmp_path, question):
     async def scene(budget):
         (await budget.reserve("a", question)).answered(None)

@@ -9,6 +9,8 @@ from fault_server import FaultServer, Script
 from test_teacher_faults import least, make_posts, rows, settings
 
 from mulcot_rd.teacher import TeacherError, annotate
+from mulcot_rd.teacher.prices import pricing_of
+from mulcot_rd.teacher.provider import Request
 
 PRICE = {"input_usd": 100.0, "output_usd": 400.0}
 CONCURRENCY = 64
@@ -32,7 +34,7 @@ def bill(server):
             seed=12,
             flaw_share=0.2,
             fault_share=0.3,
-            faults=("429", "500", "hang", "drop", "half-closed", "torn-json", "no-choices"),
+            faults=("429", "500", "drop", "half-closed", "torn-json", "no-choices"),
             most_faults=1,
             latency_s=(0.0, 0.05),
         ),
@@ -42,15 +44,14 @@ def bill(server):
 def test_the_bill_never_passes_the_budget_and_raising_it_goes_on(script, image, tmp_path):
     posts = make_posts(80, image)
     ledger = tmp_path / "ledger.jsonl"
-    timeout = {"timeout_s": 1.0}
     with FaultServer(script).running() as free:
-        calm = annotate(posts, [], paid(free, **timeout), tmp_path / "free.jsonl")
+        calm = annotate(posts, [], paid(free), tmp_path / "free.jsonl")
         whole = bill(free)
     with FaultServer(script).running() as server:
         stops, answered = 0, 0
         for budget in (0.25 * whole, 0.5 * whole, 0.75 * whole, 3 * whole):
             try:
-                result = annotate(posts, [], paid(server, **timeout, budget_usd=budget), ledger)
+                result = annotate(posts, [], paid(server, budget_usd=budget), ledger)
             except TeacherError as error:
                 stops += 1
                 assert "budget_usd" in str(error)
@@ -66,6 +67,20 @@ def test_the_bill_never_passes_the_budget_and_raising_it_goes_on(script, image, 
         # Nothing that was answered was asked again, over all four runs.
         assert len(server.log) == least(script, posts) == len(free.log)
     assert rows(result) == rows(calm)
+
+
+def test_a_request_that_timed_out_may_have_been_billed_and_stays_charged(image, tmp_path):
+    (post,) = make_posts(1, image)
+    ledger = tmp_path / "ledger.jsonl"
+    with FaultServer(Script()).running() as server:
+        bound = pricing_of(paid(server)).most_usd(Request(post, None, "reasoning", send="text"))
+        server.faults = ["hang"]
+        for budget in (1.5 * bound, 1.9 * bound):
+            # The bound of the lost one leaves no room for another, in this run and in the next.
+            with pytest.raises(TeacherError, match="budget_usd"):
+                annotate([post], [], paid(server, timeout_s=1.0, budget_usd=budget), ledger)
+            assert len(server.log) == 1
+        assert bill(server) <= bound
 
 
 def test_a_kill_with_requests_in_flight_counts_them_as_spent(image, tmp_path):

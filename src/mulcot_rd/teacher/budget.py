@@ -90,7 +90,10 @@ class Budget:
         self._under_way = 0
         self.spent_usd = sum(map(sum, self._open.values()))
         for answer in ledger.answers:
-            cost = answer.cost_usd if answer.cost_usd is not None else pricing.cost_usd(answer.usage)
+            cost = answer.cost_usd
+            # The model's own answers from before it had a price; those of other models stay without.
+            if cost is None and answer.model.startswith(pricing.model):
+                cost = pricing.cost_usd(answer.usage)
             self.spent_usd += cost or 0.0
 
     @property

@@ -120,6 +120,7 @@ class Pricing:
 
     Attributes:
         images: How the model counts an image, or ``None`` where that is unknown or it takes none.
+        model: The model's name, or the start of it.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Pricing:
         max_tokens: int,
         batch: bool = False,
         structured: bool = True,
+        model: str = "",
     ) -> None:
         """Take a row of the price table.
 
@@ -139,7 +141,9 @@ class Pricing:
             max_tokens: Longest answer in tokens, for questions that don't say.
             batch: Whether requests go through the Batch API.
             structured: Whether the JSON schema of an answer goes along where a question has one.
+            model: The model's name; the server's own may be longer (``gpt-4o-2024-08-06``).
         """
+        self.model = model
         self.images = price.images if price is not None else None
         self._max_tokens = max_tokens
         self._structured = structured
@@ -205,6 +209,7 @@ def pricing_of(parameters: "TeacherParameters") -> Pricing:
         max_tokens=parameters.max_tokens,
         batch=parameters.mode == "batch",
         structured=parameters.structured_output != "off",
+        model=parameters.model,
     )
 
 
