@@ -146,7 +146,8 @@ def test_the_report_holds_every_figure_in_well_formed_tables(annotated):
     assert "| positive | 1 | 0 | 2 | 2 |" in report
     assert "about 79% within two" in report
     assert "| together | 1,800 | 360 | 0.0180 USD |" in report
-    assert "the first: train-4, train-5." in report
+    assert "2 training posts have no reasoning: train-4, train-5. Their raw answers" in report
+    assert "13 of 18 answers were unusable" in report
     tables = [block.splitlines() for block in report.split("\n\n") if block.startswith("|")]
     assert len(tables) == 8
     for table in tables:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.summary import PAPER_VALID_WITHIN_TWO
 
 _STAGES = {
@@ -38,12 +39,13 @@ def teacher_report(summary: Mapping[str, Any], title: str) -> str:
 def _stages(summary: Mapping[str, Any]) -> list[str]:
     references = summary["references"]
     rows = [
-        ("right without the label (stage one, Eq. 3)", summary["stage_1"]),
-        ("explained with the label (stage two, Eq. 4)", summary["stage_2"]),
-        ("in quarantine", summary["quarantined"]),
-        ("training posts", summary["posts"]),
-        ("references written for the test split", references["written"]),
-        ("references missing", references["missing"]),
+        ("training split", summary["posts"]),
+        ("of these right without the label (stage one, Eq. 3)", summary["stage_1"]),
+        ("of these explained with the label (stage two, Eq. 4)", summary["stage_2"]),
+        ("of these in quarantine, without a reasoning", summary["quarantined"]),
+        ("test split", references["written"] + references["missing"]),
+        ("of these with a reference (a usable answer without the label, right or wrong)", references["written"]),
+        ("of these without", references["missing"]),
     ]
     return ["## Stages", _table(("what", "posts"), [(name, f"{count:,}") for name, count in rows])]
 
@@ -52,15 +54,21 @@ def _stage_one(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Accuracy, F1 and confusion of stage one; unusable answers count as wrong."""
     if not scores:
         return []
-    header = ("split", "posts", "accuracy", "weighted F1", "macro F1", "usable")
+    header = ("split", "posts", "accuracy", "weighted F1", "macro F1", "with a usable answer")
     metrics = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
     rows = [
         (_SPLITS[split], f"{of_split['posts']:,}", *(_percent(of_split[metric]) for metric in metrics))
         for split, of_split in scores.items()
     ]
-    parts = ["## Stage one against the gold labels (percent)", _table(header, rows)]
+    parts = [
+        "## Stage one against the gold labels",
+        "In percent of all posts of a split; a post without a usable answer counts as wrong. The test split's row is "
+        "the teacher's of Tables 3 and 4.",
+        _table(header, rows),
+    ]
     for split, of_split in scores.items():
-        answered = list(next(iter(of_split["confusion"].values())))
+        columns = next(iter(of_split["confusion"].values()))
+        answered = [label if label in set(Sentiment) else "no usable answer" for label in columns]
         confusion = [
             (gold, *(f"{count:,}" for count in counts.values())) for gold, counts in of_split["confusion"].items()
         ]
@@ -80,12 +88,17 @@ def _retries(summary: Mapping[str, Any]) -> list[str]:
     answers = list(summary["valid_within"]["all"])
     parts = [
         "## Retries",
-        "Posts with a usable answer within so many answers, percent; the paper has about "
-        f"{PAPER_VALID_WITHIN_TWO:.0%} within two (Appendix E).",
+        "Of the posts that a stage was asked about, the share (percent) with a usable answer within so many answers; "
+        f"the paper has about {PAPER_VALID_WITHIN_TWO:.0%} within two (Appendix E).",
         _table(("stage", *answers), rows),
     ]
     if summary["problems"]:
-        parts += ["What made answers unusable:", _counts("problem", summary["problems"])]
+        answers = summary["answers"]
+        parts += [
+            f"{answers['unusable']:,} of {answers['all']:,} answers were unusable, some for several reasons. The most "
+            "frequent, as the teacher was told when it was asked again:",
+            _counts("problem", summary["problems"]),
+        ]
     return parts
 
 
@@ -99,27 +112,34 @@ def _money(summary: Mapping[str, Any]) -> list[str]:
     ]
     total = summary["tokens"]
     rows.append(("together", f"{total['prompt']:,}", f"{total['completion']:,}", _dollars(cost["total"])))
-    said = [f"Per 1,000 posts: {_dollars(cost['per_1000_posts'])}."] if cost["per_1000_posts"] is not None else []
+    said = ["Answers of earlier runs are included, requests that were lost on the way are not."]
+    said += [f"Per 1,000 posts: {_dollars(cost['per_1000_posts'])}."] if cost["per_1000_posts"] is not None else []
     if cost["unpriced_answers"]:
-        said.append(f"{cost['unpriced_answers']:,} answers have no price.")
+        said.append(
+            f"{cost['unpriced_answers']:,} of {summary['answers']['all']:,} answers have no price, as teacher.prices "
+            "lacked the model."
+        )
     if latency["answers"]:
         said.append(
             f"Latency of {latency['answers']:,} answers: half within {latency['p50']:.2f} s, 90 percent within "
             f"{latency['p90']:.2f} s, 99 percent within {latency['p99']:.2f} s."
         )
     table = _table(("stage", "prompt tokens", "answer tokens", "cost"), rows)
-    return ["## Tokens, cost, time", table, *([" ".join(said)] if said else [])]
+    return ["## Tokens, cost, time", table, " ".join(said)]
 
 
 def _quarantine(summary: Mapping[str, Any]) -> list[str]:
     if not summary["quarantined"]:
         return ["## Quarantine", "Empty: every training post has a reasoning."]
     quarantine = summary["quarantine"]
-    first = ", ".join(quarantine["first_ids"])
+    listed = ", ".join(quarantine["first_ids"])
+    more = summary["quarantined"] - len(quarantine["first_ids"])
     return [
         "## Quarantine",
-        f"{summary['quarantined']:,} training posts have no reasoning; the first: {first}.",
-        _counts("reason", quarantine["reasons"]),
+        f"{summary['quarantined']:,} training posts have no reasoning: {listed}"
+        f"{f' and {more:,} more' if more else ''}. Their raw answers are in quarantine.jsonl. The next run asks those "
+        "again whose request failed; those without a usable answer get further ones if teacher.max_retries is raised.",
+        _counts("most frequent reasons", quarantine["reasons"]),
     ]
 
 

@@ -54,11 +54,12 @@ def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, ma
         ``posts``, ``stage_1`` and ``stage_2`` (records of each, ``N_t1`` and ``N_t2`` of Eqs. 3 and 4),
         ``quarantined``; ``stage_one_accuracy`` (right among all training posts, a fraction) and
         ``stage_one_unusable``; ``attempts`` (by stage: answers needed -> posts, and posts without a usable
-        answer); ``valid_within`` (by stage: answers -> share of posts that had a usable one by then);
-        ``problems`` (what made answers unusable, most frequent first); ``references`` (written, missing, accuracy);
-        ``tokens`` of all answers and ``tokens_by_stage``; ``cost_usd`` (total, per 1,000 posts and by stage in US
-        dollars, null without a price; ``unpriced_answers``); ``latency_s`` (answers measured, percentiles in
-        seconds); ``quarantine`` (reasons, first ids); ``provider`` and ``models`` (records by model name).
+        answer); ``valid_within`` (by stage: answers -> share of posts that had a usable one by then); ``answers``
+        (all, and the unusable among them); ``problems`` (what made answers unusable, most frequent first);
+        ``references`` (written, missing, accuracy); ``tokens`` of all answers and ``tokens_by_stage``; ``cost_usd``
+        (total, per 1,000 posts and by stage in US dollars, null without a price; ``unpriced_answers``); ``latency_s``
+        (answers measured, percentiles in seconds); ``quarantine`` (reasons, first ids); ``provider`` and ``models``
+        (records by model name).
     """
     records = [outcome.record for outcome in trained if outcome.record is not None]
     references = [outcome.record for outcome in referred if outcome.record is not None]
@@ -80,6 +81,10 @@ def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, ma
         "attempts": {name: _attempts(stages[name]) for name in ("stage_1", "stage_2")},
         "valid_within": {
             name: _valid_within(of_kind, 1 + max_retries) for name, of_kind in {**stages, "all": every}.items()
+        },
+        "answers": {
+            "all": sum(len(stage.answers) for stage in every),
+            "unusable": sum(len(stage.unusable) for stage in every),
         },
         "problems": _most_frequent(problem for stage in every for bad in stage.unusable for problem in bad.problems),
         "references": {
