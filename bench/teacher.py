@@ -75,7 +75,7 @@ class Measured:
 def main() -> None:
     """Run, print a table, write the JSON."""
     arguments = argparse.ArgumentParser(description=main.__doc__)
-    arguments.add_argument("--requests", type=int, default=3200, help="prompts a client")
+    arguments.add_argument("--requests", type=int, default=12800, help="prompts a client")
     arguments.add_argument("--concurrency", type=int, default=64, help="requests in flight")
     arguments.add_argument("--repetitions", type=int, default=1, help="rounds of all clients in turn")
     arguments.add_argument("--images", action="store_true", help="send an image a post too (this project alone)")

@@ -214,12 +214,22 @@ def test_errors_that_cannot_heal_stop_at_once_with_the_cure(server, parameters, 
 
 def test_a_refused_request_is_not_repeated_and_the_others_go_on(server, parameters, make_post, tmp_path):
     refusal = json.dumps({"error": {"message": "content management policy", "code": "content_filter"}})
-    server.faults = [(400, {}, refusal)]
-    posts = [make_post(1), make_post(2)]
-    result = annotate(posts, [], parameters(max_concurrency=1), tmp_path / "ledger.jsonl")
-    assert [record.id for record in result.reasoning] != [post.id for post in posts]
+    ledger = tmp_path / "ledger.jsonl"
+    # With nobody else in the way, the refusals meet the first post's two stages.
+    annotate([make_post(2)], [], parameters(max_concurrency=1), ledger)
+    server.faults = [(400, {}, refusal)] * 2
+    result = annotate([make_post(1), make_post(2)], [], parameters(max_concurrency=1), ledger)
+    assert [record.id for record in result.reasoning] == ["train-2"]
     (quarantined,) = result.quarantine
     assert quarantined.reason == "the server refused the request with 400 (content management policy)"
+    assert len(server.requests) == 3
+
+
+def test_a_post_that_stage_one_refuses_comes_to_stage_two(server, parameters, make_post, tmp_path):
+    server.faults = [(400, {}, json.dumps({"error": {"message": "filtered", "code": "content_filter"}}))]
+    result = annotate([make_post()], [], parameters(max_concurrency=1), tmp_path / "ledger.jsonl")
+    assert [(record.stage, record.attempts) for record in result.reasoning] == [(2, 1)]
+    assert not result.quarantine
     assert len(server.requests) == 2
 
 

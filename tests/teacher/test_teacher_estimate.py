@@ -6,9 +6,10 @@ import math
 
 import pytest
 from tests.teacher.conftest import reasoning_text
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mulcot_rd.schema import Sentiment, Usage
-from mulcot_rd.teacher import TeacherParameters, annotate
+from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate
 from mulcot_rd.teacher.estimate import ANSWER_TOKENS, STAGE_ONE_ACCURACY, UNUSABLE_SHARE, duration, estimate
 from mulcot_rd.teacher.ledger import Ledger, LedgerRow, question_key
 from mulcot_rd.teacher.prices import ModelPrice, PatchedImages, pricing_of
@@ -180,3 +181,26 @@ def test_an_import_file_answers_stage_one(parameters, make_post, tmp_path):
     found = look([post, make_post(2)], [], settings, tmp_path / "none.jsonl")
     # The imported reasoning is wrong, so its explanation is open; the other post has both stages to go.
     assert (found.imported, found.least.requests, found.most.requests) == (1, 2, 4 + 8)
+
+
+def test_a_tokenizer_counts_the_prompts_themselves(make_post, parameters, tmp_path):
+    words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.save(str(tmp_path / "tokenizer.json"))
+    post = make_post()
+    made = parameters(tokenizer=str(tmp_path), structured_output="off", send="text")
+    told = look([], [post], made, tmp_path / "ledger.jsonl")
+    request = Request(post, None, "reference", send="text")
+    overhead = pricing_of(made).prompt_tokens(request) - pricing_of(made).text_tokens(request)
+    expected = len(request.messages[0].text.split()) * (1 + overhead / pricing_of(made).text_tokens(request))
+    assert told.least.prompt_tokens == pytest.approx(expected)
+    assert any("1 of the prompts tokenised with" in remark for remark in told.remarks)
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "there is no"), ("{}", "is no tokenizer.json")])
+def test_a_tokenizer_that_is_none_is_named(make_post, parameters, tmp_path, content, said):
+    path = tmp_path / "tok.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(TeacherError, match=said):
+        look([make_post()], [], parameters(tokenizer=str(path)), tmp_path / "ledger.jsonl")

@@ -49,6 +49,7 @@ class StageResult:
         answers: Every answer of the stage, the usable one last.
         unusable: The unusable ones among them, with their problems.
         failure: Why a request got no answer at all, or ``None``.
+        refused: Whether the server refused a request for good (too long, filtered).
     """
 
     stage: Literal[1, 2]
@@ -56,6 +57,7 @@ class StageResult:
     answers: tuple[Answer, ...]
     unusable: tuple[Unusable, ...]
     failure: str | None
+    refused: bool = False
 
     @property
     def usage(self) -> Usage:
@@ -106,10 +108,11 @@ async def run_stage(
         request = Request(post, told_label, role, history, send)
         try:
             answer = await provider.answer(request)
-        except RequestFailedError as error:
+        except RequestRefusedError as error:
             # Refused after answers, the conversation has grown too long: the stage ends with the answers that it has.
-            ended = bool(history) and isinstance(error, RequestRefusedError)
-            return StageResult(stage, None, answers, history, None if ended else str(error))
+            return StageResult(stage, None, answers, history, None if history else str(error), refused=True)
+        except RequestFailedError as error:
+            return StageResult(stage, None, answers, history, str(error))
         answers = (*answers, answer)
         reasoning = response_format.parse(answer.text)
         problems = find_problems(request, answer, reasoning)
@@ -124,13 +127,14 @@ async def annotate_training_post(
 ) -> Outcome:
     """Both stages for a training post: stage one, and stage two where it was wrong or never usable.
 
-    A post whose request got no answer at all goes to quarantine: whether its teacher would have been right is
-    not known, so it is not explained but asked again by the next run.
+    A post whose request the server refuses for good was never answered usably either: it comes to stage two. One
+    whose request got lost goes to quarantine: whether its teacher would have been right is not known, so it is not
+    explained but asked again by the next run.
     """
     first = await run_stage(post, None, "reasoning", provider, max_retries, send)
     if first.reasoning is not None and first.reasoning.prediction == post.label:
         return Outcome(post, "reasoning", (first,), first.record(post), None)
-    if first.failure is not None:
+    if first.failure is not None and not first.refused:
         return Outcome(post, "reasoning", (first,), None, _quarantine(post, (first,)))
     second = await run_stage(post, post.label, "reasoning", provider, max_retries, send)
     stages = (first, second)

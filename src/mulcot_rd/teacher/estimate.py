@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, quantiles
 
+from tokenizers import Tokenizer
+
 from mulcot_rd.progress import progress
 from mulcot_rd.schema import Post, Reasoning
 from mulcot_rd.teacher.controller import Outcome, annotate_reference, annotate_training_post
-from mulcot_rd.teacher.errors import RequestFailedError
+from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
 from mulcot_rd.teacher.importer import ImportingTeacher
 from mulcot_rd.teacher.ledger import Ledger, question_key
 from mulcot_rd.teacher.offline import OfflineTeacher
@@ -31,6 +33,8 @@ UNUSABLE_SHARE = math.sqrt(1 - PAPER_VALID_WITHIN_TWO)
 STAGE_ONE_ACCURACY = 0.6465
 # Mean over the 800 reasonings of Qwen2.5-VL-72B that the authors released, by o200k_base; nine in ten have 192 to 319.
 ANSWER_TOKENS = 250.0
+# Prompts that a dry run tokenises, spread over the posts.
+TOKENISED_PROMPTS = 32
 # A plain guess: 250 tokens at 60 a second, and a second until the first.
 LATENCY_S = 5.0
 
@@ -141,8 +145,8 @@ async def estimate(
     for post in progress([*posts, *references_for], desc="dry run", unit="post"):
         annotate_one = annotate_training_post if len(outcomes) < len(posts) else annotate_reference
         outcomes.append(await annotate_one(post, provider, parameters.max_retries, parameters.send))
-    expectation = _expectation(rehearsal.answered, outcomes, pricing)
     asked = rehearsal.open
+    expectation = _expectation(rehearsal.answered, outcomes, pricing, _tokenised(asked, parameters.tokenizer, pricing))
     right = Expectation(0, 1, expectation.answer_tokens, expectation.latency_s, expectation.prompt_factor, ())
     slowest = expectation.latency_s * max(1.0, parameters.max_tokens / expectation.answer_tokens)
     worst = Expectation(1, 0, parameters.max_tokens, slowest, 1, ())
@@ -188,9 +192,15 @@ class _Rehearsal:
 
 
 def _expectation(
-    answered: Sequence[tuple[Request, Answer]], outcomes: Sequence[Outcome], pricing: Pricing
+    answered: Sequence[tuple[Request, Answer]],
+    outcomes: Sequence[Outcome],
+    pricing: Pricing,
+    tokenised: tuple[float, str] | None,
 ) -> Expectation:
-    """What the ledger's own answers lead one to expect, each figure where there are enough of them."""
+    """What the ledger's own answers lead one to expect, each figure where there are enough of them.
+
+    Prompts count as the server counted those before, else as ``tokenised`` says: a factor, and where it comes from.
+    """
     lengths = [answer.usage.completion_tokens for _, answer in answered if answer.usage.completion_tokens]
     latencies = [answer.latency_s for _, answer in answered if answer.latency_s]
     counted = [
@@ -240,12 +250,42 @@ def _expectation(
             f"prompt tokens: {factor:.3f} x {CHARACTERS_PER_TOKEN:g} characters a token, from {len(counted):,} answers "
             f"in the ledger (nine in ten between {parts[0]:.3f} and {parts[-1]:.3f})"
         )
+    elif tokenised is not None:
+        factor, source = tokenised
+        sources.append(source)
     else:
         sources.append(
             f"assumed: {CHARACTERS_PER_TOKEN:g} characters a prompt token (measured with OpenAI's o200k_base on this "
-            "project's prompts; nine in ten between 4.40 and 4.73)"
+            "project's prompts; nine in ten between 4.40 and 4.73; teacher.tokenizer counts with the model's own)"
         )
     return Expectation(unusable, accuracy, length, latency, factor, tuple(sources))
+
+
+def _tokenised(open_requests: Sequence[Request], tokenizer: str | None, pricing: Pricing) -> tuple[float, str] | None:
+    """How many times the expected tokens a few of the prompts really have, and a line that says so.
+
+    Raises:
+        TeacherError: If the tokenizer's file is missing or unreadable.
+    """
+    if tokenizer is None or not open_requests:
+        return None
+    path = Path(tokenizer) / "tokenizer.json" if Path(tokenizer).is_dir() else Path(tokenizer)
+    if not path.is_file():
+        raise TeacherError(
+            f"teacher.tokenizer: there is no {path}; name a tokenizer.json, or the folder of a checkpoint that has one"
+        )
+    try:
+        model = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no class of its own
+        raise TeacherError(f"teacher.tokenizer: {path} is no tokenizer.json ({error})") from error
+    step = max(1, len(open_requests) // TOKENISED_PROMPTS)
+    chosen = open_requests[::step][:TOKENISED_PROMPTS]
+    counted = sum(len(model.encode(text, add_special_tokens=False).ids) for r in chosen for text in pricing.texts(r))
+    factor = counted / sum(pricing.text_tokens(request) for request in chosen)
+    return factor, (
+        f"{CHARACTERS_PER_TOKEN / factor:.2f} characters a prompt token, from {len(chosen)} of the prompts tokenised "
+        f"with {path}"
+    )
 
 
 def _need(

@@ -105,6 +105,11 @@ class TeacherParameters(BaseModel):
         gt=0,
         description="Most that all annotations of one ledger may cost together, in US dollars; null is no bound.",
     )
+    tokenizer: str | None = Field(
+        None,
+        description="The model's tokenizer.json, or a folder with one: a dry run then tokenises a few prompts with it; "
+        "null takes what the ledger's answers tell, or a measured number of characters a token.",
+    )
     dry_run: bool = Field(False, description="Print the requests and tokens to expect, ask nothing, and stop.")
     image_size: int = Field(
         280, ge=28, description="Side in pixels of the square that every image is sent as (280 in the authors' code)."

@@ -153,6 +153,10 @@ class Pricing:
             part = 1 - price.batch_discount if batch else 1.0
             self._usd = (part * price.input_usd / MILLION, part * price.output_usd / MILLION)
 
+    def text_tokens(self, question: "Question") -> int:
+        """Prompt tokens to expect of the text alone, without the image and what surrounds the turns."""
+        return math.ceil(self._characters(question) / CHARACTERS_PER_TOKEN)
+
     @property
     def priced(self) -> bool:
         """Whether the model has a price."""
@@ -160,10 +164,13 @@ class Pricing:
 
     def prompt_tokens(self, question: "Question") -> int:
         """Prompt tokens to expect, the image included; see ``CHARACTERS_PER_TOKEN`` for how near that comes."""
-        messages = question.messages
-        characters = sum(len(message.text) for message in messages) + len(self._schema(question))
-        overhead = TOKENS_A_TURN * len(messages) + TOKENS_A_REPLY
-        return math.ceil(characters / CHARACTERS_PER_TOKEN) + overhead + self._image(question)
+        overhead = TOKENS_A_TURN * len(question.messages) + TOKENS_A_REPLY
+        return self.text_tokens(question) + overhead + self._image(question)
+
+    def texts(self, question: "Question") -> list[str]:
+        """The texts that a server tokenises: the turns, and the schema where one goes along."""
+        schema = self._schema(question)
+        return [*(message.text for message in question.messages), *([schema] if schema else [])]
 
     def most_prompt_tokens(self, question: "Question") -> int:
         """A number of prompt tokens that no tokenizer on bytes passes, whatever Unicode form it brings text into."""
@@ -192,6 +199,9 @@ class Pricing:
         if cost is None:
             raise ValueError("a model without a price has no bound on its cost: add it to teacher.prices")
         return cost
+
+    def _characters(self, question: "Question") -> int:
+        return sum(len(text) for text in self.texts(question))
 
     def _image(self, question: "Question") -> int:
         return 0 if question.image is None else self._image_tokens
