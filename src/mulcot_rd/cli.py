@@ -3,6 +3,8 @@
 import copy
 import functools
 import logging
+import signal
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,8 @@ def experiments(plan: Path, force: bool) -> None:
     """
     from mulcot_rd.experiments import PlanError, as_table, execute, read_plan
 
+    # Asked to end, it ends the run that is under way with it, as Ctrl-C does; the run keeps its checkpoints.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         runs = read_plan(plan)
     except PlanError as error:

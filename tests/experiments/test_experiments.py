@@ -1,8 +1,12 @@
 """A plan carried out by the command: finished runs are skipped, stale ones done again, failed ones reported."""
 
 import json
+import subprocess
+import time
 
-from tests.project.conftest import kedro, project  # noqa: F401 - fixtures
+import psutil
+
+from tests.project.conftest import command, environment, kedro, project  # noqa: F401 - fixtures
 
 PLAN = """
 parameters: {dataset: sample, limit: 3}
@@ -46,3 +50,20 @@ def test_plan_skips_what_is_up_to_date_and_goes_on_behind_a_failure(project, ked
     result, rows = run(PLAN.replace("0.05", "0.04"))
     assert [" up to date " in rows[name] for name in ("first", "second", "third")] == [True, True, False]
     assert (project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").exists()
+
+
+def test_an_ended_plan_leaves_no_run_behind(project):  # noqa: F811
+    (project / "plan.yml").write_text("runs:\n  - parameters: {limit: 100}\n")
+    plan = subprocess.Popen(
+        command("experiments", "plan.yml"), cwd=project, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    running: list[psutil.Process] = []
+    deadline = time.monotonic() + 120
+    while not running and time.monotonic() < deadline:
+        running = psutil.Process(plan.pid).children(recursive=True)
+        time.sleep(0.1)
+    assert running
+    plan.terminate()
+    assert plan.wait(timeout=60) != 0
+    plan.stderr.close()
+    assert not psutil.wait_procs(running, timeout=30)[1]
