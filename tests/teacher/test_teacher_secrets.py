@@ -78,7 +78,9 @@ def test_an_annotation_with_faults_leaves_the_key_nowhere(project):
     place(project, KEY)
     told = json.dumps({"error": {"message": f"your key {KEY} is fine, your request is not", "code": "content_filter"}})
     with FaultServer(Script(seed=1, fault_share=0.4, flaw_share=0.3, key=KEY)).running() as server:
-        server.faults = [(400, {}, told), (500, {"X-Key": KEY}, KEY), (200, {}, f'{{"id": "{KEY}'), "drop"]
+        # All eight posts are refused, and one of them a second time, in stage two.
+        refusals = [(400, {}, told)] * 9
+        server.faults = [*refusals, (500, {"X-Key": KEY}, KEY), (200, {}, f'{{"id": "{KEY}'), "drop"]
         result = annotate(project, server)
     assert result.returncode == 0, result.stderr[-2000:]
     assert set(server.keys) == {f"Bearer {KEY}"}
