@@ -24,7 +24,7 @@ from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 from mulcot_rd.training.batches import Example
 from mulcot_rd.training.roles import Role
-from settings import REAL_COLUMNS, ROOT, RoleName, Setting, _random_example, _real_tokenizer
+from settings import REAL_COLUMNS, ROOT, RoleName, Setting, random_example, real_tokenizer
 
 ScaleName = Literal["full", "tiny"]
 # Distinct posts of the shipped sample's training split; more rows show their images again.
@@ -115,7 +115,7 @@ class Models:
         """A role's model with a fresh adapter of the paper's, activations kept."""
         parameters = self.backbone(name)
         family, dimensions = kept_dimensions(parameters.model)
-        tokenizer = _real_tokenizer(family.chat)
+        tokenizer = real_tokenizer(family.chat)
         model = random_model(family, self._config(family, dimensions, tokenizer), parameters, self.device)
         backbone = Backbone(family, model, family.build_tiny_processor(tokenizer))
         trained = attach_adapter(model, parameters.adapter, seed=1)
@@ -125,7 +125,7 @@ class Models:
     def rows(self, role: Role, count: int) -> list[Example]:
         """So many rows of random token ids; lengths differ as those of real rows do."""
         posts, longest = self.posts, self.amount.longest_answer
-        rows = [_random_example(role, posts[number % len(posts)], number) for number in range(count)]
+        rows = [random_example(role, posts[number % len(posts)], number) for number in range(count)]
         return [replace(row, targets={task: ids[:longest] for task, ids in row.targets.items()}) for row in rows]
 
     @property

@@ -22,7 +22,7 @@ from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, family_named
 from mulcot_rd.models.prepare import prepare_backbone
-from mulcot_rd.models.tiny import build_tiny_checkpoint
+from mulcot_rd.models.tiny import build_tiny_checkpoint, chat_tokenizer
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.teacher import TeacherParameters, annotate
@@ -115,13 +115,13 @@ class Setting:
             made = {"location": str(folder), "revision": None, "fingerprint": f"random {name}"}
             if not folder.exists():
                 family = family_named(backbone.family)
-                build_tiny_checkpoint(folder, family, backbone.tiny, _real_tokenizer(family.chat), seed=1)
+                build_tiny_checkpoint(folder, family, backbone.tiny, real_tokenizer(family.chat), seed=1)
         return start_role(name, backbone, made, image_size=self.image_size, seed=1)
 
     def examples(self, role: Role) -> list[Example]:
         """The training rows."""
         if self.scale == "real_vocab":
-            return [_random_example(role, post, number) for number, post in enumerate(self.posts[:REAL_ROWS])]
+            return [random_example(role, post, number) for number, post in enumerate(self.posts[:REAL_ROWS])]
         by_id = {post.id: post for post in self.posts}
         rows = teacher_rows(self.teacher)
         return [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in rows]
@@ -144,22 +144,16 @@ class Setting:
         return self.folder / f"soft_labels_{name}"
 
 
-def _real_tokenizer(chat: Any) -> PreTrainedTokenizerFast:
+def real_tokenizer(chat: Any) -> PreTrainedTokenizerFast:
     """As many ids as the real tokenizer has, the special ones first; it can't read text."""
     words = [*chat.special, *(f"w{number}" for number in range(REAL_IDS - len(chat.special)))]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token=words[-1]))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=chat.pad,
-        eos_token=chat.end,
-        extra_special_tokens=[token for token in chat.special if token not in (chat.pad, chat.end)],
-        chat_template=chat.template,
-        padding_side="left",
-    )
+    return chat_tokenizer(tokenizer, chat)
 
 
-def _random_example(role: Role, post: Post, seed: int) -> Example:
+def random_example(role: Role, post: Post, seed: int) -> Example:
+    """A training row of random token ids, as long as real prompts and answers are."""
     draw, encoder = random.Random(seed), role.encoder
     special = {encoder.tokenizer.convert_tokens_to_ids(token): token for token in encoder.family.chat.special}
 

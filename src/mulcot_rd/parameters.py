@@ -46,9 +46,14 @@ class MethodParameters(BaseModel):
     task_weights: dict[str, float] = Field(description="lambda_cls and lambda_rea (paper, Section 4.1.3, Figure 5)")
 
     @property
+    def trains_assistant(self) -> bool:
+        """Whether there is a trained assistant (Eqs. 5 and 6), and with it soft labels."""
+        return self.trained and self.assistant
+
+    @property
     def expands(self) -> bool:
         """Whether the assistant writes reasonings for the training split (Eq. 7)."""
-        return self.trained and self.assistant and "reasoning" in self.tasks
+        return self.trains_assistant and "reasoning" in self.tasks
 
 
 class InputParameters(BaseModel):

@@ -100,8 +100,6 @@ def read_plan(path: Path) -> list[PlannedRun]:
 
 def _spelled(value: Scalar) -> str:
     """A value as YAML and Kedro's command line read it back."""
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not _number(value) else str(value)
-
-
-def _number(value: Scalar) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -47,6 +47,11 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, chat: ChatFormat
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return chat_tokenizer(tokenizer, chat)
+
+
+def chat_tokenizer(tokenizer: Tokenizer, chat: ChatFormat) -> PreTrainedTokenizerFast:
+    """A tokenizer that has a family's special tokens already, with their roles and the chat template."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=chat.pad,

@@ -26,6 +26,7 @@ from mulcot_rd.reporting.tables import (
     PUBLISHED,
     REASONING_METRICS,
     REFERENCE_METRICS,
+    interval_text,
     percent,
 )
 from mulcot_rd.reporting.writers import ReportTable
@@ -294,7 +295,7 @@ def _intervals(scores: dict[str, Any]) -> dict[str, str]:
     # Runs of earlier versions have the accuracy's interval alone.
     known = {"accuracy": scores["accuracy_interval"]} if scores.get("accuracy_interval") else {}
     known |= scores.get("intervals", {})
-    return {metric: f"{100 * low:.1f} to {100 * high:.1f}" for metric, (low, high) in known.items()}
+    return {metric: interval_text(100 * low, 100 * high) for metric, (low, high) in known.items()}
 
 
 def _spread(dataset: str, metric: str) -> str:

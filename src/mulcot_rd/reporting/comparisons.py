@@ -11,6 +11,7 @@ import pandas as pd
 
 from mulcot_rd.metrics import bootstrap_mean_interval, holm, mcnemar
 from mulcot_rd.reporting.runs import ABLATIONS, RunMetrics, read_predictions, seed_groups
+from mulcot_rd.reporting.tables import interval_text
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord
 
@@ -145,7 +146,7 @@ def _row(side: _Side, name_a: str, name_b: str, a: np.ndarray, b: np.ndarray) ->
         "accuracy a": 100 * a.mean(),
         "accuracy b": 100 * b.mean(),
         "difference": 100 * (a - b).mean(),
-        "interval": f"{100 * low:.1f} to {100 * high:.1f}",
+        "interval": interval_text(100 * low, 100 * high),
     }
 
 

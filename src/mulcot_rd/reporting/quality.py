@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.reporting.tables import MEASURED, percent, source_of
+from mulcot_rd.reporting.tables import MEASURED, interval_text, percent, source_of
 from mulcot_rd.reporting.writers import ReportTable
 
 # What mulcot_rd.metrics.quality counts, in the order of the columns.
@@ -78,4 +78,4 @@ def _interval(ends: tuple[float, float] | None, name: str) -> str | None:
     if not ends:
         return None
     low, high = (percent(end, name) for end in ends)
-    return f"{low:.1f} to {high:.1f}"
+    return interval_text(low, high)

@@ -127,11 +127,16 @@ def percent(value: float | None, name: str) -> float | None:
     return round(100 * value, 2)
 
 
+def interval_text(low: float, high: float) -> str:
+    """The ends of an interval, in percent, as a cell of a table."""
+    return f"{low:.1f} to {high:.1f}"
+
+
 def _measured(scores: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: percent(scores.get(name), name) for name in (*CLASSIFICATION_METRICS, *REASONING_METRICS)
     }
     if scores.get("accuracy_interval"):
         low, high = (percent(end, "accuracy_interval") for end in scores["accuracy_interval"])
-        row[INTERVAL_COLUMN] = f"{low:.1f} to {high:.1f}"
+        row[INTERVAL_COLUMN] = interval_text(low, high)
     return row

@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 
 from mulcot_rd import reasoning as response_format
-from mulcot_rd.schema import Post
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.provider import Answer, Provider, Request
 
@@ -71,10 +70,6 @@ class ImportingTeacher:
     def name(self) -> str:
         """Both names."""
         return f"import+{self._fallback.name}"
-
-    def covers(self, post: Post) -> bool:
-        """Whether the file has a usable reasoning for the post."""
-        return post_key(post.text, post.aspect, post.image) in self._answers
 
     async def answer(self, request: Request) -> Answer:
         """The file's answer in stage one, else the fallback's."""

@@ -31,7 +31,7 @@ def train_assistant_adapter(
 ) -> dict[str, Any]:
     """Train the assistant on its tasks (Eqs. 5 and 6), unless the variant trains none."""
     rows = model_posts(posts, captions, captions_needed)
-    if not (method.trained and method.assistant):
+    if not method.trains_assistant:
         return untrained_role("assistant", backbone, prepared, rows, folder=workspace)
     return train_assistant(
         rows,

@@ -12,9 +12,10 @@ from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.pipelines.roles import role_for
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
-from mulcot_rd.training.roles import examples_fingerprint, load_role, training_examples
+from mulcot_rd.training.roles import examples_fingerprint, training_examples
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelManifest, SoftLabelParameters, write_soft_labels
 
 
@@ -40,9 +41,7 @@ def write_assistant_reasoning(
     training_posts = [post for post in all_posts if post.split == "train"]
     if not method.expands:
         return [], no_expansion(training_posts)
-    role = load_role(
-        "assistant", backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation
-    )
+    role = role_for(all_posts, adapter, base, backbone, inputs)
     made_from = (
         adapter["weights"],
         adapter["fingerprint"],
@@ -86,12 +85,10 @@ def cache_soft_labels(
     workspace: Path,
 ) -> SoftLabelManifest | NoSoftLabels:
     """Store the assistant's distributions at every target of the student's training set (Eq. 10)."""
-    if not (method.trained and method.assistant):
+    if not method.trains_assistant:
         return NoSoftLabels("the variant has no trained assistant")
     all_posts = model_posts(posts, captions, captions_needed)
-    role = load_role(
-        "assistant", backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation
-    )
+    role = role_for(all_posts, adapter, base, backbone, inputs)
     examples = training_examples(training_set, all_posts, role.encoder, "the student's training set", method.tasks)
     made_from = (adapter["weights"], adapter["fingerprint"], examples_fingerprint(examples), soft_labels)
     return write_soft_labels(role.model, role.encoder, examples, workspace, fingerprint(*made_from), soft_labels)

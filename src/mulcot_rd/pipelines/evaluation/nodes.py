@@ -14,11 +14,11 @@ from mulcot_rd.metrics.summary import role_scores, teacher_scores
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.pipelines.roles import role_for
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, PredictionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
-from mulcot_rd.training.roles import load_role
 
 
 def predict_test_split(
@@ -40,7 +40,7 @@ def predict_test_split(
     if _absent(adapter, method):
         return []
     all_posts = model_posts(posts, captions, captions_needed)
-    role = load_role(name, backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation)
+    role = role_for(all_posts, adapter, base, backbone, inputs)
     return predict(
         role.model,
         role.encoder,
@@ -80,9 +80,7 @@ def measure_role_efficiency(
     if _absent(adapter, method):
         return {}
     all_posts = model_posts(posts, captions, captions_needed)
-    role = load_role(
-        adapter["role"], backbone, base, adapter, all_posts, image_size=inputs.image_size, shown=inputs.presentation
-    )
+    role = role_for(all_posts, adapter, base, backbone, inputs)
     device = role.model.device
     once = generation.model_copy(update={"batch_size": 1, "max_retries": 0, "backend": "local"})
     test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
