@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from mulcot_rd.reporting.tables import INTERVAL_COLUMN, MEASURED_TINY, result_table
+from mulcot_rd.reporting.tables import INTERVAL_COLUMN, MEASURED_TINY, result_table, run_report
 from mulcot_rd.reporting.writers import ReportTable, to_html, to_latex, to_markdown, write_table
 
 
@@ -38,6 +38,13 @@ def test_every_row_says_where_it_comes_from(scores, baselines):
 def test_a_full_run_is_plainly_measured_and_the_sample_has_no_published_rows(scores):
     table = result_table({"student": scores}, {}, "sample", "arch4-full-no_assistant", "full")
     assert table[["method", "source"]].to_numpy().tolist() == [["student", "measured"]]
+
+
+def test_another_checkpoint_in_a_role_is_named_beside_every_figure(scores):
+    metrics = {"run": {"checkpoints": ["small-7b", "small-3b"], "limit": 16}, "student": scores}
+    table = result_table(metrics, {}, "sample", "r", "full")
+    assert table.loc[0, "source"] == "measured; models: small-7b, small-3b; first 16 posts a split"
+    assert "measured; models: small-7b, small-3b" in run_report(metrics, {}, "sample", "r", "full").caption
 
 
 def test_without_the_run_the_baselines_stand_alone(baselines):

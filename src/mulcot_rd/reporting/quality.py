@@ -47,7 +47,7 @@ def quality_table(
     """
     about = metrics.get("run", {})
     teacher = about.get("teacher")
-    source = source_of(scale, teacher, about.get("limit"))
+    source = source_of(scale, teacher, about.get("limit"), about.get("checkpoints", ()))
     sources = {"teacher": f"{MEASURED}; {teacher}" if teacher else MEASURED}
     written = {system: scores for system in SYSTEMS if (scores := quality.get(system))}
     shown = [name for name in (*QUALITIES, JUDGED) if any(scores.get(name) is not None for scores in written.values())]

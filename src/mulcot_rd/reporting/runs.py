@@ -28,12 +28,14 @@ class RunInfo(BaseModel):
     seed: int
     limit: int | None = None
     teacher: str | None = None
+    checkpoints: list[str] = Field(default_factory=list)
 
     @property
     def source(self) -> str:
         """How figures of its models are named wherever they appear."""
         # Models that answer as they come were taught by nobody.
-        return source_of(self.scale, None if self.variant == ZERO_SHOT else self.teacher, self.limit)
+        teacher = None if self.variant == ZERO_SHOT else self.teacher
+        return source_of(self.scale, teacher, self.limit, self.checkpoints)
 
     @property
     def without_seed(self) -> str:
@@ -136,7 +138,16 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
     groups: dict[tuple[Any, ...], dict[int, RunMetrics]] = defaultdict(dict)
     for run in runs:
         info = run.run
-        key = (info.dataset, info.without_seed, info.arch, info.scale, info.variant, info.limit, info.teacher)
+        key = (
+            info.dataset,
+            info.without_seed,
+            info.arch,
+            info.scale,
+            info.variant,
+            info.limit,
+            info.teacher,
+            *info.checkpoints,
+        )
         groups[key][info.seed] = run
     return [[group[seed] for seed in sorted(group)] for group in groups.values() if len(group) > 1]
 

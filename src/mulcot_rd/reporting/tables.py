@@ -1,6 +1,6 @@
 """The result table of one run: baselines, teacher, assistant and student beside what the paper prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -58,7 +58,7 @@ def result_table(
         ValueError: If the metrics hold neither assistant nor student, the scale is unknown, or a score is no fraction.
     """
     about = metrics.get("run", {})
-    source = source_of(scale, about.get("teacher"), about.get("limit"))
+    source = source_of(scale, about.get("teacher"), about.get("limit"), about.get("checkpoints", ()))
     if metrics and not any(metrics.get(role) for role in _MODEL_ROWS):
         raise ValueError(f"the metrics of run {run} on {dataset} hold no model: run the evaluation pipeline first")
     rows = [
@@ -89,16 +89,18 @@ def run_report(
 ) -> ReportTable:
     """The table of :func:`result_table` with its caption and what a reader must know."""
     frame = result_table(metrics, baselines, dataset, run, scale)
-    return ReportTable(frame, f"Test split of {dataset}, run {run}: {source_of(scale)}, percent", DIST_NOTE)
+    source = source_of(scale, checkpoints=metrics.get("run", {}).get("checkpoints", ()))
+    return ReportTable(frame, f"Test split of {dataset}, run {run}: {source}, percent", DIST_NOTE)
 
 
-def source_of(scale: str, teacher: str | None = None, limit: int | None = None) -> str:
+def source_of(scale: str, teacher: str | None = None, limit: int | None = None, checkpoints: Sequence[str] = ()) -> str:
     """How a figure of a model of this scale is named wherever it appears.
 
     Args:
         scale: ``tiny`` or ``full``.
         teacher: Who taught it; rules of thumb are named, a paper's teacher is the architecture's.
         limit: Posts a split that the run was limited to.
+        checkpoints: Checkpoints that stood in for the architecture's own weights.
 
     Raises:
         ValueError: If the scale is not ``tiny`` or ``full``.
@@ -107,6 +109,8 @@ def source_of(scale: str, teacher: str | None = None, limit: int | None = None) 
     if scale not in names:
         raise ValueError(f"unknown scale {scale!r}: choose one of {', '.join(names)}")
     remarks = [names[scale]]
+    if checkpoints:
+        remarks.append(f"models: {', '.join(checkpoints)}")
     if teacher is not None and RULES_TEACHER in teacher:
         remarks.append("taught by rules")
     if limit is not None:

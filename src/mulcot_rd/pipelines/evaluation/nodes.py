@@ -11,7 +11,7 @@ from mulcot_rd.generation.predict import predict
 from mulcot_rd.metrics.efficiency import EfficiencyParameters, device_name, measure_efficiency
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import role_scores, teacher_scores
-from mulcot_rd.models import BackboneParameters
+from mulcot_rd.models import BackboneParameters, looks_local
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import model_posts
 from mulcot_rd.pipelines.roles import role_for
@@ -119,6 +119,8 @@ def score_run(
     training_set: list[TrainingRow],
     posts: pd.DataFrame,
     teacher_summary: dict[str, Any],
+    assistant_backbone: BackboneParameters,
+    student_backbone: BackboneParameters,
     run: RunParameters,
 ) -> dict[str, Any]:
     """All metrics of a run, as fractions (Tables 3 to 5 and 8); ``None`` for a role that the variant lacks."""
@@ -133,6 +135,11 @@ def score_run(
             "seed": run.seed,
             "limit": run.limit,
             "teacher": ", ".join(teacher_summary["models"]),
+            "checkpoints": [
+                Path(backbone.model).name
+                for backbone in (assistant_backbone, student_backbone)
+                if backbone.model is not None and looks_local(backbone.model)
+            ],
         },
         "dataset": {
             **{split: int(sizes.get(split, 0)) for split in ("train", "dev", "test")},

@@ -76,6 +76,8 @@ def create_pipeline() -> Pipeline:
                     "student_training_set",
                     "posts",
                     "teacher_summary",
+                    "params:assistant_backbone",
+                    "params:student_backbone",
                     "params:run_settings",
                 ],
                 outputs="metrics",
