@@ -66,11 +66,11 @@ def read(base: PreTrainedModel, rows: Rows, cache: Cache | None) -> tuple[Tensor
     bias = additive_mask(rows.attention.to(device), base.dtype)
     if rows.family.encoder_decoder:
         return _decoder_states(base, rows, bias, cache), None
+    # The rotary positions of the whole row as one text; a later branch is then set back to the opening's end.
+    positions = rows.family.positions(base, rows.input_ids, rows.valid, rows.image_positions, rows.images)
+    positions = (positions - rows.branch_offset).to(device)
     input_ids, image_positions = rows.input_ids.to(device), rows.image_positions.to(device)
     images = {name: tensor.to(device) for name, tensor in rows.images.items()}
-    # The rotary positions of the whole row as one text; a later branch is then set back to the opening's end.
-    positions = rows.family.positions(base, input_ids, rows.valid.to(device), image_positions, images)
-    positions = positions - rows.branch_offset.to(device)
     states = base.model(
         input_ids=input_ids,
         attention_mask=bias,

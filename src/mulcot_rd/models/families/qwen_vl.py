@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
@@ -94,14 +95,21 @@ class QwenVL(Family):
         image_positions: Tensor,
         images: dict[str, Tensor],
     ) -> Tensor:
-        """Positions [3, B, L] in time, height and width."""
-        positions, _ = base.model.get_rope_index(
-            input_ids,
-            image_grid_thw=images.get("image_grid_thw"),
-            attention_mask=valid.long(),
-            mm_token_type_ids=image_positions.int(),
-        )
-        return positions
+        """Positions [3, B, L] in time, height and width, of rows that hold one image or none, all of one size.
+
+        What the model's own ``get_rope_index`` gives, which goes through the rows token by token.
+        """
+        text = (valid & ~image_positions).long()
+        before = text.cumsum(dim=-1) - text
+        if "image_grid_thw" not in images:
+            return (before * text).expand(3, -1, -1)
+        _, height, width = (images["image_grid_thw"][0] // base.config.vision_config.spatial_merge_size).tolist()
+        number = image_positions.long().cumsum(dim=-1)
+        # The text behind an image goes on from the image's longer side.
+        behind = (number == height * width) & ~image_positions
+        plain = (before + behind * max(height, width)) * valid
+        piece = (number - 1).clamp(min=0) * image_positions
+        return torch.stack([plain, plain + piece // width, plain + piece % width])
 
     def forward_kwargs(self, image_positions: Tensor, images: dict[str, Tensor]) -> dict[str, object]:
         """Pixels or features, the grid, and which tokens are of the image."""
