@@ -1,10 +1,11 @@
 """The forward pass of training and of soft-label caching: states at target positions only."""
 
+import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mulcot_rd.models.forward import base_model, last_hidden_states
+from mulcot_rd.models.forward import base_model, states_at
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Batch
 
@@ -19,9 +20,9 @@ def target_states(model: PeftModel | PreTrainedModel, batch: Batch) -> dict[Task
     Returns:
         Task name to states [N, hidden size], in the order of ``batch.targets``.
     """
-    states = last_hidden_states(base_model(model), batch)
-    device = states.device
-    return {task: states[rows.to(device), places.to(device)] for task, (rows, places) in batch.predictors.items()}
+    rows, columns = zip(*batch.predictors.values(), strict=True)
+    states = states_at(base_model(model), batch, (torch.cat(rows), torch.cat(columns)))
+    return dict(zip(batch.predictors, states.split([len(own) for own in rows]), strict=True))
 
 
 def head_logits(model: PeftModel | PreTrainedModel, states: dict[Task, Tensor]) -> dict[Task, Tensor]:
