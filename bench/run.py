@@ -21,12 +21,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--repetitions", type=int, default=5, help="alternating repetitions of each form")
     arguments.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="what to measure")
+    arguments.add_argument("--trl", metavar="PYTHON", help="Python of an environment with TRL, to stand beside ours")
     options = arguments.parse_args()
     os.chdir(ROOT)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         for subject in options.subjects:
             found += importlib.import_module(subject).rows(Path(scratch), options.repetitions)
+            _write(found)
+        if options.trl:
+            found.append(importlib.import_module("trl_peer").row_of(Path(scratch), options.repetitions, options.trl))
             _write(found)
     print("| name | scale | ours | reference | reference_name | ratio | unit | repetitions |")
     print("| --- | --- | ---: | ---: | --- | ---: | --- | ---: |")

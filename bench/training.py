@@ -42,14 +42,14 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
         student, assistant = setting.role("student"), setting.role("assistant")
         examples = setting.examples(student)
         stored = setting.soft_labels(assistant, examples)
-        forms = [_ours(setting, student, examples, stored), _as_written(setting, student, assistant, examples)]
+        forms = [ours(setting, student, examples, stored), _as_written(setting, student, assistant, examples)]
         _check_equal(forms, student)
         fast, slow = alternate(forms, repetitions)
         speeds = (len(examples) / fast, len(examples) / slow)
         made.append(row("student_training_samples_per_s", scale, *speeds, AS_WRITTEN, "samples/s", repetitions))
         del student, assistant, forms
-        ours, plain = (_peak_of(form, setting, len(examples)) for form in ("ours", "as_written"))
-        made.append(row("student_training_peak_memory", scale, ours, plain, AS_WRITTEN, "MiB", PEAKS))
+        fused, plain = (_peak_of(form, setting, len(examples)) for form in ("ours", "as_written"))
+        made.append(row("student_training_peak_memory", scale, fused, plain, AS_WRITTEN, "MiB", PEAKS))
     return [*made, _ten_times_the_posts(scratch)]
 
 
@@ -69,7 +69,7 @@ def _peak_of(form: str, setting: Setting, rows: int) -> float:
     return peak_mebibytes("training", arguments, PEAKS)
 
 
-def _ours(setting: Setting, student: Role, examples: Sequence[Example], stored: SoftLabels) -> Epoch:
+def ours(setting: Setting, student: Role, examples: Sequence[Example], stored: SoftLabels) -> Epoch:
     """The project's own form, of the parts that its training loop is made of."""
     head, device = output_head(student.model), student.model.device
     images = ImageStore(setting.folder / "images", student.encoder, student.model, "bench")
@@ -148,7 +148,7 @@ def _peak(form: str, scale: Scale, folder: Path, posts: int, taken: int) -> None
     examples = setting.examples(student)[:taken]
     if form == "ours":
         stored = SoftLabels(setting.soft_label_folder(SoftLabelParameters(**setting.parameters["soft_labels"])))
-        epoch = _ours(setting, student, examples, stored)
+        epoch = ours(setting, student, examples, stored)
     else:
         epoch = _as_written(setting, student, setting.role("assistant"), examples)
     for _ in range(2):
