@@ -2,7 +2,8 @@
 
 It needs an environment of its own, outside this project, which sees this project's packages::
 
-    python3 -m venv trl && trl/bin/pip install torch==2.13.0 && trl/bin/pip install -r requirements.lock trl datasets
+    python3 -m venv trl && trl/bin/pip install torch==2.13.0
+    trl/bin/pip install -r requirements.lock trl datasets
     python bench/run.py --trl trl/bin/python
 
 What differs is said in ``bench/peers/run_trl.py``. A prompt and its answer are joined as text there, and token ids are
