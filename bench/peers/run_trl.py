@@ -2,8 +2,8 @@
 
 Run by ``bench/trl_peer.py`` with the Python of an environment of its own. TRL's trainer for vision-language models
 takes one answer a row, so a training row of ours is two of its rows, and it has the divergence of Eqs. 10 and 11
-(forward, the same temperature) but no hard labels. The assistant is live, nothing is generated (``lmbda=0``). Prints the
-seconds of each epoch behind the first, and TRL's version.
+(forward, the same temperature) but no hard labels. The assistant is live, nothing is generated (``lmbda=0``). Prints
+the seconds of each epoch behind the first, and TRL's version.
 """
 
 import json
