@@ -34,11 +34,14 @@ _KEY_WORDS = "|".join(key.replace("_", "[ _]") for key in _ORDER)
 _QUOTED_KEY = re.compile(rf'[*`]*"[*`]*(?P<key>{_KEY_WORDS})[*`]*"[*`]*[ \t]*:[*`]*[ \t]*', re.IGNORECASE)
 # A key that opens a line: a heading, a bold word or a plain word, ended by a colon or the line's end.
 _LINE_KEY = re.compile(
-    rf'^[ \t>]*(?:[#*_`-]+[ \t]*)*(?:(?:step[ \t]*)?\d[.):][ \t]*)?[*_`"\']*(?P<key>{_KEY_WORDS})[*_`"\']*'
+    rf'^[ \t>]*(?:[#*_`-]+[ \t]*)*+(?:(?:step[ \t]*)?\d[.):][ \t]*)?[*_`"\']*(?P<key>{_KEY_WORDS})[*_`"\']*'
     r"(?:[ \t]*[:：][*_`]*[ \t]*|[ \t]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
-_FENCE = re.compile(r"^\s*```[a-z]*\s*|\s*```\s*$", re.IGNORECASE)
+# A label and nothing more: marks before it, and behind it the end of the line, of the value or of the sentence.
+_LABEL_ALONE = re.compile(r"""[\W_]*(?:positive|neutral|negative)\b["'*`_]*[ \t]*(?:$|[\n,.;!)}\](])""", re.IGNORECASE)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_FENCE = re.compile(r"^\s*```[a-z]*\s*|(?<!\s)\s*```\s*$", re.IGNORECASE)
 
 
 def write(reasoning: Reasoning) -> str:
@@ -93,6 +96,8 @@ def parse(text: str) -> Reasoning:
     found, rest = _from_json(body), ""
     if found is None:
         found, rest = _from_markers(body)
+    # Half of an emoji's escape is a character that no file can hold.
+    found = {key: _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) for key, value in found.items()}
     sections = {key.lower(): found.get(key, "") for key in SECTION_KEYS}
     return Reasoning(**sections, prediction=_read_label(body, found, rest))
 
@@ -140,6 +145,8 @@ def _from_markers(body: str) -> tuple[dict[str, str], str]:
             later = [m for m in later if m[0] != PREDICTION_KEY]
             if later and later[0][1] < following[0][1] and chosen:
                 continue
+        if key == PREDICTION_KEY and chosen and following:
+            following = _own_prediction(body, following, markers, chosen[-1][2])
         if following:
             chosen.append(following[0])
             position = following[0][2]
@@ -149,6 +156,40 @@ def _from_markers(body: str) -> tuple[dict[str, str], str]:
         found[key] = _value(body[start:end])
     last = body[chosen[-1][2] :].lstrip() if chosen else ""
     return found, last.rpartition('"')[2] if last.startswith('"') else ""
+
+
+def _own_prediction(
+    body: str, candidates: list[tuple[str, int, int]], markers: list[tuple[str, int, int]], last_section: int
+) -> list[tuple[str, int, int]]:
+    """Which Prediction is the answer's own, of those behind the start of its last section: at most one.
+
+    That section may quote others. Behind its closing quote, the first with a label alone counts. Without such quotes,
+    one that more prose follows gives way to a later one. With prose on its own line, one counts only at a line's start
+    and outside an open quote.
+    """
+    restart = min((m[1] for m in markers if m[0] == SECTION_KEYS[0] and m[1] > candidates[0][1]), default=len(body))
+    candidates = [candidate for candidate in candidates if candidate[1] < restart]
+    chosen: tuple[str, int, int] | None = None
+    end = 0
+    for candidate in candidates:
+        alone = _LABEL_ALONE.match(body, candidate[2])
+        if alone is None or (chosen is not None and not re.search(r"\w", body[end : candidate[1]])):
+            continue
+        chosen, end = candidate, alone.end()
+        if _closed(body[last_section : candidate[1]]):
+            break
+    if chosen is not None:
+        return [chosen]
+    first = candidates[0]
+    opens_line = not body[body.rfind("\n", 0, first[1]) + 1 : first[1]].strip()
+    before = body[last_section : first[1]]
+    return [first] if opens_line and (_closed(before) or not before.startswith('"')) else []
+
+
+def _closed(value: str) -> bool:
+    """Whether a quoted value ends with its closing quote."""
+    ending = value[1:].rstrip(" \t\r\n,*`}")
+    return value.startswith('"') and ending.endswith('"') and not ending.endswith('\\"')
 
 
 def _markers(body: str) -> list[tuple[str, int, int]]:
@@ -177,8 +218,7 @@ def _inside_open_quote(body: str, value_start: int, position: int) -> bool:
     value = body[value_start:position]
     if not value.startswith('"'):
         return False
-    closed = re.search(r'(?<!\\)"[\s,*`}]*$', value[1:])
-    if closed is not None:
+    if _closed(value):
         return False
     rest = body[position:]
     return re.search(rf'(?<!\\)"[ \t]*,?[ \t]*(?:\n\s*|\s*)[*`]*"(?:{_KEY_WORDS})"', rest, re.IGNORECASE) is not None
@@ -187,9 +227,9 @@ def _inside_open_quote(body: str, value_start: int, position: int) -> bool:
 def _value(raw: str) -> str:
     """A section's text without its quotes, trailing comma, braces and Markdown rule."""
     value = raw.strip().strip("`").strip()
-    value = re.sub(r"\s*\}\s*$", "", value) if value.count("{") < value.count("}") else value
+    value = re.sub(r"(?<!\s)\s*\}\s*$", "", value) if value.count("{") < value.count("}") else value
     value = value.rstrip().removesuffix(",").rstrip()
-    value = re.sub(r"\s*[{(\[]$|\s*-{3,}$|\s*[#*]+$", "", value)
+    value = re.sub(r"(?<!\s)\s*(?:[{(\[]|(?<!-)-{3,}|(?<![#*])[#*]+)$", "", value)
     if len(value) >= 2 and value[0] == value[-1] == '"':
         try:
             return str(json.loads(value, strict=False)).strip()
