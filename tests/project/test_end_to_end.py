@@ -160,6 +160,13 @@ def test_other_posts_and_another_backbone_are_refused(undisturbed, tmp_path):
     assert result.returncode != 0
     assert "Error: the assistant in" in result.stderr
     assert "another backbone" in result.stderr
+    for stage, words in (
+        ("evaluation", "trained on inputs of another image_size"),
+        ("student_distillation", "made of inputs of another image_size"),
+    ):
+        result = run(project, "--pipeline", stage, "--params", f"{SMALL},inputs.image_size=84")
+        assert result.returncode != 0
+        assert words in result.stderr
     fewer = SMALL.replace("limit=12", "limit=8")
     assert run(project, "--pipeline", "data_preparation", "--params", f"{fewer},run=trial").returncode == 0
     for stage, words in (("evaluation", "was trained with"), ("student_distillation", "not in the training split")):

@@ -2,12 +2,14 @@
 
 import re
 from array import array
+from copy import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from mulcot_rd.models import train_tokenizer
+from mulcot_rd.schema import Presentation
 from mulcot_rd.training.batches import collate
 from mulcot_rd.training.distributions import ExactDistributions
 from mulcot_rd.training.forward import head_logits, target_states
@@ -30,7 +32,7 @@ def written(role, examples, tmp_path):
 
 def test_they_are_the_assistants_own_logits(role, examples, written):
     stored = SoftLabels(written)
-    stored.check(role.encoder.tokenizer, examples, temperature=2.0)
+    stored.check(role.encoder, examples, temperature=2.0)
     indices = [5, 0, 3]
     with torch.no_grad():
         batch = collate([examples[index] for index in indices], role.encoder)
@@ -70,7 +72,7 @@ def test_unfinished_labels_are_no_labels(written):
 def test_other_rows_targets_and_tokenizers_are_refused(role, examples, written):
     stored = SoftLabels(written)
     with pytest.raises(SoftLabelError, match="6 rows, the training set has 5"):
-        stored.check(role.encoder.tokenizer, examples[:-1], temperature=2.0)
+        stored.check(role.encoder, examples[:-1], temperature=2.0)
     changed = list(examples)
     changed[2] = replace(
         examples[2], targets={**examples[2].targets, "label": examples[2].targets["label"] + array("i", [9])}
@@ -80,8 +82,22 @@ def test_other_rows_targets_and_tokenizers_are_refused(role, examples, written):
     swapped = [examples[1], examples[0], *examples[2:]]
     with pytest.raises(SoftLabelError, match="row 0"):
         stored.distributions([0], swapped, torch.device("cpu"))
+    other = copy(role.encoder)
+    other.tokenizer = train_tokenizer(["quite other words"], 300, role.encoder.family.chat)
     with pytest.raises(SoftLabelError, match="share a tokenizer"):
-        stored.check(train_tokenizer(["quite other words"], 300, role.encoder.family.chat), examples, temperature=2.0)
+        stored.check(other, examples, temperature=2.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"image_size": 140}, "another image_size:"), ({"shown": Presentation(image=False)}, "another presentation:")],
+)
+def test_labels_of_other_inputs_are_refused(role, examples, written, changed, named):
+    other = copy(role.encoder)
+    for name, value in changed.items():
+        setattr(other, name, value)
+    with pytest.raises(SoftLabelError, match=named):
+        SoftLabels(written).check(other, examples, temperature=2.0)
 
 
 def _divergence(one, other):
@@ -112,9 +128,9 @@ def test_compact_ones_are_for_one_temperature(role, examples, tmp_path):
     parameters = PARAMETERS.model_copy(update={"kind": "compact"})
     write_soft_labels(role.model, role.encoder, examples, tmp_path / "compact", "made from", parameters)
     stored = SoftLabels(tmp_path / "compact")
-    stored.check(role.encoder.tokenizer, examples, temperature=2.0)
+    stored.check(role.encoder, examples, temperature=2.0)
     with pytest.raises(SoftLabelError, match=r"hold for temperature 2\.0, the student is to learn at 3\.0"):
-        stored.check(role.encoder.tokenizer, examples, temperature=3.0)
+        stored.check(role.encoder, examples, temperature=3.0)
 
 
 @pytest.mark.parametrize("vocabulary", [300, 2**16, 2**16 + 1, 151_936])

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from mulcot_rd.images import load_image
 from mulcot_rd.models.family import Family, Processor, tokenizer_of
-from mulcot_rd.prompts import WHOLE_POST, Task, encoder_prompt, fill, teacher_prompt, trained_prompt
+from mulcot_rd.prompts import WHOLE_POST, Task, encoder_prompt, fill, teacher_prompt, trained_prompt, trained_prompts_fingerprint
 from mulcot_rd.reasoning import ANSWER_PREFIXES
 from mulcot_rd.schema import Post, Presentation
 
@@ -52,6 +53,15 @@ class InputEncoder:
         self.image_size = image_size
         self.shown = shown
         self._images: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must be the same in training, soft labels and evaluation: image size, what is shown, the prompts."""
+        return {
+            "image_size": self.image_size,
+            "presentation": self.shown.model_dump(),
+            "prompts": trained_prompts_fingerprint(),
+        }
 
     @property
     def sees_images(self) -> bool:

@@ -13,6 +13,7 @@ from string import Template
 from typing import Literal
 
 from mulcot_rd.errors import UserError
+from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.schema import Post, Presentation, Sentiment
 
 Task = Literal["label", "reasoning"]
@@ -26,6 +27,13 @@ WHOLE_POST = Presentation()
 def template(name: str) -> Template:
     """The prompt file ``<name>.txt`` as a template, without its final line break."""
     return Template((files(__name__) / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n"))
+
+
+@cache
+def trained_prompts_fingerprint() -> str:
+    """A hash of the files that the trained prompts are made of."""
+    named = [file for file in files(__name__).iterdir() if file.name.startswith(("opening_", "format_"))]
+    return fingerprint([[file.name, file.read_text(encoding="utf-8")] for file in sorted(named, key=lambda f: f.name)])
 
 
 def fill(name: str, **fields: str) -> str:

@@ -105,7 +105,7 @@ def load_role(
 
     Raises:
         StaleInputError: If the adapter was trained on another backbone than the one that is configured, or with
-            other posts: its training posts might now be test posts.
+            other posts (its training posts might now be test posts), or that its inputs looked otherwise.
     """
     if adapter["posts"] != posts_fingerprint(posts):
         raise StaleInputError(
@@ -117,10 +117,17 @@ def load_role(
             f"the {name} in {adapter['folder']} was trained on another backbone than these parameters name: use the "
             "parameters it was trained with, or train it again"
         )
+    encoder = role_encoder(parameters, prepared, image_size=image_size, shown=shown)
+    # Manifests without inputs are older than this check, those of untrained roles bind to none.
+    if adapter.get("inputs", encoder.settings) != encoder.settings:
+        changed = [name for name, value in encoder.settings.items() if adapter["inputs"][name] != value]
+        raise StaleInputError(
+            f"the {name} in {adapter['folder']} was trained on inputs of another {' and '.join(changed)} (parameters "
+            "inputs.image_size and variant, files in mulcot_rd/prompts): use what it was trained with, or train it again"
+        )
     backbone = load_backbone(parameters, prepared["location"])
     own = backbone.model.num_parameters()
     model = load_adapter(backbone.model, Path(adapter["folder"])) if adapter["trained"] else backbone.model
-    encoder = InputEncoder(backbone.family, backbone.processor, image_size, shown)
     return Role(name, backbone, model, encoder, own + _low_rank(model))
 
 
@@ -267,6 +274,7 @@ def train_role(
         "validation": validation.model_dump(),
         "training_rows": len(examples),
         "parameters": {"total": role.parameters, "trainable": trainable},
+        "inputs": role.encoder.settings,
         **details,
         "versions": {
             "mulcot_rd": __version__,

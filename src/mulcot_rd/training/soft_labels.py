@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -85,6 +85,7 @@ class SoftLabelManifest(BaseModel):
     rows: int
     rows_per_shard: int
     tasks: list[Task]
+    inputs: dict[str, Any] | None = None  # none in manifests that are older than this check
     bytes: int
 
 
@@ -153,6 +154,7 @@ def write_soft_labels(
         rows=len(examples),
         rows_per_shard=parameters.rows_per_shard,
         tasks=list(examples[0].targets),
+        inputs=encoder.settings,
         bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
     )
     write_json(folder / MANIFEST, manifest.model_dump())
@@ -175,16 +177,22 @@ class SoftLabels:
         self._layout = self._stored_layout()
         self._starts = lru_cache(maxsize=None)(self._load_starts)
 
-    def check(self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], temperature: float) -> None:
-        """Refuse a student whose token ids, rows or temperature are not those the labels were made for.
+    def check(self, encoder: InputEncoder, examples: Sequence[Example], temperature: float) -> None:
+        """Refuse a student whose token ids, inputs, rows or temperature are not those the labels were made for.
 
         Raises:
             SoftLabelError: If anything differs; nothing is padded or cut to make it fit.
         """
-        if tokenizer_fingerprint(tokenizer) != self.manifest.tokenizer:
+        if tokenizer_fingerprint(encoder.tokenizer) != self.manifest.tokenizer:
             raise SoftLabelError(
                 f"the student's tokenizer gives other token ids than the assistant's in {self.folder}: distillation "
                 "needs models that share a tokenizer"
+            )
+        if self.manifest.inputs not in (None, encoder.settings):
+            changed = [name for name, value in encoder.settings.items() if self.manifest.inputs[name] != value]
+            raise SoftLabelError(
+                f"the soft labels in {self.folder} were made of inputs of another {' and '.join(changed)}: use what they "
+                "were made with, or train the assistant and run the pipeline data_expansion again"
             )
         if len(examples) != self.manifest.rows:
             raise SoftLabelError(

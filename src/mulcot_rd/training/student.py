@@ -63,14 +63,15 @@ def distil_student(
         tasks: What it learns.
 
     Raises:
-        SoftLabelError: If the soft labels belong to other rows, other targets or another tokenizer.
+        SoftLabelError: If the soft labels belong to other rows, targets or inputs, or another tokenizer.
     """
     encoder = role_encoder(backbone, prepared, image_size=image_size, shown=shown)
     dev = [post for post in posts if post.split == "dev"]
     examples = training_examples(rows, posts, encoder, "the student's training set", tasks)
     if soft_labels is not None:
-        soft_labels.check(encoder.tokenizer, examples, parameters.weights.temperature)
-    stored = None if soft_labels is None else soft_labels.manifest
+        soft_labels.check(encoder, examples, parameters.weights.temperature)
+    # Their inputs are those of the examples, which are in the mark themselves.
+    stored = None if soft_labels is None else soft_labels.manifest.model_dump(mode="json", exclude={"inputs"})
     mark = fingerprint(
         "student", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
         stored, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
