@@ -24,15 +24,22 @@ def test_attention_counts_on_the_cpu_as_well():
 
 
 def test_every_item_is_timed_on_its_own():
-    seen = []
+    seen, counted = [], []
 
-    def predict(item: int) -> None:
-        seen.append(item)
+    def predict(items, finished):
+        for number, item in enumerate(items):
+            seen.append(item)
+            # What the first of a call sets up is no part of a prediction.
+            time.sleep((0.1 if item == 2 else 0.01) + 0.1 * (number == 0))
+            finished()
+
+    def plain(items, finished):
+        counted.extend(items)
         torch.ones(4, 4) @ torch.ones(4, 4)
-        time.sleep(0.1 if item == 2 else 0.01)
 
-    measured = measure_efficiency(predict, [1, 2, 3], CPU, max_seconds=60)
-    assert seen == [1, 1, 2, 3]
+    measured = measure_efficiency(predict, [1, 2, 3], CPU, max_seconds=60, plain=plain)
+    assert counted == [1]
+    assert seen == [1, 1, 1, 2, 3]
     assert measured["posts"] == 3
     assert measured["tflops"] == 128 / 1e12
     assert 10 <= measured["latency_ms_median"] < 80
@@ -42,10 +49,16 @@ def test_every_item_is_timed_on_its_own():
 
 
 def test_measuring_ends_when_its_time_is_up_but_never_before_the_first():
-    measured = measure_efficiency(lambda item: time.sleep(0.05), list(range(100)), CPU, max_seconds=0.01)
-    assert measured["posts"] == 1
+    def predict(items, finished):
+        for _ in items:
+            time.sleep(0.05)
+            finished()
+
+    for seconds, posts in ((0.01, 1), (0.18, 3)):
+        measured = measure_efficiency(predict, list(range(100)), CPU, max_seconds=seconds, plain=predict)
+        assert measured["posts"] == posts
     with pytest.raises(ValueError, match="test split is empty"):
-        measure_efficiency(print, [], CPU, max_seconds=1)
+        measure_efficiency(predict, [], CPU, max_seconds=1, plain=predict)
 
 
 def test_peak_memory_sees_what_was_held_and_given_back():

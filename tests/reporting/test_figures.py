@@ -7,6 +7,7 @@ from PIL import Image
 
 from mulcot_rd.reporting.case_study import case_study
 from mulcot_rd.reporting.figures import training_curves
+from mulcot_rd.reporting.tables import source_of
 from mulcot_rd.reporting.typesetting import drawable, shorten, text_width, wrap
 from mulcot_rd.schema import Post, Sentiment
 
@@ -52,7 +53,7 @@ def test_verdicts_are_in_words_and_the_title_names_run_and_scale(post, make_pred
             (post, make_prediction(post, NEG, reasoning_prediction=None), make_teacher(post, POS, stage=2)),
         ],
         "arch4-tiny-full",
-        "tiny",
+        source_of("tiny"),
     )
     written = texts(figure)
     assert written[0] == "arch4-tiny-full: measured (tiny model, random initial weights)"
@@ -69,7 +70,7 @@ def test_texts_of_any_kind_stay_inside_their_frame(post, make_prediction, tmp_pa
         update={"text": "$T$ costs $5 \\frac{x}{ _ ^ 😀👍🏽❤️ 日本語 \x00 " + "x" * 400, "aspect": "a" * 200}
     )
     answer = make_prediction(wild, None, text_analysis="the " * 500, image_analysis="", final_conclusion="$\\bad")
-    figure = case_study([(wild, answer, None)], "r" * 200, "full")
+    figure = case_study([(wild, answer, None)], "r" * 200, source_of("full"))
     assert inside(figure)
     assert "(not written)" in texts(figure)
     assert any(line.endswith("…") for line in texts(figure))
@@ -86,7 +87,9 @@ def test_faults(post, make_prediction):
 
 def test_real_posts(twitter2015, make_prediction, tmp_path):
     posts = [post for post in twitter2015 if post.split == "test"][:3]
-    figure = case_study([(post, make_prediction(post, NEU), None) for post in posts], "arch4-tiny-full", "tiny")
+    figure = case_study(
+        [(post, make_prediction(post, NEU), None) for post in posts], "arch4-tiny-full", source_of("tiny")
+    )
     assert inside(figure)
     figure.savefig(tmp_path / "case.png", dpi=150)
     pixels = np.asarray(Image.open(tmp_path / "case.png").convert("L"))
@@ -120,7 +123,7 @@ def test_training_curves_draw_what_was_measured(tmp_path):
         for role in ("assistant", "student")
         for step in (3, 1, 2, 4)
     ]
-    figure = training_curves(history, "arch4-tiny-full", "tiny")
+    figure = training_curves(history, "arch4-tiny-full", source_of("tiny"))
     assert len(figure.axes) == 4
     losses, scores = figure.axes[:2]
     assert [line.get_xdata().tolist() for line in losses.lines] == [[1, 2, 3, 4]] * 2

@@ -85,9 +85,9 @@ def test_figure_3_without_runs_has_the_paper_s_points_alone():
     assert [len(panel.lines) for panel in figure.axes] == [6] * 4
 
 
-def history(weights, role="assistant", run="arch4-tiny", scale="tiny") -> LossHistory:
+def history(weights, role="assistant", run="arch4-tiny", source="tiny models") -> LossHistory:
     rows = [{"step": step, "reasoning_loss": 3 / step, "label_loss": weights[1] / step} for step in (1, 2, 3)]
-    return LossHistory("sample", run, role, scale, weights, rows)
+    return LossHistory("sample", run, role, source, weights, rows)
 
 
 def test_figure_5_has_a_line_a_weighting_and_a_panel_a_task():
@@ -99,7 +99,7 @@ def test_figure_5_has_a_line_a_weighting_and_a_panel_a_task():
     assert [line.get_label() for line in label.lines] == ["{0.8, 0.2}", "{0.5, 0.5}", "{0.2, 0.8}"]
     assert label.lines[2].get_ydata().tolist() == pytest.approx([0.8, 0.4, 0.8 / 3])
     assert reasoning.lines[0].get_xdata().tolist() == [1, 2, 3]
-    assert "random initial weights" in words(figure)
+    assert "tiny models" in words(figure)
 
 
 def test_figure_5_says_which_weighting_was_not_run():

@@ -15,9 +15,10 @@ from mulcot_rd.hooks import MissingInputError, check_inputs, fill_optional_input
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.evaluation import create_pipeline as evaluation
 from mulcot_rd.pipelines.reporting import create_pipeline
+from mulcot_rd.pipelines.reporting.nodes import draw_case_study, draw_training_curves
 from mulcot_rd.reporting.collect import TABLES
 from mulcot_rd.reporting.parameters import ReportingParameters
-from mulcot_rd.schema import Post, Sentiment
+from mulcot_rd.schema import Post, PredictionRecord, Reasoning, Sentiment
 
 
 @pytest.fixture
@@ -91,7 +92,11 @@ def test_runs_of_other_data_sets_are_reported(catalog, tmp_path):
     (folder / "metrics.json").write_text(json.dumps({"run": info, "student": {"accuracy": 0.5}}), encoding="utf-8")
     adapter = tmp_path / "06_models" / "twitter2015" / "arch1-tiny-full" / "student"
     (adapter / "work").mkdir(parents=True)
-    manifest = {"role": "student", "backbone": {"model": None}, "task_weights": {"reasoning": 0.8, "label": 0.2}}
+    manifest = {
+        "role": "student",
+        "backbone": {"model": "./checkpoints/smol"},
+        "task_weights": {"reasoning": 0.8, "label": 0.2},
+    }
     (adapter / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     rows = [{"epoch": 1, "step": 1, "label_loss": 2.0, "reasoning_loss": 3.0}, {"epoch": 1, "step": 1, "score": 0.5}]
     (adapter / "work" / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -99,7 +104,33 @@ def test_runs_of_other_data_sets_are_reported(catalog, tmp_path):
     fill_optional_inputs(pipeline, catalog)
     outputs = SequentialRunner().run(pipeline, catalog)
     assert catalog.load("table_4")["run"].dropna().tolist() == ["arch1-tiny-full"]
-    assert "twitter2015, arch1-tiny, student" in outputs["figure_5"].load().axes[0].get_title()
+    title = outputs["figure_5"].load().axes[0].get_title()
+    assert "twitter2015, arch1-tiny, student" in title
+    assert "measured; models: smol" in title
+
+
+def test_pictures_name_models_that_stand_in_for_the_architectures_own(catalog, tmp_path, posts):
+    """A checkpoint of one's own is no model of the paper: neither beside its curves nor beside what it wrote."""
+    adapter = tmp_path / "adapter"
+    (adapter / "work").mkdir(parents=True)
+    (adapter / "work" / "history.jsonl").write_text(json.dumps({"epoch": 1, "step": 1, "score": 0.5}) + "\n")
+    made = {
+        "role": "student",
+        "trained": True,
+        "folder": str(adapter),
+        "backbone": {"model": "Qwen/Qwen3-VL-2B-Thinking"},
+    }
+    run = catalog.load("params:run_settings").model_copy(update={"scale": "full", "limit": 64})
+    words = "measured; models: Qwen/Qwen3-VL-2B-Thinking; first 64 posts a split"
+    assert words in draw_training_curves({}, made, run).get_suptitle()
+    (post,) = [post for post in posts if post.split == "test"][:1]
+    empty = dict.fromkeys((*Reasoning().sections, "raw_text", "raw_label_text"), "") | dict.fromkeys(
+        ("prediction", "reasoning_prediction")
+    )
+    answer = PredictionRecord(id=post.id, label=post.label, attempts=4, label_attempts=4, **empty)
+    frame = pd.DataFrame([post.model_dump(mode="json") for post in posts])
+    picture, _, _ = draw_case_study(frame, [answer], [], made, ReportingParameters(), run)
+    assert words in " ".join(text.get_text() for text in picture.texts)
 
 
 def test_other_pipelines_still_refuse_what_is_missing(catalog):

@@ -8,6 +8,7 @@ from mulcot_rd.models.backbone import (
     load_backbone,
     load_processor,
     looks_local,
+    stand_ins,
 )
 from mulcot_rd.models.counts import parameter_counts
 from mulcot_rd.models.family import Family, TinySize
@@ -43,6 +44,7 @@ __all__ = [
     "looks_local",
     "parameter_counts",
     "parameter_numbers",
+    "stand_ins",
     "train_tokenizer",
     "trained_weights",
 ]

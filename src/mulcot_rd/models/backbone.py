@@ -1,6 +1,7 @@
 """Loading a backbone: full-size by hub id and pinned revision, or any checkpoint by local path."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from mulcot_rd.models.family import Family, Processor, TinySize, tokenizer_of
 from mulcot_rd.models.lora import AdapterParameters
-from mulcot_rd.models.registry import family_named
+from mulcot_rd.models.registry import FAMILIES, family_named
 
 transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -121,6 +122,16 @@ def _from_checkpoint(location: str, revision: str | None, load: object) -> objec
             "machine that reaches the hub, or set the role's `model` to the path of a local checkpoint, or use the "
             "tiny models (`--params scale=tiny`)"
         ) from error
+
+
+def stand_ins(models: Iterable[str | None]) -> list[str]:
+    """The models among these that are none of the architectures' own: folders by their names, others by their ids.
+
+    Whoever reads a figure of theirs must know. A tiny model has no name (``None``); its scale tells.
+    """
+    own = {hub_id for family in FAMILIES.values() for hub_id in family.full_configs}
+    others = [model for model in models if model is not None and model not in own]
+    return [Path(model).name if looks_local(model) else model for model in others]
 
 
 def looks_local(location: str) -> bool:

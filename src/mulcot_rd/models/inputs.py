@@ -19,7 +19,15 @@ from torch import Tensor
 
 from mulcot_rd.images import load_image
 from mulcot_rd.models.family import Family, Processor, tokenizer_of
-from mulcot_rd.prompts import WHOLE_POST, Task, encoder_prompt, fill, teacher_prompt, trained_prompt, trained_prompts_fingerprint
+from mulcot_rd.prompts import (
+    WHOLE_POST,
+    Task,
+    encoder_prompt,
+    fill,
+    teacher_prompt,
+    trained_prompt,
+    trained_prompts_fingerprint,
+)
 from mulcot_rd.reasoning import ANSWER_PREFIXES
 from mulcot_rd.schema import Post, Presentation
 

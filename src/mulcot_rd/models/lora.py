@@ -88,6 +88,11 @@ def parameter_numbers(model: TrainedModel) -> tuple[int, int]:
     return model.num_parameters(), model.num_parameters(only_trainable=True)
 
 
+def without_adapter(model: TrainedModel) -> PreTrainedModel:
+    """The family's own model with the low-rank updates in its weights for good, and no memory for anything else."""
+    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
 @contextmanager
 def merged_adapter(model: PeftModel | PreTrainedModel, merge: bool = True) -> Iterator[None]:
     """While inside, the low-rank updates are part of the weights, so that a layer is one product instead of three.

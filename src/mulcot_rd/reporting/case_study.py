@@ -9,7 +9,6 @@ from matplotlib.patches import Rectangle
 
 from mulcot_rd.images import load_image
 from mulcot_rd.reasoning import SECTION_KEYS
-from mulcot_rd.reporting.tables import source_of
 from mulcot_rd.reporting.typesetting import drawable, shorten, text_width, wrap
 from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
 
@@ -40,19 +39,19 @@ class _Line:
     space_above: float = 0.0
 
 
-def case_study(cases: Sequence[Case], run: str, scale: str) -> Figure:
+def case_study(cases: Sequence[Case], run: str, source: str) -> Figure:
     """Draw a few posts with what a model wrote of them (paper, Figure 4).
 
     Args:
         cases: For each post (three read well) the post, the model's answers, and the teacher's if there are any.
         run: Name of the run and, if there may be doubt, of the model; goes into the title.
-        scale: ``tiny`` or ``full``; goes into the title as what it means for the figures.
+        source: How the model's figures are named (:func:`~mulcot_rd.reporting.tables.source_of`), for the title.
 
     Returns:
         A figure that needs no display; save it at 150 dpi.
 
     Raises:
-        ValueError: If there are no cases, a record belongs to another post, or the scale is unknown.
+        ValueError: If there are no cases, or a record belongs to another post.
         ImageError: If an image can't be opened.
     """
     if len(cases) == 0:
@@ -63,7 +62,7 @@ def case_study(cases: Sequence[Case], run: str, scale: str) -> Figure:
                 raise ValueError(f"case study: the record of post {record.id} was given for post {post.id}")
     blocks = [_lines(*case) for case in cases]
     heights = [max(IMAGE_SIDE, _height(lines)) + 2 * GAP for lines in blocks]
-    title = wrap(drawable(f"{run}: {source_of(scale)}"), WIDTH - 2 * MARGIN, 13, "bold")
+    title = wrap(drawable(f"{run}: {source}"), WIDTH - 2 * MARGIN, 13, "bold")
     top = MARGIN + 18 * len(title) + 8
     total = top + sum(heights) + GAP * (len(cases) - 1) + MARGIN
     figure = Figure(figsize=(WIDTH / 72, total / 72), facecolor="white")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.models import FAMILIES, parameter_counts
+from mulcot_rd.models import FAMILIES, parameter_counts, stand_ins
 from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import RoleCost, RunMetrics
-from mulcot_rd.reporting.tables import MEASURED, MEASURED_TINY, PUBLISHED
+from mulcot_rd.reporting.tables import PUBLISHED, source_of
 from mulcot_rd.reporting.writers import ReportTable
 
 COMPUTED = "computed from the configuration"
@@ -23,7 +23,8 @@ def parameter_table(runs: list[RunMetrics]) -> ReportTable:
     counted: dict[tuple[str, int, int], dict[str, Any]] = {}
     for run in runs:
         for cost in run.efficiency.values():
-            row = {"method": cost.model, "source": MEASURED_TINY if run.run.scale == "tiny" else MEASURED}
+            others = () if run.run.scale == "tiny" else stand_ins([cost.model])
+            row = {"method": cost.model, "source": source_of(run.run.scale, checkpoints=others)}
             row |= {name: getattr(cost, name) for name in _PARAMETERS}
             counted.setdefault((cost.model, cost.parameters, cost.trainable_parameters), row)
     frame = pd.DataFrame([*rows, *counted.values()], columns=["method", "source", *_PARAMETERS])

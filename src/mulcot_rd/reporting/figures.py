@@ -6,34 +6,32 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mulcot_rd.reporting.tables import source_of
-
 # Two blues and an orange that stay apart in print and for the colour-blind (Okabe and Ito).
 _LOSSES = {"reasoning_loss": ("reasoning", "#0072b2"), "label_loss": ("label", "#e69f00")}
 _SCORE_COLOUR = "#009e73"
 
 
-def training_curves(history: Sequence[Mapping[str, Any]], run: str, scale: str) -> Figure:
+def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str) -> Figure:
     """Draw the training history of assistant and student, a row of panels each (compare the paper's Figure 5).
 
     Args:
         history: Rows with ``role``, ``epoch``, ``step`` (optimiser steps), ``label_loss``, ``reasoning_loss`` (nats a
             target token) and ``validation_score`` (fraction); what a row did not measure is ``None``.
         run: Name of the run, for the title.
-        scale: ``tiny`` or ``full``; the title says what it means for the figures.
+        source: How the models' figures are named (:func:`~mulcot_rd.reporting.tables.source_of`), for the title.
 
     Returns:
         A figure that needs no display; save it at 150 dpi.
 
     Raises:
-        ValueError: If the history is empty or the scale is unknown.
+        ValueError: If the history is empty.
     """
     if len(history) == 0:
         raise ValueError(f"run {run} has no training history to draw: run a training pipeline first")
     roles = list(dict.fromkeys(row["role"] for row in history))
     figure = Figure(figsize=(11, 0.7 + 3.1 * len(roles)), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{run}: {source_of(scale)}", fontsize=12, parse_math=False)
+    figure.suptitle(f"{run}: {source}", fontsize=12, parse_math=False)
     panels = figure.subplots(len(roles), 2, squeeze=False)
     for role, (losses, scores) in zip(roles, panels, strict=True):
         rows = sorted((row for row in history if row["role"] == role), key=lambda row: row["step"])

@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import RunMetrics
-from mulcot_rd.reporting.tables import source_of
 
 # Colours that stay apart in print and for the colour-blind (Okabe and Ito).
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
@@ -44,7 +43,7 @@ class LossHistory:
         dataset: Name of the data set.
         run: The run's name without its variant and seed: histories that share it differ in their weights.
         role: "assistant" or "student".
-        scale: ``tiny`` or ``full``.
+        source: How figures of the model are named.
         weights: Of the reasoning and of the label task.
         rows: ``step``, ``reasoning_loss`` and ``label_loss`` (nats a target token) in the order of steps.
     """
@@ -52,7 +51,7 @@ class LossHistory:
     dataset: str
     run: str
     role: str
-    scale: str
+    source: str
     weights: tuple[float, float]
     rows: Sequence[Mapping[str, Any]]
 
@@ -71,6 +70,7 @@ def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
     remarks = [f"measured on {', '.join(devices)}"] if devices else []
     if any(run.run.scale == "tiny" for run in measured):
         remarks.append("tiny models have random initial weights")
+    remarks += [f"{run.run.run}: {', '.join(run.run.checkpoints)}" for run in measured if run.run.checkpoints]
     remark = f"\nhollow: published; filled: {'; '.join(remarks)}" if remarks else ""
     figure.suptitle(f"Figure 3: accuracy against size and latency of one prediction{remark}", fontsize=11)
     for dataset, row in zip(datasets, panels, strict=True):
@@ -95,7 +95,7 @@ def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
     groups: dict[tuple[str, str, str, str], dict[tuple[float, float], LossHistory]] = defaultdict(dict)
     for history in histories:
         if history.weights in LOSS_WEIGHTS:
-            groups[history.dataset, history.run, history.role, history.scale][history.weights] = history
+            groups[history.dataset, history.run, history.role, history.source][history.weights] = history
     compared = {key: group for key, group in groups.items() if len(group) > 1}
     first = next(iter(groups), None)
     shown = compared or {key: group for key, group in groups.items() if first and key[:2] == first[:2]}
@@ -104,7 +104,7 @@ def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
     figure, panels = _panels(len(shown), 2, width=11, height=3.2)
     figure.suptitle("Figure 5: loss of both tasks by their weights {reasoning, label}", fontsize=12)
     for (key, group), row in zip(shown.items(), panels, strict=True):
-        dataset, run, role, scale = key
+        dataset, run, role, source = key
         for panel, task in zip(row, ("reasoning", "label"), strict=True):
             for weights, colour in zip(LOSS_WEIGHTS, _COLOURS, strict=False):
                 name = f"{{{weights[0]:g}, {weights[1]:g}}}"
@@ -114,7 +114,7 @@ def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
                 points = [(each["step"], each[f"{task}_loss"]) for each in group[weights].rows]
                 points = [point for point in points if point[1] is not None]
                 panel.plot(*zip(*points, strict=True) if points else ([], []), color=colour, label=name, linewidth=1.3)
-            title = f"{dataset}, {run}, {role}: {task} loss\n{source_of(scale)}"
+            title = f"{dataset}, {run}, {role}: {task} loss\n{source}"
             panel.set_title(title, fontsize=9, parse_math=False)
             panel.set(xlabel="optimiser step", ylabel="nats per target token")
             panel.set_ylim(bottom=0)

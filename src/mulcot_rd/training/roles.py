@@ -123,7 +123,7 @@ def load_role(
         changed = [name for name, value in encoder.settings.items() if adapter["inputs"][name] != value]
         raise StaleInputError(
             f"the {name} in {adapter['folder']} was trained on inputs of another {' and '.join(changed)} (parameters "
-            "inputs.image_size and variant, files in mulcot_rd/prompts): use what it was trained with, or train it again"
+            "inputs.image_size and variant, files in mulcot_rd/prompts): use what it was trained with, or train again"
         )
     backbone = load_backbone(parameters, prepared["location"])
     own = backbone.model.num_parameters()

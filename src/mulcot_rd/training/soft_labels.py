@@ -191,8 +191,8 @@ class SoftLabels:
         if self.manifest.inputs not in (None, encoder.settings):
             changed = [name for name, value in encoder.settings.items() if self.manifest.inputs[name] != value]
             raise SoftLabelError(
-                f"the soft labels in {self.folder} were made of inputs of another {' and '.join(changed)}: use what they "
-                "were made with, or train the assistant and run the pipeline data_expansion again"
+                f"the soft labels in {self.folder} were made of inputs of another {' and '.join(changed)}: use what "
+                "they were made with, or train the assistant and run the pipeline data_expansion again"
             )
         if len(examples) != self.manifest.rows:
             raise SoftLabelError(

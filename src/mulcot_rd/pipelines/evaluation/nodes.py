@@ -1,24 +1,33 @@
 """Nodes of the pipeline evaluation."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from transformers import PreTrainedModel
 
 from mulcot_rd.frames import posts_from_frame
-from mulcot_rd.generation import GenerationParameters, answer_posts
+from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.generation.engine import Engine
 from mulcot_rd.generation.predict import predict
 from mulcot_rd.metrics.efficiency import EfficiencyParameters, device_name, measure_efficiency
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import role_scores, teacher_scores
-from mulcot_rd.models import BackboneParameters, looks_local
+from mulcot_rd.models import BackboneParameters, stand_ins
+from mulcot_rd.models.forward import base_model
+from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import model_posts
 from mulcot_rd.pipelines.roles import role_for
+from mulcot_rd.progress import progress
+from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import write
-from mulcot_rd.schema import CaptionRecord, PredictionRecord, TeacherRecord, TrainingRow
+from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
+from mulcot_rd.training.roles import Role
 
 
 def predict_test_split(
@@ -75,17 +84,19 @@ def measure_role_efficiency(
 ) -> dict[str, Any]:
     """What one prediction costs at batch size 1, by each prompt, on the device at hand (Tables 11 and 12).
 
-    A prediction is one greedy answer, without retries, from the post on disk to the text.
+    A prediction is one greedy answer, without retries and without guesses, from the image on disk to the text.
     """
     if _absent(adapter, method):
         return {}
     all_posts = model_posts(posts, captions, captions_needed)
     role = role_for(all_posts, adapter, base, backbone, inputs)
     device = role.model.device
-    once = generation.model_copy(update={"batch_size": 1, "max_retries": 0, "backend": "local"})
+    # Operations of guesses that turn out wrong would be counted too; the paper's models write one token at a time.
+    once = generation.model_copy(update={"batch_size": 1, "max_retries": 0, "draft_tokens": 0})
     test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
     numbers = adapter.get("parameters", {"total": role.parameters, "trainable": 0})
     total, trainable = numbers["total"], numbers["trainable"]
+    base = without_adapter(role.model) if generation.merge_adapter else base_model(role.model)
     return {
         "model": backbone.model or f"tiny {backbone.family}",
         "device": device_name(device),
@@ -95,15 +106,37 @@ def measure_role_efficiency(
         "trainable_percent": 100 * trainable / total,
         "prompts": {
             task: measure_efficiency(
-                lambda post, task=task: answer_posts(
-                    role.model, role.encoder, [post], [task], once,
-                    seed=run.seed, log=None, description=f"{role.name}, one post by {task} prompt",
-                ),
-                test, device, max_seconds=efficiency.max_seconds,
+                partial(_one_after_another, base, role, task, once, run.seed, None),
+                test,
+                device,
+                max_seconds=efficiency.max_seconds,
+                plain=partial(_one_after_another, base, role, task, once, run.seed, False),
             )
             for task in method.tasks
         },
-    }  # fmt: skip
+    }
+
+
+def _one_after_another(
+    base: PreTrainedModel,
+    role: Role,
+    task: Task,
+    parameters: GenerationParameters,
+    seed: int,
+    static: bool | None,
+    posts: Sequence[Post],
+    finished: Callable[[], None],
+) -> None:
+    """Answer a task's prompt for one post after the other; says behind each that it is finished."""
+    with progress(total=len(posts), desc=f"{role.name}, one post at a time by {task} prompt", unit="answer") as bar:
+
+        def settled(*_: object) -> bool:
+            finished()
+            bar.update()
+            return True
+
+        engine = Engine(base, role.encoder, parameters, seed=seed, static=static)
+        engine.answer(posts, {post.id: {task: role.encoder.prompt(post, task)} for post in posts}, settled)
 
 
 def join_efficiency(assistant: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:
@@ -135,11 +168,7 @@ def score_run(
             "seed": run.seed,
             "limit": run.limit,
             "teacher": ", ".join(teacher_summary["models"]),
-            "checkpoints": [
-                Path(backbone.model).name
-                for backbone in (assistant_backbone, student_backbone)
-                if backbone.model is not None and looks_local(backbone.model)
-            ],
+            "checkpoints": stand_ins(backbone.model for backbone in (assistant_backbone, student_backbone)),
         },
         "dataset": {
             **{split: int(sizes.get(split, 0)) for split in ("train", "dev", "test")},

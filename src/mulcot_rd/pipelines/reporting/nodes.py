@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.frames import posts_from_frame
+from mulcot_rd.models import stand_ins
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.case_study import case_study
@@ -29,7 +30,7 @@ from mulcot_rd.reporting.paper_figures import (
 from mulcot_rd.reporting.parameters import ReportingParameters
 from mulcot_rd.reporting.quality import quality_table
 from mulcot_rd.reporting.runs import read_runs
-from mulcot_rd.reporting.tables import run_report
+from mulcot_rd.reporting.tables import run_report, source_of
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
 from mulcot_rd.training.roles import history_of
@@ -54,6 +55,7 @@ def draw_case_study(
     posts: pd.DataFrame,
     student_test: list[PredictionRecord],
     teacher_references: list[TeacherRecord],
+    student_adapter: dict[str, Any],
     reporting: ReportingParameters,
     run: RunParameters,
 ) -> tuple[Figure, Figure, Figure]:
@@ -73,8 +75,9 @@ def draw_case_study(
         raise UserError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
     cases = [(by_id[post_id], answers[post_id], references.get(post_id)) for post_id in chosen]
     # The paper's figure shows two.
-    two = case_study(cases[:2], title, run.scale)
-    return case_study(cases, title, run.scale), two, two
+    source = _source(run, student_adapter)
+    two = case_study(cases[:2], title, source)
+    return case_study(cases, title, source), two, two
 
 
 def draw_training_curves(
@@ -95,7 +98,15 @@ def draw_training_curves(
         for row in history_of(Path(adapter["folder"]))
     ]
     title = f"{run.dataset}, {run.name}"
-    return training_curves(rows, title, run.scale) if rows else note_figure(title, "Nothing is trained yet.")
+    if not rows:
+        return note_figure(title, "Nothing is trained yet.")
+    return training_curves(rows, title, _source(run, assistant_adapter, student_adapter))
+
+
+def _source(run: RunParameters, *adapters: dict[str, Any]) -> str:
+    """How figures of the run's models are named; an adapter that is not on disk arrives empty."""
+    models = [adapter["backbone"]["model"] for adapter in adapters if adapter]
+    return source_of(run.scale, limit=run.limit, checkpoints=stand_ins(models))
 
 
 def collect_paper_tables(
@@ -132,7 +143,8 @@ def _loss_histories(models: Path) -> list[LossHistory]:
         named = re.fullmatch(r"(arch\d+-(?:tiny|full))-(?:full|weights_\w+)", run)
         if named and "task_weights" in manifest:
             weights = (manifest["task_weights"]["reasoning"], manifest["task_weights"]["label"])
-            scale = "tiny" if manifest["backbone"]["model"] is None else "full"
+            model = manifest["backbone"]["model"]
+            source = source_of("tiny" if model is None else "full", checkpoints=stand_ins([model]))
             rows = [row for row in history_of(file.parent) if "label_loss" in row]
-            histories.append(LossHistory(dataset, named[1], manifest["role"], scale, weights, rows))
+            histories.append(LossHistory(dataset, named[1], manifest["role"], source, weights, rows))
     return histories

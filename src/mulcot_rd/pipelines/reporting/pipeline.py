@@ -38,6 +38,7 @@ def create_pipeline() -> Pipeline:
                     "posts",
                     "student_test",
                     "teacher_references",
+                    "student_adapter",
                     "params:reporting",
                     "params:run_settings",
                 ],
