@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.project.conftest import SMALL
+from tests.teacher.fault_server import FaultServer, sections, spoken, written
 
 RUN = "data/{}/sample/arch4-tiny-{}"
 
@@ -61,6 +62,30 @@ def test_zero_shot_trains_nothing_and_asks_the_prediction_prompt(project, kedro)
     metrics = read(project, "08_reporting", "zero_shot", "metrics.json")
     assert metrics["assistant"]["accuracy"] is not None
     assert metrics["assistant"]["agreement"] is None
+
+
+def test_a_served_base_model_answers_once_and_under_its_own_name(project, kedro):
+    """Such as the 72B teacher's starred row: one model in place of both roles, and no weights here."""
+    answer = written(sections("positive"), "positive")
+    (project / "conf" / "local" / "credentials.yml").write_text("openai: {api_key: secret}", encoding="utf-8")
+    with FaultServer(reply=lambda body: answer).running() as server:
+        served = f"generation.backend=served,generation.served.base_url={server.url},generation.served.model=big-one"
+        result = kedro("run", "--params", f"{SMALL},variant=zero_shot,run=big-one,{served}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert len(server.requests) == 12
+    assert all(
+        "image_url" in str(body["messages"]) and "Prediction" in spoken(body["messages"][0]) for body in server.requests
+    )
+    assert all(logged.authorised for logged in server.log)
+    reports = project / "data" / "08_reporting"
+    metrics = json.loads((reports / "sample" / "big-one" / "metrics.json").read_text())
+    assert metrics["run"]["served"] == "big-one"
+    assert metrics["assistant"]["accuracy"] == metrics["assistant"]["reasoning_accuracy"]
+    assert metrics["student"] is None
+    assert json.loads((reports / "sample" / "big-one" / "efficiency.json").read_text()) == {}
+    (row,) = [line for line in (reports / "tables" / "table_4.csv").read_text().splitlines() if "served" in line]
+    assert row.startswith("big-one (zero-shot),big-one,")
+    assert "tiny" not in row
 
 
 def test_without_images_no_run_depends_on_them(project, kedro):

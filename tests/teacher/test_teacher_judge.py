@@ -4,6 +4,7 @@ import pytest
 
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher import TeacherError, TeacherParameters
+from mulcot_rd.teacher.errors import DryRunFinished
 from mulcot_rd.teacher.judge import Conclusion, JudgeRequest, judge_conclusions, read_verdict
 
 CONCLUSIONS = [
@@ -45,6 +46,17 @@ def test_each_conclusion_is_judged_once_and_asked_again_where_the_answer_is_no_v
     assert verdicts == [Sentiment.POSITIVE, Sentiment.NEGATIVE, "unclear"]
     # Nothing is left in the script: asking again would fail, and the ledger has it all.
     assert judge_conclusions(CONCLUSIONS, parameters, ledger) == verdicts
+
+
+def test_a_dry_run_asks_nobody_and_says_what_is_left_to_ask(server, tmp_path):
+    parameters = TeacherParameters(provider="openai", base_url=server.url, model="judge", dry_run=True)
+    ledger = tmp_path / "ledger.jsonl"
+    with pytest.raises(DryRunFinished, match=r"asked about 2 of 2 conclusion\(s\), about \d+ prompt tokens"):
+        judge_conclusions(CONCLUSIONS, parameters, ledger)
+    assert not server.requests
+    server.reply = lambda body: "positive"
+    asked = judge_conclusions(CONCLUSIONS, parameters.model_copy(update={"dry_run": False}), ledger)
+    assert judge_conclusions(CONCLUSIONS, parameters, ledger) == asked
 
 
 def test_an_unreadable_judge_gives_no_verdict(server, tmp_path):

@@ -24,7 +24,7 @@ from mulcot_rd.schema import Post
 
 
 def answer_posts(
-    model: PeftModel | PreTrainedModel,
+    model: PeftModel | PreTrainedModel | None,
     encoder: InputEncoder,
     posts: Sequence[Post],
     tasks: Sequence[Task],
@@ -34,6 +34,7 @@ def answer_posts(
     log: AnswerLog | None,
     description: str,
     examples: Sequence[tuple[Task, str]] = (),
+    api_key: str | None = None,
 ) -> dict[Task, list[Answer]]:
     """Let a model answer the prompts of ``tasks`` for every post, each post read once for all of them.
 
@@ -42,7 +43,7 @@ def answer_posts(
     the same texts come out of an undisturbed run and of one that was killed.
 
     Args:
-        model: Model with adapter, in evaluation mode; not asked where a server answers.
+        model: Model with adapter, in evaluation mode; ``None`` where a server answers.
         encoder: Makes the inputs, as in training.
         posts: The posts; answers come back in their order.
         tasks: "label", "reasoning", or both.
@@ -52,6 +53,7 @@ def answer_posts(
         description: Names the work on the progress bar.
         examples: Answers such as the model was trained to write, with their tasks. They make no difference to the
             texts; tokens are guessed ahead by them.
+        api_key: Of the server, where one answers.
 
     Returns:
         Task to its answers.
@@ -59,7 +61,9 @@ def answer_posts(
     if parameters.backend == "served":
         if log is None:
             raise ValueError("a served model's answers are kept in files: give a log")
-        return served_answers(encoder, posts, tasks, parameters, folder=log.folder)
+        return served_answers(encoder, posts, tasks, parameters, folder=log.folder, api_key=api_key)
+    if model is None:
+        raise ValueError("no server is to answer: give a model")
     prompts = {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
     ordered = sorted(posts, key=lambda post: (len(prompts[post.id][tasks[0]].opening), post.id))
     size = parameters.posts_a_group

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from peft import PeftModel
-
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation.answers import Answer, answer_posts
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import AnswerLog
 from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.lora import TrainedModel
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post, PredictionRecord, Reasoning
 
@@ -23,7 +22,7 @@ def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[Post], tasks: Seq
 
 
 def predict(
-    model: PeftModel,
+    model: TrainedModel | None,
     encoder: InputEncoder,
     posts: Sequence[Post],
     parameters: GenerationParameters,
@@ -34,13 +33,14 @@ def predict(
     name: str,
     tasks: Sequence[Task] = TASKS,
     examples: Sequence[tuple[Task, str]] = (),
+    api_key: str | None = None,
 ) -> list[PredictionRecord]:
     """Answer the tasks' prompts for every post, going on behind what an interrupted run had answered.
 
     Where the label prompt is not asked, the prediction is the label that the reasoning comes to.
 
     Args:
-        model: Model with adapter, in evaluation mode.
+        model: Model with adapter, in evaluation mode; ``None`` where a server answers.
         encoder: Makes the inputs, as in training.
         posts: The split's posts.
         parameters: Batch size, lengths, retries.
@@ -50,12 +50,13 @@ def predict(
         name: Names the model on the progress bar.
         tasks: Which prompts to ask; at least one.
         examples: Answers such as the model was trained to write: tokens are guessed ahead by them.
+        api_key: Of the server, where one answers.
     """
     log = AnswerLog(log_path, fingerprint(weights, prompts_fingerprint(encoder, posts, tasks), parameters, seed))
     answers = answer_posts(
         model, encoder, posts, tasks, parameters,
         seed=seed, log=log, description=f"{name}, {len(posts)} posts by {' and '.join(tasks)} prompt",
-        examples=examples,
+        examples=examples, api_key=api_key,
     )  # fmt: skip
     return [_record(post, {task: answers[task][number] for task in tasks}) for number, post in enumerate(posts)]
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from mulcot_rd.models import BackboneParameters
+from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.models import BackboneParameters, TrainedModel
+from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.parameters import InputParameters
 from mulcot_rd.schema import Post
-from mulcot_rd.training.roles import Role, load_role
+from mulcot_rd.training.roles import Role, load_role, trained_encoder
 
 
 def role_for(
@@ -23,3 +25,25 @@ def role_for(
     return load_role(
         adapter["role"], backbone, base, adapter, posts, image_size=inputs.image_size, shown=inputs.presentation
     )
+
+
+def answering_role(
+    posts: list[Post],
+    adapter: dict[str, Any],
+    base: dict[str, Any],
+    backbone: BackboneParameters,
+    inputs: InputParameters,
+    generation: GenerationParameters,
+) -> tuple[TrainedModel | None, InputEncoder]:
+    """The role's model and what makes its inputs; no model, and no weights loaded, where a server answers.
+
+    Raises:
+        StaleInputError: As :func:`role_for`.
+    """
+    if generation.backend == "local":
+        role = role_for(posts, adapter, base, backbone, inputs)
+        return role.model, role.encoder
+    encoder = trained_encoder(
+        adapter["role"], backbone, base, adapter, posts, image_size=inputs.image_size, shown=inputs.presentation
+    )
+    return None, encoder

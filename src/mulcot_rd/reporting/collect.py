@@ -13,7 +13,6 @@ from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import (
     ABLATIONS,
     OTHER_WEIGHTS,
-    ZERO_SHOT,
     Expansion,
     RunMetrics,
     SplitSizes,
@@ -26,6 +25,7 @@ from mulcot_rd.reporting.tables import (
     PUBLISHED,
     REASONING_METRICS,
     REFERENCE_METRICS,
+    ZERO_SHOT,
     interval_text,
     percent,
 )
@@ -179,7 +179,9 @@ def _one_a_teacher(runs: list[RunMetrics]) -> list[RunMetrics]:
 
 
 def _model_name(run: RunMetrics, model: str) -> str:
-    return f"{model} (zero-shot)" if run.run.variant == ZERO_SHOT else model
+    if run.run.variant != ZERO_SHOT:
+        return model
+    return f"{run.run.served or model} (zero-shot)"
 
 
 def _ablation_name(run: RunMetrics, model: str) -> str:

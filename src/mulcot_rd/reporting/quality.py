@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.reporting.tables import MEASURED, interval_text, percent, source_of
+from mulcot_rd.reporting.tables import MEASURED, interval_text, percent, source_of_run
 from mulcot_rd.reporting.writers import ReportTable
 
 # What mulcot_rd.metrics.quality counts, in the order of the columns.
@@ -47,7 +47,7 @@ def quality_table(
     """
     about = metrics.get("run", {})
     teacher = about.get("teacher")
-    source = source_of(scale, teacher, about.get("limit"), about.get("checkpoints", ()))
+    source = source_of_run(scale, about)
     sources = {"teacher": f"{MEASURED}; {teacher}" if teacher else MEASURED}
     written = {system: scores for system in SYSTEMS if (scores := quality.get(system))}
     shown = [name for name in (*QUALITIES, JUDGED) if any(scores.get(name) is not None for scores in written.values())]

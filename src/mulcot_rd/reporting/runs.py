@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mulcot_rd.reporting.tables import MEASURED, source_of
+from mulcot_rd.reporting.tables import MEASURED, source_of_run
 from mulcot_rd.schema import PredictionRecord
 
 # The paper's ablations (Table 6), by the variant's name.
 ABLATIONS = {"no_image": "w/o Img", "no_text": "w/o Txt", "no_cot": "w/o CoT", "no_assistant": "w/o Asst"}
 
-# Models as they come (starred rows of Tables 3 and 4), and other weights of the two tasks (Figure 5).
-ZERO_SHOT = "zero_shot"
+# Other weights of the two tasks (Figure 5).
 OTHER_WEIGHTS = "weights_"
 
 
@@ -29,13 +28,12 @@ class RunInfo(BaseModel):
     limit: int | None = None
     teacher: str | None = None
     checkpoints: list[str] = Field(default_factory=list)
+    served: str | None = None
 
     @property
     def source(self) -> str:
         """How figures of its models are named wherever they appear."""
-        # Models that answer as they come were taught by nobody.
-        teacher = None if self.variant == ZERO_SHOT else self.teacher
-        return source_of(self.scale, teacher, self.limit, self.checkpoints)
+        return source_of_run(self.scale, self.model_dump())
 
     @property
     def without_seed(self) -> str:
@@ -146,6 +144,7 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
             info.variant,
             info.limit,
             info.teacher,
+            info.served,
             *info.checkpoints,
         )
         groups[key][info.seed] = run

@@ -13,6 +13,8 @@ MEASURED_TINY = "measured (tiny model, random initial weights)"
 PUBLISHED = "published"
 OWN_METHOD = "MulCoT-RD"
 RULES_TEACHER = "offline-rules"
+# The variant of models as they come (starred rows of Tables 3 and 4).
+ZERO_SHOT = "zero_shot"
 
 CLASSIFICATION_METRICS = ("accuracy", "weighted_f1", "macro_f1", "valid_rate", "agreement")
 REASONING_METRICS = ("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2")
@@ -58,7 +60,7 @@ def result_table(
         ValueError: If the metrics hold neither assistant nor student, the scale is unknown, or a score is no fraction.
     """
     about = metrics.get("run", {})
-    source = source_of(scale, about.get("teacher"), about.get("limit"), about.get("checkpoints", ()))
+    source = source_of_run(scale, about)
     if metrics and not any(metrics.get(role) for role in _MODEL_ROWS):
         raise ValueError(f"the metrics of run {run} on {dataset} hold no model: run the evaluation pipeline first")
     rows = [
@@ -89,11 +91,18 @@ def run_report(
 ) -> ReportTable:
     """The table of :func:`result_table` with its caption and what a reader must know."""
     frame = result_table(metrics, baselines, dataset, run, scale)
-    source = source_of(scale, checkpoints=metrics.get("run", {}).get("checkpoints", ()))
+    about = metrics.get("run", {})
+    source = source_of_run(scale, {name: about[name] for name in ("checkpoints", "served") if name in about})
     return ReportTable(frame, f"Test split of {dataset}, run {run}: {source}, percent", DIST_NOTE)
 
 
-def source_of(scale: str, teacher: str | None = None, limit: int | None = None, checkpoints: Sequence[str] = ()) -> str:
+def source_of(
+    scale: str,
+    teacher: str | None = None,
+    limit: int | None = None,
+    checkpoints: Sequence[str] = (),
+    served: str | None = None,
+) -> str:
     """How a figure of a model of this scale is named wherever it appears.
 
     Args:
@@ -101,6 +110,7 @@ def source_of(scale: str, teacher: str | None = None, limit: int | None = None, 
         teacher: Who taught it; rules of thumb are named, a paper's teacher is the architecture's.
         limit: Posts a split that the run was limited to.
         checkpoints: Checkpoints that stood in for the architecture's own weights.
+        served: The model of a server that answered in place of any local one; scale and checkpoints say nothing then.
 
     Raises:
         ValueError: If the scale is not ``tiny`` or ``full``.
@@ -108,14 +118,21 @@ def source_of(scale: str, teacher: str | None = None, limit: int | None = None, 
     names = {"tiny": MEASURED_TINY, "full": MEASURED}
     if scale not in names:
         raise ValueError(f"unknown scale {scale!r}: choose one of {', '.join(names)}")
-    remarks = [names[scale]]
-    if checkpoints:
+    remarks = [names[scale] if served is None else f"{MEASURED}; {served}, served"]
+    if checkpoints and served is None:
         remarks.append(f"models: {', '.join(checkpoints)}")
     if teacher is not None and RULES_TEACHER in teacher:
         remarks.append("taught by rules")
     if limit is not None:
         remarks.append(f"first {limit} posts a split")
     return "; ".join(remarks)
+
+
+def source_of_run(scale: str, about: Mapping[str, Any]) -> str:
+    """:func:`source_of` by the block ``run`` of a ``metrics.json``; it may lack what earlier versions did not write."""
+    # Models that answer as they come were taught by nobody.
+    teacher = None if about.get("variant") == ZERO_SHOT else about.get("teacher")
+    return source_of(scale, teacher, about.get("limit"), about.get("checkpoints", ()), about.get("served"))
 
 
 def percent(value: float | None, name: str) -> float | None:

@@ -17,8 +17,8 @@ from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, Teacher
 from mulcot_rd.teacher.image_caption import MODEL_NAME, OfflineCaptioner, describe_image
 from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.prices import pricing_of
-from mulcot_rd.teacher.provider import Answer, Message, Provider, Question, Unusable
+from mulcot_rd.teacher.provider import Answer, Message, Provider, Unusable
+from mulcot_rd.teacher.rehearsal import Nobody, bill
 from mulcot_rd.teacher.running import run, work_through
 from mulcot_rd.teacher.server import open_server
 
@@ -205,7 +205,7 @@ async def _caption_all(
     images: list[str], settings: TeacherParameters, ledger_path: Path, api_key: str | None
 ) -> list[CaptionRecord | QuarantinedImage]:
     """Every image, in order."""
-    nobody = _Nobody()
+    nobody = Nobody()
     provider: Provider[CaptionRequest]
     status: Callable[[], str] = str
     if settings.provider == "offline":
@@ -224,38 +224,12 @@ async def _caption_all(
         status=status,
     )
     if nobody.asked:
-        raise DryRunFinished(_estimate(nobody.asked, len(images), settings))
+        raise DryRunFinished(
+            f"the captions come first: {len(nobody.asked)} question(s) about {len(images)} image(s), "
+            f"{bill(nobody.asked, settings.max_tokens, settings)}; once they are there, a dry run estimates the "
+            "annotation"
+        )
     return outcomes
-
-
-class _Nobody:
-    """A provider for dry runs: notes what it is asked and answers nothing."""
-
-    name = "dry run"
-
-    def __init__(self) -> None:
-        self.asked: list[Question] = []
-
-    async def answer(self, question: Question) -> Answer:
-        self.asked.append(question)
-        raise RequestFailedError("nothing is asked in a dry run")
-
-    async def drain(self) -> None:
-        """Nothing is on its way."""
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-
-def _estimate(asked: list[Question], images: int, settings: TeacherParameters) -> str:
-    pricing = pricing_of(settings)
-    prompt_tokens = sum(pricing.prompt_tokens(question) for question in asked)
-    most_usd = pricing.usd(prompt_tokens, len(asked) * settings.max_tokens)
-    cost = "" if most_usd is None else f", at most {most_usd:.2f} US dollars without retries"
-    return (
-        f"the captions come first: {len(asked)} question(s) about {images} image(s), about {prompt_tokens} prompt "
-        f"tokens{cost}; once they are there, a dry run estimates the annotation"
-    )
 
 
 def _captioned_by_rules(failed: QuarantinedImage) -> CaptionRecord:

@@ -5,7 +5,7 @@ The judge is the configured teacher's server; its answers are kept in the same l
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mulcot_rd.prompts import judge_prompt
 from mulcot_rd.schema import Sentiment
-from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
+from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, TeacherError
+from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Message, Provider, Question
+from mulcot_rd.teacher.rehearsal import Nobody, bill
 from mulcot_rd.teacher.running import run, work_through
 from mulcot_rd.teacher.server import open_server
 
@@ -109,6 +111,7 @@ def judge_conclusions(
 
     Raises:
         TeacherError: If the teacher is no server, or can answer nothing at all.
+        DryRunFinished: In a dry run that would have to ask.
     """
     if parameters.writer != "openai":
         raise TeacherError("judge.posts needs a server as teacher: set teacher.provider=openai, or judge.posts=0")
@@ -120,27 +123,42 @@ def judge_conclusions(
 async def _judge_all(
     conclusions: Sequence[Conclusion], parameters: TeacherParameters, ledger_path: Path, api_key: str | None
 ) -> list[Verdict | None]:
-    server = open_server(parameters, ledger_path, api_key)
+    nobody = Nobody()
+    provider: Provider[Question]
+    status: Callable[[], str] = str
+    if parameters.dry_run:
+        provider = LedgeredProvider(nobody, Ledger(ledger_path), parameters)
+    else:
+        server = open_server(parameters, ledger_path, api_key)
+        provider, status = server.provider, server.status
 
     async def judge_one(conclusion: Conclusion) -> Verdict | None:
-        return await _judge(conclusion, server.provider, parameters.max_retries)
+        return await _judge(conclusion, provider, parameters)
 
-    return await work_through(
+    verdicts = await work_through(
         conclusions,
         judge_one,
-        server.provider,
+        provider,
         workers=len(conclusions) if parameters.mode == "batch" else parameters.max_concurrency,
         unit="conclusion",
-        status=server.status,
+        status=status,
     )
+    if nobody.asked:
+        raise DryRunFinished(
+            f"the judge would be asked about {len(nobody.asked)} of {len(conclusions)} conclusion(s), "
+            f"{bill(nobody.asked, _ANSWER_TOKENS, parameters)}; set teacher.dry_run=false to ask"
+        )
+    return verdicts
 
 
-async def _judge(conclusion: Conclusion, provider: Provider[Question], max_retries: int) -> Verdict | None:
+async def _judge(conclusion: Conclusion, provider: Provider[Question], parameters: TeacherParameters) -> Verdict | None:
     earlier: tuple[Answer, ...] = ()
-    for _ in range(1 + max_retries):
+    for _ in range(1 + parameters.max_retries):
         try:
             answer = await provider.answer(JudgeRequest(conclusion, earlier))
         except RequestFailedError as error:
+            if parameters.dry_run:
+                return None
             logger.warning("the conclusion about %s is not judged: %s", conclusion.post_id, error)
             return None
         verdict = read_verdict(answer.text)

@@ -91,7 +91,7 @@ def start_role(
     return Role(name, backbone, model, encoder, own + _low_rank(model))
 
 
-def load_role(
+def trained_encoder(
     name: str,
     parameters: BackboneParameters,
     prepared: Mapping[str, Any],
@@ -100,8 +100,8 @@ def load_role(
     *,
     image_size: int,
     shown: Presentation = WHOLE_POST,
-) -> Role:
-    """Load a role's backbone with its trained adapter (or as it came, where nothing was trained), for these posts.
+) -> InputEncoder:
+    """What makes a role's inputs as in its training, without loading its weights.
 
     Raises:
         StaleInputError: If the adapter was trained on another backbone than the one that is configured, or with
@@ -125,6 +125,25 @@ def load_role(
             f"the {name} in {adapter['folder']} was trained on inputs of another {' and '.join(changed)} (parameters "
             "inputs.image_size and variant, files in mulcot_rd/prompts): use what it was trained with, or train again"
         )
+    return encoder
+
+
+def load_role(
+    name: str,
+    parameters: BackboneParameters,
+    prepared: Mapping[str, Any],
+    adapter: Mapping[str, Any],
+    posts: Sequence[Post],
+    *,
+    image_size: int,
+    shown: Presentation = WHOLE_POST,
+) -> Role:
+    """Load a role's backbone with its trained adapter (or as it came, where nothing was trained), for these posts.
+
+    Raises:
+        StaleInputError: As :func:`trained_encoder`.
+    """
+    encoder = trained_encoder(name, parameters, prepared, adapter, posts, image_size=image_size, shown=shown)
     backbone = load_backbone(parameters, prepared["location"])
     own = backbone.model.num_parameters()
     model = load_adapter(backbone.model, Path(adapter["folder"])) if adapter["trained"] else backbone.model

@@ -12,7 +12,7 @@ from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import model_posts
-from mulcot_rd.pipelines.roles import role_for
+from mulcot_rd.pipelines.roles import answering_role, role_for
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.training.roles import examples_fingerprint, training_examples
@@ -31,6 +31,7 @@ def write_assistant_reasoning(
     run: RunParameters,
     method: MethodParameters,
     teacher_reasoning: list[TeacherRecord],
+    credentials: dict[str, Any],
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
     """Let the assistant reason about the training split and keep what reaches the gold label (Eq. 7).
@@ -41,17 +42,17 @@ def write_assistant_reasoning(
     training_posts = [post for post in all_posts if post.split == "train"]
     if not method.expands:
         return [], no_expansion(training_posts)
-    role = role_for(all_posts, adapter, base, backbone, inputs)
+    model, encoder = answering_role(all_posts, adapter, base, backbone, inputs, generation)
     made_from = (
         adapter["weights"],
         adapter["fingerprint"],
-        prompts_fingerprint(role.encoder, training_posts),
+        prompts_fingerprint(encoder, training_posts),
         generation,
         run.seed,
     )
     answers = answer_posts(
-        role.model,
-        role.encoder,
+        model,
+        encoder,
         training_posts,
         ("reasoning",),
         generation,
@@ -59,6 +60,7 @@ def write_assistant_reasoning(
         log=AnswerLog(workspace / "answers.jsonl", fingerprint(*made_from)),
         description=f"assistant, {len(training_posts)} training posts",
         examples=[("reasoning", write(record.reasoning)) for record in teacher_reasoning],
+        api_key=credentials.get("api_key"),
     )["reasoning"]
     kept = keep_correct(training_posts, answers)
     return kept, expansion_figures(training_posts, answers, len(kept))

@@ -23,6 +23,7 @@ def create_pipeline() -> Pipeline:
                     "params:run_settings",
                     "params:method",
                     "teacher_reasoning",
+                    "teacher_credentials",
                     "expansion_workspace",
                 ],
                 outputs=["assistant_reasoning", "expansion_figures"],

@@ -20,7 +20,7 @@ from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import model_posts
-from mulcot_rd.pipelines.roles import role_for
+from mulcot_rd.pipelines.roles import answering_role, role_for
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import write
@@ -42,17 +42,18 @@ def predict_test_split(
     run: RunParameters,
     method: MethodParameters,
     training_set: list[TrainingRow],
+    credentials: dict[str, Any],
     workspace: Path,
 ) -> list[PredictionRecord]:
     """Answer the tasks' prompts for every post of the test split with a role; nothing for a role the variant lacks."""
     name = adapter["role"]
-    if _absent(adapter, method):
+    if _absent(adapter, method, generation):
         return []
     all_posts = model_posts(posts, captions, captions_needed)
-    role = role_for(all_posts, adapter, base, backbone, inputs)
+    model, encoder = answering_role(all_posts, adapter, base, backbone, inputs, generation)
     return predict(
-        role.model,
-        role.encoder,
+        model,
+        encoder,
         [post for post in all_posts if post.split == "test"],
         generation,
         seed=run.seed,
@@ -61,12 +62,15 @@ def predict_test_split(
         name=name,
         tasks=method.tasks,
         examples=[("reasoning", write(row.reasoning)) for row in training_set],
+        api_key=credentials.get("api_key"),
     )
 
 
-def _absent(adapter: dict[str, Any], method: MethodParameters) -> bool:
-    """Whether the variant does without this role: its models are trained, and this one is not."""
-    return method.trained and not adapter["trained"]
+def _absent(adapter: dict[str, Any], method: MethodParameters, generation: GenerationParameters) -> bool:
+    """Whether there is no such role: its variant trains models, and not this one; or one served base model is both."""
+    if method.trained:
+        return not adapter["trained"]
+    return generation.backend == "served" and adapter["role"] == "student"
 
 
 def measure_role_efficiency(
@@ -84,9 +88,10 @@ def measure_role_efficiency(
 ) -> dict[str, Any]:
     """What one prediction costs at batch size 1, by each prompt, on the device at hand (Tables 11 and 12).
 
-    A prediction is one greedy answer, without retries and without guesses, from the image on disk to the text.
+    A prediction is one greedy answer, without retries and without guesses, from the image on disk to the text. Where a
+    server answers, nothing is measured here.
     """
-    if _absent(adapter, method):
+    if generation.backend == "served" or _absent(adapter, method, generation):
         return {}
     all_posts = model_posts(posts, captions, captions_needed)
     role = role_for(all_posts, adapter, base, backbone, inputs)
@@ -154,6 +159,7 @@ def score_run(
     teacher_summary: dict[str, Any],
     assistant_backbone: BackboneParameters,
     student_backbone: BackboneParameters,
+    generation: GenerationParameters,
     run: RunParameters,
 ) -> dict[str, Any]:
     """All metrics of a run, as fractions (Tables 3 to 5 and 8); ``None`` for a role that the variant lacks."""
@@ -169,6 +175,7 @@ def score_run(
             "limit": run.limit,
             "teacher": ", ".join(teacher_summary["models"]),
             "checkpoints": stand_ins(backbone.model for backbone in (assistant_backbone, student_backbone)),
+            "served": generation.served.model if generation.backend == "served" else None,
         },
         "dataset": {
             **{split: int(sizes.get(split, 0)) for split in ("train", "dev", "test")},
