@@ -60,10 +60,9 @@ def experiments(plan: Path, force: bool) -> None:
     # Asked to end, it ends the run that is under way with it, as Ctrl-C does; the run keeps its checkpoints.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        runs = read_plan(plan)
+        reports = execute(read_plan(plan), Path.cwd(), force=force)
     except PlanError as error:
         raise click.ClickException(str(error)) from error
-    reports = execute(runs, Path.cwd(), force=force)
     click.echo(as_table(reports))
     failed = sum(report.state == "failed" for report in reports)
     if failed:

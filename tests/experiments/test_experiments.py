@@ -52,6 +52,37 @@ def test_plan_skips_what_is_up_to_date_and_goes_on_behind_a_failure(project, ked
     assert (project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").exists()
 
 
+def test_two_runs_of_one_name_are_refused_before_any_is_begun(project, kedro):  # noqa: F811
+    (project / "plan.yml").write_text("runs:\n  - parameters: {limit: [3, 4]}\n    stages: [data_preparation]\n")
+    result = kedro("experiments", "plan.yml")
+    assert result.returncode == 1
+    assert "the runs limit=3 and limit=4 are both arch4-tiny-full on sample" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (project / "data" / "03_primary").exists()
+
+
+def test_every_run_has_its_own_reports_whatever_posts_others_left(project, kedro):  # noqa: F811
+    """Runs of a data set share its posts file; each run's reports are of the posts that it was made from."""
+    (project / "plan.yml").write_text(
+        "runs:\n  - parameters: {run: many, limit: 12}\n    stages: &stages [data_preparation, reporting]\n"
+        "  - parameters: {run: few, limit: 6}\n    stages: *stages\n"
+    )
+    reports = project / "data" / "08_reporting" / "sample"
+    for state in (" done ", " up to date "):
+        result = kedro("experiments", "plan.yml")
+        assert result.returncode == 0, result.stderr[-3000:]
+        rows = [line for line in result.stdout.splitlines() if line.startswith(("many", "few"))]
+        assert [state in row for row in rows] == [True, True]
+        posts = {run: json.loads((reports / run / "baselines.json").read_text())["posts"] for run in ("many", "few")}
+        assert posts == {"many": 12, "few": 6}
+    for run in ("many", "few"):
+        for name in ("result_table.md", "quality_table.md", "case_study.png", "training_curves.png"):
+            assert (reports / run / name).is_file()
+    (reports / "few" / "baselines.json").unlink()
+    rows = kedro("experiments", "plan.yml").stdout.splitlines()
+    assert [" done " in row for row in rows if row.startswith(("many", "few"))] == [False, True]
+
+
 def test_an_ended_plan_leaves_no_run_behind(project):  # noqa: F811
     (project / "plan.yml").write_text("runs:\n  - parameters: {limit: 100}\n")
     plan = subprocess.Popen(

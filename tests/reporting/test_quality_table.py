@@ -3,7 +3,8 @@
 import pytest
 
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
-from mulcot_rd.reporting.quality import quality_table
+from mulcot_rd.reporting.quality import qualities_table, quality_table
+from mulcot_rd.reporting.runs import RunMetrics
 from mulcot_rd.reporting.writers import write_table
 from mulcot_rd.schema import Reasoning, Sentiment
 
@@ -49,6 +50,20 @@ def test_what_a_judge_said_has_columns_where_one_was_asked(quality, posts):
     assert row["judged_entails"] == pytest.approx(100 / len(posts), abs=0.01)
     assert row["judged_entails 95% interval"]
     assert "judged_entails" in table.note
+
+
+def test_every_run_has_its_rows_and_a_teacher_that_runs_share_has_one(quality):
+    found = {"teacher": quality("positive"), "assistant": quality("who knows"), "student": None}
+    info = {"arch": 4, "scale": "tiny", "seed": 42, "teacher": "offline-rules", "dataset": "sample"}
+    runs = [
+        RunMetrics(run={**info, "run": run, "variant": "full", "limit": limit}, quality=found)
+        for run, limit in (("a", None), ("b", None), ("c", 9))
+    ]
+    frame = qualities_table(runs).frame
+    assert frame[["run", "written by"]].to_numpy().tolist() == [
+        *(["a", "teacher"], ["a", "assistant"], ["b", "assistant"], ["c", "teacher"], ["c", "assistant"]),
+    ]
+    assert frame["conclusion_entails"].tolist() == [100, 0, 0, 100, 0]
 
 
 def test_systems_that_wrote_nothing_and_runs_that_are_not_there_leave_rows_out(quality, tmp_path):

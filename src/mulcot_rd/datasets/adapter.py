@@ -63,7 +63,11 @@ class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         shutil.rmtree(self._filepath / "work" / "checkpoint", ignore_errors=True)
 
     def _exists(self) -> bool:
-        return (self._filepath / MANIFEST).is_file()
+        manifest = self._filepath / MANIFEST
+        if not manifest.is_file():
+            return False
+        trained = json.loads(manifest.read_text(encoding="utf-8"))["trained"]
+        return not trained or trained_weights(self._filepath).is_file()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

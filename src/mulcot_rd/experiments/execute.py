@@ -4,12 +4,12 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from mulcot_rd.experiments.plan import PlannedRun
+from mulcot_rd.experiments.plan import PlanError, PlannedRun
 from mulcot_rd.experiments.state import RunState
 from mulcot_rd.messages import one_sentence, user_errors
 
@@ -49,10 +49,18 @@ def execute(runs: Sequence[PlannedRun], project: Path, *, force: bool = False) -
 
     Returns:
         A report for each run, in order; a failure does not keep the later ones from running.
+
+    Raises:
+        PlanError: If two runs would write into the same folders; then none is begun.
     """
+    states = [_resolved(planned, project) for planned in runs]
+    _refuse_shared_folders(runs, states)
     reports = []
-    for number, planned in enumerate(runs, start=1):
-        report = _carry_out(planned, project, f"run {number} of {len(runs)}", force=force)
+    for number, (planned, state) in enumerate(zip(runs, states, strict=True), start=1):
+        if isinstance(state, RunReport):
+            report = state
+        else:
+            report = _carry_out(planned, state, project, f"run {number} of {len(runs)}", force=force)
         reports.append(report)
         if report.state == "failed":
             logger.error("%s: failed after %.0f s: %s", report.name, report.seconds, report.reason)
@@ -68,20 +76,37 @@ def execute(runs: Sequence[PlannedRun], project: Path, *, force: bool = False) -
     return reports
 
 
-def _carry_out(planned: PlannedRun, project: Path, which: str, *, force: bool) -> RunReport:
+def _resolved(planned: PlannedRun, project: Path) -> RunState | RunReport:
+    """What the configuration makes of a run, or the report that its parameters are refused."""
     try:
-        state = RunState(planned, project)
+        return RunState(planned, project)
     except user_errors() as error:
         return RunReport(planned.params_option, "", "failed", 0.0, one_sentence(error))
+
+
+def _refuse_shared_folders(runs: Sequence[PlannedRun], states: Sequence[RunState | RunReport]) -> None:
+    """Runs of one name that differ in more than their stages would overwrite each other, each time anew."""
+    taken: dict[tuple[str, str], PlannedRun] = {}
+    for planned, state in zip(runs, states, strict=True):
+        if isinstance(state, RunReport):
+            continue
+        other = taken.setdefault((state.dataset, state.name), planned)
+        if other.parameters != planned.parameters:
+            raise PlanError(
+                f"the runs {other.params_option} and {planned.params_option} are both {state.name} on {state.dataset} "
+                "and would write into the same folders: give one a name of its own with the parameter run"
+            )
+
+
+def _carry_out(planned: PlannedRun, state: RunState, project: Path, which: str, *, force: bool) -> RunReport:
     if not force and state.up_to_date():
         return RunReport(state.name, state.dataset, "up to date", 0.0)
     logger.info("%s: %s, %s", which, state.name, planned.params_option)
-    stages = [stage for stage in planned.stages if stage != "reporting"]
     started = time.monotonic()
     log = project / "data" / "08_reporting" / state.dataset / state.name / "experiment.log"
     # A record of the earlier run must not outlive a failure of this one.
     state.record.unlink(missing_ok=True)
-    reason = _run_kedro(planned, stages, project, log)
+    reason = _run_kedro(planned, planned.stages, project, log, outputs=state.outputs)
     seconds = time.monotonic() - started
     if reason is not None:
         return RunReport(state.name, state.dataset, "failed", seconds, reason, log)
@@ -90,17 +115,24 @@ def _carry_out(planned: PlannedRun, project: Path, which: str, *, force: bool) -
 
 
 def _make_reports(planned: PlannedRun, project: Path) -> RunReport:
-    """The pipeline reporting, once, from a run that is complete; its tables are of all runs on disk."""
+    """The pipeline reporting, once, from a run that is complete; its tables are of all runs on disk.
+
+    The posts are read again first: another run of the data set may have left other ones.
+    """
     started = time.monotonic()
     log = project / "data" / "08_reporting" / "experiments_reporting.log"
-    reason = _run_kedro(planned, ["reporting"], project, log)
+    reason = _run_kedro(planned, ["data_preparation", "reporting"], project, log)
     state: State = "done" if reason is None else "failed"
     return RunReport("reporting", "", state, time.monotonic() - started, reason or "", log)
 
 
-def _run_kedro(planned: PlannedRun, stages: Sequence[str], project: Path, log: Path) -> str | None:
+def _run_kedro(
+    planned: PlannedRun, stages: Sequence[str], project: Path, log: Path, *, outputs: Iterable[str] = ()
+) -> str | None:
     """Run pipelines in a process of their own; the last line of its complaint if it failed, else ``None``."""
     command = [sys.executable, "-m", "kedro", "run", "--pipelines", ",".join(stages)]
+    if outputs:
+        command += ["--to-outputs", ",".join(sorted(outputs))]
     if planned.params_option:
         command += ["--params", planned.params_option]
     if planned.env is not None:

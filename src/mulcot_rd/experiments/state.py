@@ -12,10 +12,14 @@ from omegaconf import OmegaConf
 from mulcot_rd.experiments.plan import PlannedRun
 from mulcot_rd.files import write_json
 from mulcot_rd.fingerprint import file_fingerprint, fingerprint
+from mulcot_rd.models import looks_local
 from mulcot_rd.pipeline_registry import stage
 
 # Changing these rooms changes no result of a run: reports are made again anyway.
 _NO_RESULT = ("reporting", "experiments", "pipelines/reporting")
+
+
+_OF_ALL_RUNS = ("table_", "figure_")
 
 
 class RunState:
@@ -25,8 +29,9 @@ class RunState:
         name: The run's name, which is also that of its folders.
         dataset: The data set's name.
         record: The file that says what the finished run was made from.
+        outputs: What the run writes: all outputs of its stages, and of the reports those that are its own.
         fingerprint: Of everything that determines the run's results: the parameters that its stages read, raw data,
-            imported reasonings, and the project's code and prompts.
+            imported reasonings, checkpoints of the user's own, and the project's code and prompts.
     """
 
     def __init__(self, planned: PlannedRun, project: Path) -> None:
@@ -47,6 +52,10 @@ class RunState:
         self.name: str = settings.name
         self.dataset: str = settings.dataset
         self._stages = [stage(name) for name in planned.stages if name != "reporting"]
+        self.outputs = {name for each in self._stages for name in each.all_outputs()}
+        if "reporting" in planned.stages:
+            # Tables and figures of all runs are made once, behind the last run.
+            self.outputs |= {name for name in stage("reporting").all_outputs() if not name.startswith(_OF_ALL_RUNS)}
         self.record = project / "data" / "08_reporting" / self.dataset / self.name / "experiment.json"
         read = sorted(
             {name.removeprefix("params:") for each in self._stages for name in each.inputs() if "params:" in name}
@@ -56,6 +65,7 @@ class RunState:
             {name: _parameter(parameters, name) for name in read},
             _marks(project / settings.raw_dir / (parameters["ingest"].folder or self.dataset)),
             _marks(_path(project, parameters["teacher"].import_path)),
+            *(_marks(_path(project, location)) for location in _own_checkpoints(parameters)),
             code_fingerprint(),
         )
 
@@ -64,7 +74,7 @@ class RunState:
         if not self.record.exists():
             return False
         return json.loads(self.record.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint and all(
-            self._catalog.exists(name) for each in self._stages for name in each.outputs() if name in self._catalog
+            self._catalog.exists(name) for name in self.outputs if name in self._catalog
         )
 
     def finish(self, seconds: float) -> None:
@@ -92,8 +102,13 @@ def _parameter(parameters: dict[str, Any], name: str) -> Any:
     return value
 
 
+def _own_checkpoints(parameters: dict[str, Any]) -> list[str]:
+    models = [parameters[f"{role}_backbone"].model for role in ("assistant", "student")]
+    return [model for model in models if model is not None and looks_local(model)]
+
+
 def _path(project: Path, value: str | None) -> Path | None:
-    return None if value is None else project / value
+    return None if value is None else project / Path(value).expanduser()
 
 
 def _marks(path: Path | None) -> list[list[Any]]:

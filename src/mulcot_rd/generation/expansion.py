@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mulcot_rd.generation.records import Answer
-from mulcot_rd.metrics import classification_scores
+from mulcot_rd.metrics import classification_scores, label_intervals
 from mulcot_rd.schema import ExpansionRecord, Post, TeacherRecord, TrainingRow
 
 
@@ -37,9 +37,13 @@ def keep_correct(posts: Sequence[Post], answers: Sequence[Answer]) -> list[Expan
     return kept
 
 
-def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: int) -> dict[str, Any]:
-    """The figures of Table 8: the labels that the assistant's reasonings reach on the training split."""
-    scores = classification_scores([answer.reasoning.prediction for answer in answers], [p.label for p in posts])
+def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: int, seed: int) -> dict[str, Any]:
+    """The figures of Table 8: the labels that the assistant's reasonings reach on the training split.
+
+    Under ``intervals`` stands the 95 percent bootstrap interval of each score, drawn with ``seed``.
+    """
+    predicted, labels = [answer.reasoning.prediction for answer in answers], [post.label for post in posts]
+    scores = classification_scores(predicted, labels)
     return {
         "samples": len(posts),
         "kept": kept,
@@ -47,6 +51,7 @@ def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: in
         "weighted_f1": scores["weighted_f1"],
         "macro_f1": scores["macro_f1"],
         "valid_rate": scores["valid_rate"],
+        "intervals": label_intervals(predicted, labels, seed),
         "answers_by_attempts": {
             str(n): sum(answer.attempts == n for answer in answers) for n in sorted({a.attempts for a in answers})
         },
@@ -56,7 +61,7 @@ def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: in
 def no_expansion(posts: Sequence[Post]) -> dict[str, Any]:
     """The same figures where the assistant expands nothing: no scores, nothing kept."""
     scores = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
-    return {"samples": len(posts), "kept": 0, **dict.fromkeys(scores), "answers_by_attempts": {}}
+    return {"samples": len(posts), "kept": 0, **dict.fromkeys(scores), "intervals": {}, "answers_by_attempts": {}}
 
 
 def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:

@@ -9,6 +9,7 @@ from mulcot_rd.metrics.statistics import (
     bootstrap_interval,
     bootstrap_mean_interval,
     holm,
+    label_intervals,
     mcnemar,
     seed_spread,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "confusion_matrix",
     "distinct",
     "holm",
+    "label_intervals",
     "mcnemar",
     "reasoning_scores",
     "reasoning_scores_by_pair",

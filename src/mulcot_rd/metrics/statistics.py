@@ -1,7 +1,7 @@
 """How sure a figure is: bootstrap intervals, deviation over seeds, McNemar's test and Holm's correction."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy import stats
@@ -87,6 +87,13 @@ def bootstrap_interval(
     code = {name: index for index, name in enumerate((*CLASSES, UNREADABLE))}
     sides = [np.array([code[name] for name in names]) for names in as_names(predictions, labels)]
     return _percentile_interval(tuple(sides), statistics[metric], seed, resamples, level)
+
+
+def label_intervals(
+    predictions: Sequence[Sentiment | None], labels: Sequence[Sentiment], seed: int
+) -> dict[str, list[float]]:
+    """The ends of the 95 percent bootstrap interval of every score of labels, by its name."""
+    return {metric: list(bootstrap_interval(predictions, labels, metric, seed)) for metric in get_args(Metric)}
 
 
 def mcnemar(

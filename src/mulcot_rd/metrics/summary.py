@@ -8,7 +8,7 @@ import numpy as np
 
 from mulcot_rd.metrics.classification import agreement, classification_scores, confusion_matrix
 from mulcot_rd.metrics.reasoning import distinct, reasoning_scores_by_pair
-from mulcot_rd.metrics.statistics import Metric, bootstrap_interval, bootstrap_mean_interval
+from mulcot_rd.metrics.statistics import bootstrap_mean_interval, label_intervals
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
 
@@ -18,7 +18,6 @@ _NEEDS_REASONING = (
     "agreement", "reasoning_accuracy", "reasoning_macro_f1", "reasoning_valid_rate", "answers_by_attempts",
     "sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2",
 )  # fmt: skip
-_LABEL_METRICS: tuple[Metric, ...] = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
 
 
 def role_scores(
@@ -39,7 +38,7 @@ def role_scores(
     """
     labels = [record.label for record in predictions]
     predicted = [record.prediction for record in predictions]
-    intervals = _label_intervals(predicted, labels, seed)
+    intervals = label_intervals(predicted, labels, seed)
     scores: dict[str, Any] = {
         **classification_scores(predicted, labels),
         "accuracy_interval": intervals["accuracy"],
@@ -60,7 +59,7 @@ def _reasoning_scores(
     labels = [record.label for record in predictions]
     by_reasoning = [record.reasoning_prediction for record in predictions]
     read = classification_scores(by_reasoning, labels)
-    read_intervals = _label_intervals(by_reasoning, labels, seed)
+    read_intervals = label_intervals(by_reasoning, labels, seed)
     intervals = {f"reasoning_{metric}": read_intervals[metric] for metric in ("accuracy", "macro_f1", "valid_rate")}
     scores: dict[str, Any] = {
         "reasoning_accuracy": read["accuracy"],
@@ -127,7 +126,7 @@ def stage_one_scores(
     Raises:
         ValueError: If there are no posts or the lengths differ.
     """
-    intervals = _label_intervals(predictions, labels, seed)
+    intervals = label_intervals(predictions, labels, seed)
     return {
         **classification_scores(predictions, labels),
         "accuracy_interval": intervals["accuracy"],
@@ -135,12 +134,6 @@ def stage_one_scores(
         "posts": len(labels),
         "confusion": confusion_matrix(predictions, labels),
     }
-
-
-def _label_intervals(
-    predictions: Sequence[Sentiment | None], labels: Sequence[Sentiment], seed: int
-) -> dict[str, list[float]]:
-    return {metric: list(bootstrap_interval(predictions, labels, metric, seed)) for metric in _LABEL_METRICS}
 
 
 def _attempts(predictions: Sequence[PredictionRecord]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
-from mulcot_rd.metrics import bootstrap_interval, classification_scores
+from mulcot_rd.metrics import classification_scores, label_intervals
 from mulcot_rd.schema import Post, Sentiment
 
 FOLDS = 3
@@ -72,8 +72,8 @@ def measure_baselines(posts: Sequence[Post], seed: int) -> dict[str, dict[str, o
         seed: Seed of the folds and of the bootstrap.
 
     Returns:
-        The classification scores by baseline (``majority``, ``tfidf_logistic_regression``), as fractions, with
-        ``accuracy_interval``, the ends of the 95 percent bootstrap interval.
+        The classification scores by baseline (``majority``, ``tfidf_logistic_regression``), as fractions, under
+        ``intervals`` the ends of each one's 95 percent bootstrap interval, and the number of test ``posts``.
 
     Raises:
         ValueError: If the training or the test split is empty.
@@ -90,9 +90,12 @@ def measure_baselines(posts: Sequence[Post], seed: int) -> dict[str, dict[str, o
     return {
         name: {
             **classification_scores(predicted, labels),
-            "accuracy_interval": list(bootstrap_interval(predicted, labels, "accuracy", seed)),
+            "accuracy_interval": intervals["accuracy"],
+            "intervals": intervals,
+            "posts": len(labels),
         }
         for name, predicted in predictions.items()
+        for intervals in [label_intervals(predicted, labels, seed)]
     }
 
 

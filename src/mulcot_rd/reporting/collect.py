@@ -10,10 +10,10 @@ from mulcot_rd.metrics import seed_spread
 from mulcot_rd.reporting.comparisons import comparison_table
 from mulcot_rd.reporting.costs import cost_table, parameter_table
 from mulcot_rd.reporting.published import published_rows
+from mulcot_rd.reporting.quality import qualities_table
 from mulcot_rd.reporting.runs import (
     ABLATIONS,
     OTHER_WEIGHTS,
-    Expansion,
     RunMetrics,
     SplitSizes,
     read_runs,
@@ -36,7 +36,7 @@ COARSE_DATASETS = ("mvsa_single", "mvsa_multiple")
 FINE_DATASETS = ("twitter2015", "twitter2017")
 TABLES = (
     *("table_1", "table_3", "table_4", "table_5", "table_6", "table_7", "table_8", "table_10", "table_11", "table_12"),
-    *("table_scores", "table_seeds", "table_comparisons"),
+    *("table_scores", "table_quality", "table_seeds", "table_comparisons"),
 )
 CAPTIONS = {
     "table_1": "Posts of each data set, and training rows after data expansion (Table 1)",
@@ -60,7 +60,7 @@ _SPREAD_NOTE = (
 NOTES = {
     "table_3": f"{_MARKS_NOTE} {_SPREAD_NOTE}",
     "table_4": f"{_MARKS_NOTE} {_SPREAD_NOTE}",
-    "table_5": DIST_NOTE,
+    "table_5": f"{DIST_NOTE} Intervals of the measured scores stand in table_scores.",
     "table_6": (
         "The paper takes its first four rows from the assistant and the last from the student. It heads Twitter-17's "
         "second column w-F1, yet the first row prints there the macro F1 of Table 4; measured runs have both. "
@@ -68,6 +68,7 @@ NOTES = {
     ),
     "table_7": (
         "The paper's rows are those of Qwen3-VL (architectures 1 and 3); those of Qwen2.5-VL stand in Tables 3 and 4. "
+        "Architectures 1 and 3, and 2 and 4, differ in their teacher alone: taught by the same rules, they are equal. "
         f"{_SPREAD_NOTE}"
     ),
     "table_scores": "low and high are the ends of the 95 percent bootstrap interval over the test posts.",
@@ -92,10 +93,12 @@ def collect_tables(reports: Path, outputs: Path, *, compare_with: str | None = N
         ValueError: If a file of a run can't be read; the message names it.
     """
     runs = read_runs(reports)
+    without_aspects = {run.run.dataset for run in runs if not run.run.aspects}
     own = sorted({run.run.dataset for run in runs} - {*COARSE_DATASETS, *FINE_DATASETS})
-    fine = (*FINE_DATASETS, *own)
-    every = (*COARSE_DATASETS, *fine)
-    coarse_columns = [(dataset, metric) for dataset in COARSE_DATASETS for metric in ("accuracy", "weighted_f1")]
+    coarse = (*COARSE_DATASETS, *(dataset for dataset in own if dataset in without_aspects))
+    fine = (*FINE_DATASETS, *(dataset for dataset in own if dataset not in without_aspects))
+    every = (*coarse, *fine)
+    coarse_columns = [(dataset, metric) for dataset in coarse for metric in ("accuracy", "weighted_f1")]
     fine_columns = [(dataset, metric) for dataset in fine for metric in ("accuracy", "macro_f1")]
     ablation_columns = list(fine_columns)
     ablation_columns.insert(fine_columns.index(("twitter2017", "macro_f1")), ("twitter2017", "weighted_f1"))
@@ -116,8 +119,9 @@ def collect_tables(reports: Path, outputs: Path, *, compare_with: str | None = N
     tables = {name: ReportTable(frame, CAPTIONS[name], NOTES.get(name, "")) for name, frame in frames.items()}
     tables |= {
         "table_10": parameter_table(runs),
-        "table_11": cost_table(runs, 11, "mvsa_single", COARSE_DATASETS),
+        "table_11": cost_table(runs, 11, "mvsa_single", coarse),
         "table_12": cost_table(runs, 12, "twitter2015", fine),
+        "table_quality": qualities_table(runs),
         "table_comparisons": comparison_table(runs, outputs, compare_with),
     }
     return {name: tables[name] for name in TABLES}
@@ -241,9 +245,15 @@ def _expansion_table(runs: list[RunMetrics], datasets: tuple[str, ...]) -> pd.Da
             if run.expansion is None or run.expansion.accuracy is None:
                 continue
             figures = run.expansion.model_dump()
-            scores = {name: percent(figures[name], name) for name in ("accuracy", "weighted_f1", "macro_f1")}
-            rows.append(_identity(run, "assistant") | figures | scores)
-    return _with_counts(pd.DataFrame(rows, columns=[*_IDENTITY, *Expansion.model_fields]), ("samples", "kept"))
+            ends = _intervals(figures)
+            rows.append(
+                _identity(run, "assistant")
+                | {name: figures[name] for name in ("samples", "kept")}
+                | {name: percent(figures[name], name) for name in _EXPANSION_SCORES}
+                | {f"{name} interval": ends.get(name) for name in _EXPANSION_SCORES}
+            )
+    shown = [column for name in _EXPANSION_SCORES for column in (name, f"{name} interval")]
+    return _with_counts(pd.DataFrame(rows, columns=[*_IDENTITY, "samples", "kept", *shown]), ("samples", "kept"))
 
 
 def _every_score(runs: list[RunMetrics]) -> pd.DataFrame:
@@ -304,6 +314,7 @@ def _spread(dataset: str, metric: str) -> str:
     return f"{dataset} {metric} interval"
 
 
+_EXPANSION_SCORES = ("accuracy", "weighted_f1", "macro_f1")
 _IDENTITY = ("dataset", "method", "run", "source")
 
 

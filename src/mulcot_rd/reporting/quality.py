@@ -1,10 +1,11 @@
 """The table of a run's reasoning qualities, which need no reference: teacher, assistant and student side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from mulcot_rd.reporting.runs import RunMetrics
 from mulcot_rd.reporting.tables import MEASURED, interval_text, percent, source_of_run
 from mulcot_rd.reporting.writers import ReportTable
 
@@ -17,7 +18,7 @@ JUDGED = "judged_entails"
 SYSTEMS = ("teacher", "assistant", "student")
 _NOTE = (
     "Percent of reasonings (quotes_grounded: of quotes; repetition_4: of 4-grams) with 95 percent bootstrap "
-    "intervals. Counted by rules, docs/quality.md says how; none says that a reasoning convinces anybody."
+    "intervals. Counted by rules, docs/quality.md says how; that a reasoning convinces anybody, no count says."
 )
 _JUDGE_NOTE = (
     "judged_entails is the share of judged conclusions that the teacher's server reads as the predicted label."
@@ -47,14 +48,47 @@ def quality_table(
     """
     about = metrics.get("run", {})
     teacher = about.get("teacher")
-    source = source_of_run(scale, about)
-    sources = {"teacher": f"{MEASURED}; {teacher}" if teacher else MEASURED}
-    written = {system: scores for system in SYSTEMS if (scores := quality.get(system))}
-    shown = [name for name in (*QUALITIES, JUDGED) if any(scores.get(name) is not None for scores in written.values())]
+    taught = f"{MEASURED}; {teacher}" if teacher else MEASURED
+    written = _written(quality, {"run": run}, taught, source_of_run(scale, about))
+    return _table(written, f"Qualities of the reasonings on the test split of {dataset}, run {run}, percent", ["run"])
+
+
+def qualities_table(runs: Sequence[RunMetrics]) -> ReportTable:
+    """The same of every run on disk: nothing that was measured is left out. A teacher that runs share has one row."""
+    rows: list[tuple[dict[str, Any], Mapping[str, Any]]] = []
+    teachers = set()
+    for run in runs:
+        info = run.run
+        for row, scores in _written(
+            run.quality, {"dataset": info.dataset, "run": info.run}, run.teacher_source, info.source
+        ):
+            if row["written by"] == "teacher":
+                shared = (info.dataset, info.teacher, info.limit)
+                if shared in teachers:
+                    continue
+                teachers.add(shared)
+            rows.append((row, scores))
+    return _table(rows, "Qualities of the reasonings of every run on its test split, percent", ["dataset", "run"])
+
+
+def _written(
+    quality: Mapping[str, Any], about: Mapping[str, str], taught: str, source: str
+) -> list[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """Who wrote something in a run, and its qualities."""
+    return [
+        ({"written by": system, **about, "source": taught if system == "teacher" else source}, scores)
+        for system in SYSTEMS
+        if (scores := quality.get(system))
+    ]
+
+
+def _table(
+    written: Sequence[tuple[dict[str, Any], Mapping[str, Any]]], caption: str, about: Sequence[str]
+) -> ReportTable:
+    shown = [name for name in (*QUALITIES, JUDGED) if any(scores.get(name) is not None for _, scores in written)]
     rows = []
-    for system, scores in written.items():
+    for row, scores in written:
         intervals = {**scores["intervals"], JUDGED: scores.get(f"{JUDGED}_interval")}
-        row: dict[str, Any] = {"written by": system, "run": run, "source": sources.get(system, source)}
         row |= {"reasonings": scores.get("reasonings"), "quotes": scores["quotes"], "judged": scores.get("judged")}
         for name in shown:
             row[name] = percent(scores.get(name), name)
@@ -62,12 +96,11 @@ def quality_table(
         rows.append(row)
     counts = ["reasonings", "quotes", *(["judged"] if JUDGED in shown else [])]
     columns = [
-        *("written by", "run", "source", *counts),
+        *("written by", *about, "source", *counts),
         *(column for name in shown for column in (name, _interval_column(name))),
     ]
     frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(counts, "Int64"))
-    note = f"{_NOTE} {_JUDGE_NOTE}" if JUDGED in shown else _NOTE
-    return ReportTable(frame, f"Qualities of the reasonings on the test split of {dataset}, run {run}, percent", note)
+    return ReportTable(frame, caption, f"{_NOTE} {_JUDGE_NOTE}" if JUDGED in shown else _NOTE)
 
 
 def _interval_column(name: str) -> str:

@@ -29,6 +29,7 @@ class RunInfo(BaseModel):
     teacher: str | None = None
     checkpoints: list[str] = Field(default_factory=list)
     served: str | None = None
+    aspects: bool = True
 
     @property
     def source(self) -> str:
@@ -44,7 +45,7 @@ class RunInfo(BaseModel):
 class Expansion(BaseModel):
     """The assistant on the training split (Table 8); scores are fractions, ``kept`` the rows that Eq. 7 keeps.
 
-    A variant that doesn't expand the data has no scores.
+    A variant that doesn't expand the data has no scores; ``intervals`` holds the ends of each score's interval.
     """
 
     samples: int
@@ -52,6 +53,7 @@ class Expansion(BaseModel):
     accuracy: float | None
     weighted_f1: float | None
     macro_f1: float | None
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class SplitSizes(BaseModel):
@@ -87,7 +89,7 @@ class RoleCost(BaseModel):
 
 
 class RunMetrics(BaseModel):
-    """A ``metrics.json`` as far as the tables need it, and the ``efficiency.json`` beside it.
+    """A ``metrics.json`` as far as the tables need it, and ``efficiency.json`` and ``quality.json`` beside it.
 
     Every further block that holds an accuracy is a model of the run, such as ``assistant`` or ``student``.
     """
@@ -100,6 +102,7 @@ class RunMetrics(BaseModel):
     expansion: Expansion | None = None
     dataset: SplitSizes | None = None
     efficiency: dict[str, RoleCost] = Field(default_factory=dict)
+    quality: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
@@ -127,6 +130,9 @@ def read_runs(folder: Path) -> list[RunMetrics]:
         costs = file.with_name("efficiency.json")
         if costs.is_file():
             run = run.model_copy(update={"efficiency": _read(_Costs, costs).model_extra})
+        quality = file.with_name("quality.json")
+        if quality.is_file():
+            run = run.model_copy(update={"quality": _read(_Qualities, quality).model_extra})
         runs.append(run)
     return runs
 
@@ -178,6 +184,13 @@ class _Costs(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, RoleCost]
+
+
+class _Qualities(BaseModel):
+    """The contents of ``quality.json``: a block a system, ``None`` where it wrote nothing."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, dict[str, Any] | None]
 
 
 def _read(kind: type[BaseModel], file: Path) -> Any:

@@ -63,7 +63,7 @@ def write_assistant_reasoning(
         api_key=credentials.get("api_key"),
     )["reasoning"]
     kept = keep_correct(training_posts, answers)
-    return kept, expansion_figures(training_posts, answers, len(kept))
+    return kept, expansion_figures(training_posts, answers, len(kept), run.seed)
 
 
 def join_training_set(

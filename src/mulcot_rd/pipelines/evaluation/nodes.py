@@ -173,6 +173,7 @@ def score_run(
             "variant": run.variant,
             "seed": run.seed,
             "limit": run.limit,
+            "aspects": bool(posts["aspect"].notna().any()),
             "teacher": ", ".join(teacher_summary["models"]),
             "checkpoints": stand_ins(backbone.model for backbone in (assistant_backbone, student_backbone)),
             "served": generation.served.model if generation.backend == "served" else None,
@@ -182,7 +183,9 @@ def score_run(
             "train_plus": len(training_set),
         },
         "expansion": {
-            name: expansion_figures[name] for name in ("samples", "kept", "accuracy", "weighted_f1", "macro_f1")
+            **{name: expansion_figures[name] for name in ("samples", "kept", "accuracy", "weighted_f1", "macro_f1")},
+            # Earlier versions wrote none.
+            "intervals": expansion_figures.get("intervals", {}),
         },
         **teacher_scores(teacher_references, posts_from_frame(posts, "test"), seed=run.seed),
         **{
