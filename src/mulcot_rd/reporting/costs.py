@@ -52,13 +52,15 @@ def cost_table(runs: list[RunMetrics], number: int, printed: str, datasets: tupl
     for run in (run for run in runs if run.run.dataset in datasets):
         for role, cost in run.efficiency.items():
             rows += _cost_rows(run, role, cost)
-    columns = ["dataset", "method", "run", "source", "prompt", "device", *_COSTS, "memory_of"]
+    columns = ["dataset", "method", "run", "source", "prompt", "device", *_COSTS, "memory_of", "posts"]
     return ReportTable(
-        pd.DataFrame(rows, columns=columns),
+        pd.DataFrame(rows, columns=columns).astype({"posts": "Int64"}),
         f"Cost of one prediction at batch size 1 (Table {number})",
-        "The paper's device is one NVIDIA RTX A6000. Measured latencies are the median and the 90th percentile of one "
-        "greedy answer, from the post on disk to the text, without retries; operations are those of PyTorch's counter "
-        "(matrix products, convolutions, attention); latencies and memory of different devices don't compare.",
+        "The paper's device is one NVIDIA RTX A6000, its figures are of all samples. Measured latencies are the median "
+        "and the 90th percentile of one greedy answer, one token at a time, from the image on disk to the text, over "
+        "the first posts of the test split (posts says how many); operations are those of PyTorch's counter (matrix "
+        "products, convolutions, attention) for the first of them; latencies and memory of different devices don't "
+        "compare.",
         {
             "parameters_billion": (2, 4),
             "tflops": (2, 5),
@@ -84,6 +86,7 @@ def _cost_rows(run: RunMetrics, role: str, cost: RoleCost) -> list[dict[str, Any
             "latency_p90_ms": measured.latency_ms_p90,
             "memory_gb": measured.memory_gb,
             "memory_of": measured.memory_of,
+            "posts": measured.posts,
         }
         for prompt, measured in cost.prompts.items()
     ]
