@@ -101,7 +101,8 @@ def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
     systems = {
         name.partition("_")[0]: {record.id: record.reasoning for record in rows}
         for name, rows in records.items()
-        if rows
+        # A variant without reasonings has rows of labels alone.
+        if any(record.attempts for record in rows)
     }
     posts = posts_from_frame(context.catalog.load("posts"), "test")
     made = make_sheet(posts, systems, posts_rated=posts_rated, seed=context.params["run_settings"].seed)

@@ -16,7 +16,7 @@ SECTIONS = ("text_analysis", "image_analysis", "conflict_resolution", "final_con
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project in which teacher and student have answered three test posts, and the variant has no assistant."""
+    """A project in which teacher and student have answered three test posts, and the assistant wrote labels alone."""
     folder = make_project(tmp_path_factory.mktemp("ratings") / "project")
     images = sorted((folder / "data/01_raw/sample/images").glob("test-*.jpg"))[:3]
     posts = [
@@ -41,10 +41,11 @@ def project(tmp_path_factory):
         )
         for post in posts
     ]  # fmt: skip
+    labels_alone = [record.model_copy(update={"attempts": 0, **dict.fromkeys(SECTIONS, "")}) for record in student]
     run = "sample/arch4-tiny-full"
     for path, rows in (
         (f"data/05_model_input/{run}/teacher_references.jsonl", teacher),
-        (f"data/07_model_output/{run}/assistant_test.jsonl", []),
+        (f"data/07_model_output/{run}/assistant_test.jsonl", labels_alone),
         (f"data/07_model_output/{run}/student_test.jsonl", student),
     ):
         record = "TeacherRecord" if "teacher" in path else "PredictionRecord"
@@ -65,7 +66,7 @@ def test_a_sheet_is_made_handed_out_and_scored(project):
     folder = project / "data/08_reporting/sample/arch4-tiny-full/ratings"
     assert {path.name for path in folder.iterdir()} == {"sheet.csv", "sheet.html", "key.csv"}
     key = pd.read_csv(folder / "key.csv", dtype=str)
-    # The assistant wrote nothing, so two systems are rated on two posts.
+    # The assistant gave no reasons, so two systems are rated on two posts.
     assert sorted(key["system"]) == ["student", "student", "teacher", "teacher"]
 
     sheets = []

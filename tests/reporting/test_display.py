@@ -53,6 +53,7 @@ def test_answers_and_disagreements(posts, systems):
     assert pd.isna(answers.loc[posts[0].id, "teacher"])
     assert set(answers["student, reasoning"]) == {UNREADABLE}
     assert list(differing(answers, "gold", "student, label prompt").index) == [posts[0].id]
+    assert differing(answers, "gold", "nobody, label prompt").empty
     counts = disagreements(answers)
     assert counts.loc["gold", "teacher"] == 0
     assert counts.loc["gold", "student, label prompt"] == counts.loc["student, label prompt", "gold"] == 1

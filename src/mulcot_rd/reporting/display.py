@@ -110,9 +110,10 @@ def disagreements(answers: pd.DataFrame) -> pd.DataFrame:
 def differing(answers: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """The rows in which two columns of labels are both there and differ.
 
-    Raises:
-        KeyError: If there is no such column.
+    None where the run has no such column: some variants have one model alone, or ask for one answer alone.
     """
+    if not {one, other} <= set(answers.columns):
+        return answers.iloc[:0]
     both = answers[[one, other]].notna().all(axis="columns")
     return answers[both & (answers[one] != answers[other])]
 
