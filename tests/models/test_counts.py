@@ -38,6 +38,12 @@ def test_smolvlm_has_the_published_parameters_and_its_adapter(hub_id, own):
     assert 0 < trainable < 0.05 * own
 
 
+def test_the_large_teacher_has_the_parameters_of_tables_11_and_12():
+    total, trainable = parameter_counts("Qwen2.5-VL-72B")
+    assert total - trainable == 73_410_777_344
+    assert round((total - trainable) / 1e9, 2) == 73.41
+
+
 def test_an_unknown_model_is_named_with_those_there_are():
     with pytest.raises(ValueError, match=r"Qwen9.*Qwen/Qwen2.5-VL-3B-Instruct"):
         parameter_counts("Qwen9")

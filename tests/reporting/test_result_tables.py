@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from mulcot_rd.reporting.tables import INTERVAL_COLUMN, MEASURED_TINY, result_table, run_report
+from mulcot_rd.reporting.tables import INTERVAL_COLUMN, MEASURED_TINY, result_table, run_report, source_of_run
 from mulcot_rd.reporting.writers import ReportTable, to_html, to_latex, to_markdown, write_table
 
 
@@ -33,6 +33,21 @@ def test_every_row_says_where_it_comes_from(scores, baselines):
     assert (student["dist_1"], student["reference_dist_1"]) == (44.0, 42.0)
     assert pd.isna(table.loc["teacher (stage one)", "sim"])
     assert table.loc["MulCoT-RD(stu), teacher GPT-4o-mini", "sim"] == 90.3
+
+
+@pytest.mark.parametrize(
+    ("about", "source"),
+    [
+        ({"captions": "offline-rules"}, "measured; captions by rules"),
+        ({"captions": "gpt-4o-mini", "teacher": "gpt-4o-mini"}, "measured"),
+        ({"teacher": "offline-rules", "limit": 9}, "measured; taught by rules; first 9 posts a split"),
+        ({"teacher": "offline-rules", "variant": "zero_shot"}, "measured"),
+        ({"checkpoints": ["mine"], "served": "big-one"}, "measured; big-one, served"),
+        ({"checkpoints": ["mine"]}, "measured; models: mine"),
+    ],
+)
+def test_a_source_says_what_a_reader_of_its_figures_must_know(about, source):
+    assert source_of_run("full", about) == source
 
 
 def test_a_full_run_is_plainly_measured_and_the_sample_has_no_published_rows(scores):

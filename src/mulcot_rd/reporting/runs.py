@@ -30,6 +30,7 @@ class RunInfo(BaseModel):
     checkpoints: list[str] = Field(default_factory=list)
     served: str | None = None
     aspects: bool = True
+    captions: str | None = None
 
     @property
     def source(self) -> str:

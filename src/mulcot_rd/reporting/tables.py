@@ -92,7 +92,9 @@ def run_report(
     """The table of :func:`result_table` with its caption and what a reader must know."""
     frame = result_table(metrics, baselines, dataset, run, scale)
     about = metrics.get("run", {})
-    source = source_of_run(scale, {name: about[name] for name in ("checkpoints", "served") if name in about})
+    source = source_of_run(
+        scale, {name: about[name] for name in ("checkpoints", "served", "captions") if name in about}
+    )
     return ReportTable(frame, f"Test split of {dataset}, run {run}: {source}, percent", DIST_NOTE)
 
 
@@ -102,6 +104,7 @@ def source_of(
     limit: int | None = None,
     checkpoints: Sequence[str] = (),
     served: str | None = None,
+    captions: str | None = None,
 ) -> str:
     """How a figure of a model of this scale is named wherever it appears.
 
@@ -111,6 +114,7 @@ def source_of(
         limit: Posts a split that the run was limited to.
         checkpoints: Checkpoints that stood in for the architecture's own weights.
         served: The model of a server that answered in place of any local one; scale and checkpoints say nothing then.
+        captions: Who wrote the captions that stood in place of images; rules of thumb are named.
 
     Raises:
         ValueError: If the scale is not ``tiny`` or ``full``.
@@ -123,6 +127,8 @@ def source_of(
         remarks.append(f"models: {', '.join(checkpoints)}")
     if teacher is not None and RULES_TEACHER in teacher:
         remarks.append("taught by rules")
+    if captions is not None and RULES_TEACHER in captions:
+        remarks.append("captions by rules")
     if limit is not None:
         remarks.append(f"first {limit} posts a split")
     return "; ".join(remarks)
@@ -132,7 +138,9 @@ def source_of_run(scale: str, about: Mapping[str, Any]) -> str:
     """:func:`source_of` by the block ``run`` of a ``metrics.json``; it may lack what earlier versions did not write."""
     # Models that answer as they come were taught by nobody.
     teacher = None if about.get("variant") == ZERO_SHOT else about.get("teacher")
-    return source_of(scale, teacher, about.get("limit"), about.get("checkpoints", ()), about.get("served"))
+    return source_of(
+        scale, teacher, about.get("limit"), about.get("checkpoints", ()), about.get("served"), about.get("captions")
+    )
 
 
 def percent(value: float | None, name: str) -> float | None:

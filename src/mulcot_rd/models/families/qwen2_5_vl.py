@@ -22,6 +22,7 @@ class Qwen25VL(QwenVL):
     processor_class = Qwen2_5_VLProcessor
     patch_size = 14
     full_configs: ClassVar = {
+        "Qwen/Qwen2.5-VL-72B-Instruct": "qwen2_5_vl_72b.json",
         "Qwen/Qwen2.5-VL-7B-Instruct": "qwen2_5_vl_7b.json",
         "Qwen/Qwen2.5-VL-3B-Instruct": "qwen2_5_vl_3b.json",
     }

@@ -156,6 +156,8 @@ def score_run(
     expansion_figures: dict[str, Any],
     training_set: list[TrainingRow],
     posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    captions_needed: bool,
     teacher_summary: dict[str, Any],
     assistant_backbone: BackboneParameters,
     student_backbone: BackboneParameters,
@@ -173,6 +175,7 @@ def score_run(
             "variant": run.variant,
             "seed": run.seed,
             "limit": run.limit,
+            "captions": _captioners(posts, captions) if captions_needed else None,
             "aspects": bool(posts["aspect"].notna().any()),
             "teacher": ", ".join(teacher_summary["models"]),
             "checkpoints": stand_ins(backbone.model for backbone in (assistant_backbone, student_backbone)),
@@ -193,6 +196,12 @@ def score_run(
             for name, records in (("assistant", assistant_test), ("student", student_test))
         },
     }
+
+
+def _captioners(posts: pd.DataFrame, captions: list[CaptionRecord]) -> str:
+    """Who wrote the captions of these posts."""
+    images = set(posts["image"])
+    return ", ".join(sorted({record.model for record in captions if record.image in images}))
 
 
 def score_quality(

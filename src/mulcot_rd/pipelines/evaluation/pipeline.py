@@ -76,6 +76,8 @@ def create_pipeline() -> Pipeline:
                     "expansion_figures",
                     "student_training_set",
                     "posts",
+                    "captions",
+                    "params:captions_needed",
                     "teacher_summary",
                     "params:assistant_backbone",
                     "params:student_backbone",
