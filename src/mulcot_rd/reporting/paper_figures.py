@@ -14,8 +14,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import RunMetrics
 
-# Colours that stay apart in print and for the colour-blind (Okabe and Ito).
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
+# Colours that stay apart in print and for the colour-blind (Okabe and Ito), and more for many runs.
+_COLOURS = (
+    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"),
+    *("#8c564b", "#9467bd", "#bcbd22"),
+)
 _GREY = "#6b6b70"
 _MARKERS = "osD^vP"
 # Figure 3 and Appendix H: the models of Tables 11 and 12 as they stand in Tables 3, 4 and 7, taught by Qwen2.5-VL-72B.
