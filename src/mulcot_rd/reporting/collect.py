@@ -178,7 +178,9 @@ def _one_a_teacher(runs: list[RunMetrics]) -> list[RunMetrics]:
     seen: dict[str, RunMetrics] = {}
     for run in runs:
         if run.teacher:
-            seen.setdefault(f"{run.run.dataset} {run.teacher_source} {run.run.limit} {run.teacher}", run)
+            # Intervals are drawn with the run's seed.
+            scores = {name: value for name, value in run.teacher.items() if "interval" not in name}
+            seen.setdefault(f"{run.run.dataset} {run.teacher_source} {run.run.limit} {scores}", run)
     return list(seen.values())
 
 
@@ -218,7 +220,7 @@ def _reasoning_table(runs: list[RunMetrics], datasets: tuple[str, ...]) -> pd.Da
                 | {metric: percent(scores.get(metric), metric) for metric in REASONING_METRICS}
                 | references
                 for model, scores in run.models.items()
-                if any(metric in scores for metric in REASONING_METRICS)
+                if any(scores.get(metric) is not None for metric in REASONING_METRICS)
             ]
     return pd.DataFrame(rows, columns=[*_IDENTITY, *REASONING_METRICS, *REFERENCE_METRICS])
 
@@ -253,6 +255,7 @@ def _expansion_table(runs: list[RunMetrics], datasets: tuple[str, ...]) -> pd.Da
                 | {f"{name} interval": ends.get(name) for name in _EXPANSION_SCORES}
             )
     shown = [column for name in _EXPANSION_SCORES for column in (name, f"{name} interval")]
+    shown = [column for column in shown if column in _EXPANSION_SCORES or any(row.get(column) for row in rows)]
     return _with_counts(pd.DataFrame(rows, columns=[*_IDENTITY, "samples", "kept", *shown]), ("samples", "kept"))
 
 
