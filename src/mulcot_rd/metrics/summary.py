@@ -126,13 +126,17 @@ def stage_one_scores(
     Raises:
         ValueError: If there are no posts or the lengths differ.
     """
+    return {**label_scores(predictions, labels, seed=seed), "confusion": confusion_matrix(predictions, labels)}
+
+
+def label_scores(predictions: Sequence[Sentiment | None], labels: Sequence[Sentiment], *, seed: int) -> dict[str, Any]:
+    """What :func:`classification_scores` gives, ``intervals`` of it, and ``posts``."""
     intervals = label_intervals(predictions, labels, seed)
     return {
         **classification_scores(predictions, labels),
         "accuracy_interval": intervals["accuracy"],
         "intervals": intervals,
         "posts": len(labels),
-        "confusion": confusion_matrix(predictions, labels),
     }
 
 

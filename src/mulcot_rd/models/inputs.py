@@ -8,7 +8,7 @@ is what the encoder reads, and the ending is the prefix that the decoder's answe
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,6 +70,10 @@ class InputEncoder:
             "presentation": self.shown.model_dump(),
             "prompts": trained_prompts_fingerprint(),
         }
+
+    def differs_in(self, kept: Mapping[str, Any] | None) -> list[str]:
+        """In which of its settings it differs from those kept beside something; from ``None`` in nothing."""
+        return [] if kept is None else [name for name, value in self.settings.items() if kept[name] != value]
 
     @property
     def sees_images(self) -> bool:

@@ -20,11 +20,9 @@ def role_for(
     """The role whose manifest ``adapter`` is, ready to read these posts as it was trained to.
 
     Raises:
-        StaleInputError: If it was trained with other posts or on another backbone.
+        StaleInputError: If it was trained with other posts, on another backbone, or on inputs that looked otherwise.
     """
-    return load_role(
-        adapter["role"], backbone, base, adapter, posts, image_size=inputs.image_size, shown=inputs.presentation
-    )
+    return load_role(backbone, base, adapter, _encoder(posts, adapter, base, backbone, inputs))
 
 
 def answering_role(
@@ -40,10 +38,16 @@ def answering_role(
     Raises:
         StaleInputError: As :func:`role_for`.
     """
-    if generation.backend == "local":
-        role = role_for(posts, adapter, base, backbone, inputs)
-        return role.model, role.encoder
-    encoder = trained_encoder(
-        adapter["role"], backbone, base, adapter, posts, image_size=inputs.image_size, shown=inputs.presentation
-    )
-    return None, encoder
+    encoder = _encoder(posts, adapter, base, backbone, inputs)
+    served = generation.backend == "served"
+    return None if served else load_role(backbone, base, adapter, encoder).model, encoder
+
+
+def _encoder(
+    posts: list[Post],
+    adapter: dict[str, Any],
+    base: dict[str, Any],
+    backbone: BackboneParameters,
+    inputs: InputParameters,
+) -> InputEncoder:
+    return trained_encoder(backbone, base, adapter, posts, image_size=inputs.image_size, shown=inputs.presentation)

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
-from mulcot_rd.metrics import classification_scores, label_intervals
+from mulcot_rd.metrics.summary import label_scores
 from mulcot_rd.schema import Post, Sentiment
 
 FOLDS = 3
@@ -87,16 +87,7 @@ def measure_baselines(posts: Sequence[Post], seed: int) -> dict[str, dict[str, o
         "majority": majority_baseline([post.label for post in train], labels),
         "tfidf_logistic_regression": tfidf_logistic_regression(train, test, seed),
     }
-    return {
-        name: {
-            **classification_scores(predicted, labels),
-            "accuracy_interval": intervals["accuracy"],
-            "intervals": intervals,
-            "posts": len(labels),
-        }
-        for name, predicted in predictions.items()
-        for intervals in [label_intervals(predicted, labels, seed)]
-    }
+    return {name: label_scores(predicted, labels, seed=seed) for name, predicted in predictions.items()}
 
 
 def _document(post: Post) -> str:

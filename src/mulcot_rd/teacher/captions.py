@@ -5,7 +5,7 @@ Every image is captioned once, through the same client, ledger, retries and budg
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,12 +15,10 @@ from mulcot_rd.prompts import caption_prompt, caption_retry_prompt
 from mulcot_rd.schema import CaptionRecord, Post, Record, Usage
 from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, TeacherError
 from mulcot_rd.teacher.image_caption import MODEL_NAME, OfflineCaptioner, describe_image
-from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Message, Provider, Unusable
-from mulcot_rd.teacher.rehearsal import Nobody, bill
+from mulcot_rd.teacher.rehearsal import Nobody, bill, server_or_nobody
 from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import open_server
 
 logger = logging.getLogger(__name__)
 
@@ -205,16 +203,11 @@ async def _caption_all(
     images: list[str], settings: TeacherParameters, ledger_path: Path, api_key: str | None
 ) -> list[CaptionRecord | QuarantinedImage]:
     """Every image, in order."""
-    nobody = Nobody()
     provider: Provider[CaptionRequest]
-    status: Callable[[], str] = str
     if settings.provider == "offline":
-        provider = OfflineCaptioner()
-    elif settings.dry_run:
-        provider = LedgeredProvider(nobody, Ledger(ledger_path), settings)
+        provider, status, nobody = OfflineCaptioner(), str, Nobody()
     else:
-        server = open_server(settings, ledger_path, api_key)
-        provider, status = server.provider, server.status
+        provider, status, nobody = server_or_nobody(settings, ledger_path, api_key)
     outcomes = await work_through(
         images,
         lambda image: caption_image(image, provider, settings.captions.max_words, settings.max_retries),

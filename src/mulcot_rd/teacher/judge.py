@@ -5,7 +5,7 @@ The judge is the configured teacher's server; its answers are kept in the same l
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,12 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mulcot_rd.prompts import judge_prompt
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, TeacherError
-from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Message, Provider, Question
-from mulcot_rd.teacher.rehearsal import Nobody, bill
+from mulcot_rd.teacher.rehearsal import bill, server_or_nobody
 from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import open_server
 
 logger = logging.getLogger(__name__)
 
@@ -123,14 +121,7 @@ def judge_conclusions(
 async def _judge_all(
     conclusions: Sequence[Conclusion], parameters: TeacherParameters, ledger_path: Path, api_key: str | None
 ) -> list[Verdict | None]:
-    nobody = Nobody()
-    provider: Provider[Question]
-    status: Callable[[], str] = str
-    if parameters.dry_run:
-        provider = LedgeredProvider(nobody, Ledger(ledger_path), parameters)
-    else:
-        server = open_server(parameters, ledger_path, api_key)
-        provider, status = server.provider, server.status
+    provider, status, nobody = server_or_nobody(parameters, ledger_path, api_key)
 
     async def judge_one(conclusion: Conclusion) -> Verdict | None:
         return await _judge(conclusion, provider, parameters)

@@ -1,11 +1,14 @@
 """What small questions would cost, before any is asked: captions and judgements, whose answers lead to no others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mulcot_rd.teacher.errors import RequestFailedError
+from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import pricing_of
-from mulcot_rd.teacher.provider import Answer, Question
+from mulcot_rd.teacher.provider import Answer, Provider, Question
+from mulcot_rd.teacher.server import open_server
 
 
 class Nobody:
@@ -30,6 +33,20 @@ class Nobody:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+
+def server_or_nobody(
+    parameters: TeacherParameters, ledger_path: Path, api_key: str | None
+) -> tuple[Provider[Question], Callable[[], str], Nobody]:
+    """Who is asked, what that says of itself on a progress bar, and who stands in for it in a dry run.
+
+    A dry run answers from the ledger; what that lacks is noted by :class:`Nobody`.
+    """
+    nobody = Nobody()
+    if parameters.dry_run:
+        return LedgeredProvider(nobody, Ledger(ledger_path), parameters), str, nobody
+    server = open_server(parameters, ledger_path, api_key)
+    return server.provider, server.status, nobody
 
 
 def bill(asked: Sequence[Question], answer_tokens: int, settings: TeacherParameters) -> str:

@@ -92,7 +92,6 @@ def start_role(
 
 
 def trained_encoder(
-    name: str,
     parameters: BackboneParameters,
     prepared: Mapping[str, Any],
     adapter: Mapping[str, Any],
@@ -107,6 +106,7 @@ def trained_encoder(
         StaleInputError: If the adapter was trained on another backbone than the one that is configured, or with
             other posts (its training posts might now be test posts), or that its inputs looked otherwise.
     """
+    name = adapter["role"]
     if adapter["posts"] != posts_fingerprint(posts):
         raise StaleInputError(
             f"the posts on disk are not those that the {name} in {adapter['folder']} was trained with: run "
@@ -119,8 +119,7 @@ def trained_encoder(
         )
     encoder = role_encoder(parameters, prepared, image_size=image_size, shown=shown)
     # Manifests without inputs are older than this check, those of untrained roles bind to none.
-    if adapter.get("inputs", encoder.settings) != encoder.settings:
-        changed = [name for name, value in encoder.settings.items() if adapter["inputs"][name] != value]
+    if changed := encoder.differs_in(adapter.get("inputs")):
         raise StaleInputError(
             f"the {name} in {adapter['folder']} was trained on inputs of another {' and '.join(changed)} (parameters "
             "inputs.image_size and variant, files in mulcot_rd/prompts): use what it was trained with, or train again"
@@ -129,25 +128,20 @@ def trained_encoder(
 
 
 def load_role(
-    name: str,
-    parameters: BackboneParameters,
-    prepared: Mapping[str, Any],
-    adapter: Mapping[str, Any],
-    posts: Sequence[Post],
-    *,
-    image_size: int,
-    shown: Presentation = WHOLE_POST,
+    parameters: BackboneParameters, prepared: Mapping[str, Any], adapter: Mapping[str, Any], encoder: InputEncoder
 ) -> Role:
-    """Load a role's backbone with its trained adapter (or as it came, where nothing was trained), for these posts.
+    """Load a role's backbone with its trained adapter (or as it came, where nothing was trained).
 
-    Raises:
-        StaleInputError: As :func:`trained_encoder`.
+    Args:
+        parameters: The role's backbone.
+        prepared: Where its weights are.
+        adapter: The role's manifest.
+        encoder: Of :func:`trained_encoder`, which has checked that all these belong together.
     """
-    encoder = trained_encoder(name, parameters, prepared, adapter, posts, image_size=image_size, shown=shown)
     backbone = load_backbone(parameters, prepared["location"])
     own = backbone.model.num_parameters()
     model = load_adapter(backbone.model, Path(adapter["folder"])) if adapter["trained"] else backbone.model
-    return Role(name, backbone, model, encoder, own + _low_rank(model))
+    return Role(adapter["role"], backbone, model, encoder, own + _low_rank(model))
 
 
 def untrained_role(

@@ -188,8 +188,7 @@ class SoftLabels:
                 f"the student's tokenizer gives other token ids than the assistant's in {self.folder}: distillation "
                 "needs models that share a tokenizer"
             )
-        if self.manifest.inputs not in (None, encoder.settings):
-            changed = [name for name, value in encoder.settings.items() if self.manifest.inputs[name] != value]
+        if changed := encoder.differs_in(self.manifest.inputs):
             raise SoftLabelError(
                 f"the soft labels in {self.folder} were made of inputs of another {' and '.join(changed)}: use what "
                 "they were made with, or train the assistant and run the pipeline data_expansion again"
