@@ -36,16 +36,17 @@ from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import Prompt
 from mulcot_rd.models.lora import TrainedModel
 from mulcot_rd.prompts import TASKS, Task
+from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.batches import Batch, Example, collate, micro_batches, windows
 from mulcot_rd.training.distributions import Distributions
-from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_multi_task_loss, fused_student_loss, output_head
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.loop import LossFunction, Trainer
+from mulcot_rd.training.learner import Learner, LossFunction
+from mulcot_rd.training.loop import Trainer
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters
 from mulcot_rd.training.roles import Role
 from mulcot_rd.training.soft_label_layouts import ExactLayout, Read
+from mulcot_rd.training.student import StudentObjective
 from settings import RoleName
 
 # Gigabytes (2^30 bytes) that training at the paper's batch of 2 is to stay under.
@@ -175,20 +176,9 @@ def _loss(models: Models, role: Role) -> LossFunction:
     """The role's objective with the paper's weights."""
     vocabulary = len(role.encoder.tokenizer)
     weights = models.parameters[f"{role.name}_training"]["weights"]
-
-    def assistant(batch: Batch, counts: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        states = target_states(role.model, batch)
-        hard = TaskWeights(**weights)
-        return fused_multi_task_loss(output_head(role.model), states, batch.targets, hard, counts, vocabulary).total, {}
-
-    def student(batch: Batch, counts: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        states = target_states(role.model, batch)
-        own = StudentLossWeights(**{**weights, "vocabulary_size": vocabulary})
-        return fused_student_loss(
-            output_head(role.model), states, batch.targets, batch.assistant, own, counts
-        ).total, {}
-
-    return student if role.name == "student" else assistant
+    if role.name == "assistant":
+        return AssistantObjective(role.model, TaskWeights(**weights), vocabulary)
+    return StudentObjective(role.model, StudentLossWeights(**{**weights, "vocabulary_size": vocabulary}))
 
 
 def _taught(
@@ -237,11 +227,9 @@ def _steps(
     with tempfile.TemporaryDirectory(dir=models.scratch) as folder:
         Trainer(
             role=role.name,
-            model=role.model,
+            learner=Learner(role.model, role.encoder, prepare, timed),
             examples=examples,
-            prepare=prepare,
-            loss=timed,
-            validate=lambda step: 0.0,
+            validate=lambda step, crew: 0.0,
             parameters=optimisation,
             seed=SEED,
             folder=Path(folder),

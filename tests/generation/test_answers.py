@@ -33,6 +33,15 @@ def test_answers_come_in_the_order_of_the_posts(role, posts):
     assert [answer.post_id for answer in _ask(role, posts[::-1])] == [post.id for post in posts[::-1]]
 
 
+def test_processes_that_share_the_posts_write_the_same_texts(role, posts, tmp_path):
+    alone = _ask(role, posts, TASKS)
+    several = PARAMETERS.model_copy(update={"workers": 3})
+    assert _ask(role, posts, TASKS, several, AnswerLog(tmp_path / "log.jsonl", "x")) == alone
+    lines = (tmp_path / "log.jsonl").read_text()
+    assert _ask(role, posts, TASKS, several, AnswerLog(tmp_path / "log.jsonl", "x")) == alone
+    assert (tmp_path / "log.jsonl").read_text() == lines
+
+
 @pytest.fixture
 def scripted(monkeypatch):
     """Answers from a script instead of a model; records what was asked, group by group."""

@@ -7,9 +7,8 @@ import torch
 
 from mulcot_rd.fingerprint import file_fingerprint
 from mulcot_rd.models import trained_weights
-from mulcot_rd.training.batches import collate
-from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_multi_task_loss, output_head
+from mulcot_rd.training.assistant import AssistantObjective
+from mulcot_rd.training.learner import Learner, Preparation
 from mulcot_rd.training.loop import Trainer
 from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
@@ -32,18 +31,13 @@ def _trainer(role, examples, folder, scores=(0.5, 0.6, 0.7), fingerprint="same",
         }
     )
 
-    def loss(batch, tokens):
-        states, vocabulary = target_states(role.model, batch), len(role.encoder.tokenizer)
-        terms = fused_multi_task_loss(output_head(role.model), states, batch.targets, TaskWeights(), tokens, vocabulary)
-        return terms.total, terms.hard
-
+    prepare = Preparation(examples, role.encoder, None, None, torch.device("cpu"))
+    loss = AssistantObjective(role.model, TaskWeights(), len(role.encoder.tokenizer))
     trainer = Trainer(
         role="assistant",
-        model=role.model,
+        learner=Learner(role.model, role.encoder, prepare, loss),
         examples=examples,
-        prepare=lambda indices: collate([examples[index] for index in indices], role.encoder),
-        loss=loss,
-        validate=lambda step: scores[trainer.state.epoch],
+        validate=lambda step, crew: scores[trainer.state.epoch],
         parameters=parameters,
         seed=7,
         folder=folder,
@@ -76,16 +70,56 @@ def test_batch_size_and_accumulation_change_nothing(fresh, examples, tmp_path, b
         )
         results.append((trainer.run().history[0], _trained(role.model)))
     (first, weights), (other, others) = results
-    for term in ("label", "reasoning"):
+    for term in ("label_loss", "reasoning_loss"):
         assert first[term] == pytest.approx(other[term], rel=1e-5)
     for name, value in weights.items():
         # Adam's first step has the gradient's sign alone, so rounding of a gradient near zero may flip it.
         assert (value - others[name]).abs().gt(1e-4).float().mean() < 0.02
 
 
+def test_processes_that_share_a_window_take_the_same_steps(fresh, examples, tmp_path):
+    """Dropout is on: it draws from the micro-batch, whoever computes it."""
+    results = {}
+    for workers in (1, 2):
+        role = fresh()
+        trainer = _trainer(
+            role,
+            examples,
+            tmp_path / f"{workers}",
+            scores=(0.1, 0.2),
+            accumulation=3,
+            gradient_norm=None,
+            workers=workers,
+        )
+        results[workers] = [row for row in trainer.run().history if "score" not in row]
+    for alone, shared in zip(results[1], results[2], strict=True):
+        assert shared == pytest.approx(alone, rel=1e-4)
+
+
+def test_a_kill_with_several_processes_changes_nothing(fresh, examples, tmp_path, monkeypatch):
+    more = {"accumulation": 3, "scores": (0.1, 0.2), "workers": 2}
+    whole = _trainer(fresh(), examples, tmp_path / "whole", **more).run()
+    trainer = _trainer(fresh(), examples, tmp_path / "killed", **more)
+    step = trainer._step
+
+    def dying(window, crew):
+        if trainer.state.step == 1:
+            raise KilledError
+        return step(window, crew)
+
+    monkeypatch.setattr(trainer, "_step", dying)
+    with pytest.raises(KilledError):
+        trainer.run()
+    resumed = _trainer(fresh(), examples, tmp_path / "killed", **more).run()
+    assert resumed.history == whole.history
+    assert file_fingerprint(trained_weights(resumed.best_folder)) == file_fingerprint(
+        trained_weights(whole.best_folder)
+    )
+
+
 def test_training_lowers_both_losses(fresh, examples, tmp_path):
     history = [r for r in _trainer(fresh(), examples, tmp_path, scores=(0.1,) * 8).run().history if "score" not in r]
-    for term in ("label", "reasoning"):
+    for term in ("label_loss", "reasoning_loss"):
         assert history[-1][term] < 0.7 * history[0][term]
 
 

@@ -6,25 +6,95 @@ answer is greedy; asking a greedy model again would give the same text, so retri
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
-from peft import PeftModel
-from transformers import PreTrainedModel
+import torch
+from tqdm import tqdm
 
+from mulcot_rd.crew import Crew, crew_size
 from mulcot_rd.generation.engine import Asked, Engine
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer, AnswerLog, Generated, Logged
 from mulcot_rd.generation.served import served_answers
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.lora import merged_adapter
+from mulcot_rd.models.lora import TrainedModel, merged_adapter
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 
+# Posts from which on a further process is worth its start, where the first start is still to come and where it is not.
+_WORTH_A_HELPER = {False: 640, True: 48}
+
+
+class Answerer:
+    """A model that answers the prompts of posts; the helpers of a crew have copies of it.
+
+    Args:
+        model: Model with adapter.
+        encoder: Makes the inputs, as in training.
+    """
+
+    def __init__(self, model: TrainedModel, encoder: InputEncoder) -> None:
+        self.model = model
+        self.encoder = encoder
+        self._count: Callable[[], None] = lambda: None
+
+    def join(self, count: Callable[[], None]) -> None:
+        """Become a helper's, which counts each answer that is settled."""
+        self._count = count
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_count"}
+
+    def answer(
+        self,
+        posts: Sequence[Post],
+        tasks: Sequence[Task],
+        parameters: GenerationParameters,
+        seed: int,
+        examples: Sequence[tuple[Task, str]],
+        told: Callable[[], None] | None = None,
+    ) -> list[Logged]:
+        """All answers to the prompts of ``tasks`` for these posts, retries among them; see :func:`answer_posts`.
+
+        Args:
+            posts: The posts, in the order in which they are read.
+            tasks: "label", "reasoning", or both.
+            parameters: Batch size, lengths, retries.
+            seed: Of the retries' sampling.
+            examples: Answers that guesses begin with.
+            told: Called each time a prompt needs no further answer; by default what counts for the crew.
+        """
+        told = told or self._count
+        # A last small group leaves some processes without a post.
+        if not posts:
+            return []
+        self.model.eval()
+        answers: dict[tuple[Task, str], list[Generated]] = defaultdict(list)
+
+        def settled(asked: Asked, answer: Generated) -> bool:
+            own = answers[asked.task, asked.post_id]
+            own.append(answer)
+            last = _is_last(own, asked.task, parameters)
+            if last:
+                told()
+            return last
+
+        prompts = {post.id: {task: self.encoder.prompt(post, task) for task in tasks} for post in posts}
+        with merged_adapter(self.model, parameters.merge_adapter):
+            engine = Engine(base_model(self.model), self.encoder, parameters, seed=seed, examples=examples)
+            engine.answer(posts, prompts, settled)
+        return [
+            Logged(task, post_id, attempt, answer)
+            for (task, post_id), own in answers.items()
+            for attempt, answer in enumerate(own, start=1)
+        ]
+
 
 def answer_posts(
-    model: PeftModel | PreTrainedModel | None,
+    model: TrainedModel | None,
     encoder: InputEncoder,
     posts: Sequence[Post],
     tasks: Sequence[Task],
@@ -35,12 +105,14 @@ def answer_posts(
     description: str,
     examples: Sequence[tuple[Task, str]] = (),
     api_key: str | None = None,
+    crew: Crew | None = None,
 ) -> dict[Task, list[Answer]]:
     """Let a model answer the prompts of ``tasks`` for every post, each post read once for all of them.
 
     Posts are answered in groups. Which posts make a group depends on posts and parameters alone, and so does all that
     happens inside it; a group that was interrupted is answered anew, one that was finished is read from the log. So
-    the same texts come out of an undisturbed run and of one that was killed.
+    the same texts come out of an undisturbed run and of one that was killed. Where several processes answer, each has
+    its share of a group.
 
     Args:
         model: Model with adapter, in evaluation mode; ``None`` where a server answers.
@@ -54,6 +126,7 @@ def answer_posts(
         examples: Answers such as the model was trained to write, with their tasks. They make no difference to the
             texts; tokens are guessed ahead by them.
         api_key: Of the server, where one answers.
+        crew: Processes that have this model already; by default as many are started as ``parameters`` ask for.
 
     Returns:
         Task to its answers.
@@ -64,42 +137,63 @@ def answer_posts(
         return served_answers(encoder, posts, tasks, parameters, folder=log.folder, api_key=api_key)
     if model is None:
         raise ValueError("no server is to answer: give a model")
-    prompts = {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
-    ordered = sorted(posts, key=lambda post: (len(prompts[post.id][tasks[0]].opening), post.id))
+    answerer = Answerer(model, encoder)
+    lengths = {post.id: len(encoder.prompt(post, tasks[0]).opening) for post in posts}
+    ordered = sorted(posts, key=lambda post: (lengths[post.id], post.id))
     size = parameters.posts_a_group
     given: dict[tuple[Task, str], list[Generated]] = {}
-    with (
-        progress(total=len(posts) * len(tasks), desc=description, unit="answer") as bar,
-        merged_adapter(model, parameters.merge_adapter),
-    ):
+    with progress(total=len(posts) * len(tasks), desc=description, unit="answer") as bar, ExitStack() as stack:
         for start in range(0, len(ordered), size):
             group = ordered[start : start + size]
             known = _logged(log, group, tasks, parameters)
-            if known is not None:
+            if known is None:
+                if crew is None:
+                    count = _processes(parameters, model.device, len(ordered) - start)
+                    crew = stack.enter_context(Crew(answerer, count))
+                answers = _answered(answerer, crew, group, tasks, parameters, seed, examples, bar)
+                if log is not None:
+                    log.add(answers)
+                known = defaultdict(list)
+                for answer in answers:
+                    known[answer.task, answer.post_id].append(answer.answer)
+            else:
                 bar.update(len(group) * len(tasks))
-                given.update(known)
-                continue
-            answers: dict[tuple[Task, str], list[Generated]] = defaultdict(list)
-
-            def settled(asked: Asked, answer: Generated, answers: dict = answers) -> bool:
-                own = answers[asked.task, asked.post_id]
-                own.append(answer)
-                last = _is_last(own, asked.task, parameters)
-                bar.update(int(last))
-                return last
-
-            engine = Engine(base_model(model), encoder, parameters, seed=seed, examples=examples)
-            engine.answer(group, {post.id: prompts[post.id] for post in group}, settled)
-            if log is not None:
-                log.add(
-                    [
-                        Logged(task, post_id, attempt, answer)
-                        for (task, post_id), own in answers.items()
-                        for attempt, answer in enumerate(own, start=1)
-                    ]
-                )
-            given.update(answers)
+            given.update(known)
     return {task: [Answer.kept(post.id, given[task, post.id], task) for post in posts] for task in tasks}
+
+
+def _processes(parameters: GenerationParameters, device: torch.device, posts: int) -> int:
+    """How many processes answer so many posts."""
+    worth = 1 if parameters.workers is not None else _WORTH_A_HELPER[Crew.starts_fast()]
+    return crew_size(parameters.workers, device, posts // worth)
+
+
+def _answered(
+    answerer: Answerer,
+    crew: Crew,
+    group: Sequence[Post],
+    tasks: Sequence[Task],
+    parameters: GenerationParameters,
+    seed: int,
+    examples: Sequence[tuple[Task, str]],
+    bar: tqdm,
+) -> list[Logged]:
+    """All answers to a group's prompts, each process's share of its posts dealt like cards."""
+    before, begun, own = crew.counted(), bar.n, 0
+
+    def told() -> None:
+        nonlocal own
+        own += 1
+        bar.update(begun + own + crew.counted() - before - bar.n)
+
+    how = (tasks, parameters, seed, examples)
+    shares = [group[number :: crew.size] for number in range(crew.size)]
+    crew.ask("answer", [(share, *how) for share in shares[1:]])
+    answers = answerer.answer(shares[0], *how, told)
+    for others in crew.results():
+        answers += others
+    bar.update(begun + len(group) * len(tasks) - bar.n)
+    return answers
 
 
 def _is_last(given: Sequence[Generated], task: Task, parameters: GenerationParameters) -> bool:

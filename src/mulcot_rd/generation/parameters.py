@@ -42,6 +42,12 @@ class GenerationParameters(BaseModel):
         description="Tokens guessed ahead from answers written before in the group, and checked in one step; 0 writes "
         "one at a time. The texts are the same either way",
     )
+    workers: int | None = Field(
+        1,
+        ge=1,
+        description="Processes that share the posts of a group, as in training; null takes one for each thread of "
+        "PyTorch where there are posts enough to be worth their start, and a GPU takes 1",
+    )
     merge_adapter: bool = Field(
         True,
         description="Add the low-rank updates to the weights while answers are written: fewer operations a token. "

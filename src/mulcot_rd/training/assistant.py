@@ -1,6 +1,7 @@
 """Training of the assistant with two tasks (paper, Section 3.3.1, Eqs. 5 and 6)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.images import images_fingerprint
-from mulcot_rd.models import BackboneParameters
+from mulcot_rd.models import BackboneParameters, TrainedModel
 from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
 from mulcot_rd.schema import Post, Presentation, TeacherRecord
 from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import target_states
 from mulcot_rd.training.fused import fused_multi_task_loss, output_head
+from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.parameters import AssistantTrainingParameters
 from mulcot_rd.training.roles import (
     examples_fingerprint,
@@ -70,15 +72,7 @@ def train_assistant(
     if done is not None:
         return done
     role = start_role("assistant", backbone, prepared, image_size=image_size, seed=seed, shown=shown)
-    vocabulary = len(encoder.tokenizer)
-
-    def loss(batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        states = target_states(role.model, batch)
-        terms = fused_multi_task_loss(
-            output_head(role.model), states, batch.targets, parameters.weights, window_tokens, vocabulary
-        )
-        return terms.total, {f"{task}_loss": term for task, term in terms.hard.items()}
-
+    loss = AssistantObjective(role.model, parameters.weights, len(encoder.tokenizer))
     return train_role(
         role, examples, loss, None, dev, parameters.optimisation, generation,
         seed=seed, folder=folder, mark=mark,
@@ -87,3 +81,24 @@ def train_assistant(
             "task_weights": parameters.weights.model_dump(),
         },
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AssistantObjective:
+    """The assistant's objective (Eqs. 5 and 6), or that of a student without soft labels.
+
+    Attributes:
+        model: The model in training.
+        weights: lambda_cls and lambda_rea.
+        vocabulary_size: Token ids that the tokenizer really has.
+    """
+
+    model: TrainedModel
+    weights: TaskWeights
+    vocabulary_size: int
+
+    def __call__(self, batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """One micro-batch's share of its window's loss, and the loss of each task before weighting."""
+        states, head = target_states(self.model, batch), output_head(self.model)
+        terms = fused_multi_task_loss(head, states, batch.targets, self.weights, window_tokens, self.vocabulary_size)
+        return terms.total, {f"{task}_loss": term for task, term in terms.hard.items()}

@@ -3,28 +3,26 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from torch import Tensor
 
+from mulcot_rd.crew import Crew, crew_size
 from mulcot_rd.files import empty_folder, write_text
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
-from mulcot_rd.training.batches import Batch, Example, micro_batches, windows
+from mulcot_rd.training.batches import Example, micro_batches, windows
 from mulcot_rd.training.checkpoints import Checkpoints, TrainingState
+from mulcot_rd.training.learner import Learner, LearningCrew
 from mulcot_rd.training.parameters import OptimisationParameters
-from mulcot_rd.training.prefetch import ahead
 
 logger = logging.getLogger(__name__)
 
-# The batch and its window's target tokens by task, to loss and named terms.
-LossFunction = Callable[[Batch, Mapping[Task, int]], tuple[Tensor, Mapping[str, Tensor]]]
+# Rows to learn from, epochs taken together, from which on helpers are worth their start.
+_WORTH_HELPERS = 2000
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,10 @@ class Trainer:
 
     Args:
         role: "assistant" or "student", for progress and logs.
-        model: Model with the adapter to train.
+        learner: The model, and what makes a loss of its rows.
         examples: The training rows.
-        prepare: Makes the batch of some rows, named by their indices; a thread of its own runs it ahead of its use.
-        loss: One micro-batch's share of its window's loss.
-        validate: Scores the model on the dev split; is told the number of steps done.
+        validate: Scores the model on the dev split; is told the number of steps done, and given the processes that
+            have the model.
         parameters: Optimiser, schedule and batches.
         seed: Of order and dropout.
         folder: Where checkpoints, history and the best adapter are kept meanwhile.
@@ -64,28 +61,25 @@ class Trainer:
         self,
         *,
         role: str,
-        model: PeftModel,
+        learner: Learner,
         examples: Sequence[Example],
-        prepare: Callable[[Sequence[int]], Batch],
-        loss: LossFunction,
-        validate: Callable[[int], float],
+        validate: Callable[[int, Crew], float],
         parameters: OptimisationParameters,
         seed: int,
         folder: Path,
         fingerprint: str,
     ) -> None:
         self.role = role
-        self.model = model
+        self.learner = learner
+        self.model = learner.model
         self.examples = examples
-        self.prepare = prepare
-        self.loss = loss
         self.validate = validate
         self.parameters = parameters
         self.seed = seed
         self.folder = folder
         self.checkpoints = Checkpoints(folder / "checkpoint")
         self._lengths = [example.length for example in examples]
-        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._trained = learner.trained
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay, fused=True
         )
@@ -93,11 +87,25 @@ class Trainer:
 
     def run(self) -> TrainingOutcome:
         """Train to the end and return the best epoch's adapter."""
-        while not self.state.finished:
-            self._epoch()
+        if not self.state.finished:
+            with LearningCrew(self.learner, self._processes()) as crew:
+                while not self.state.finished:
+                    self._epoch(crew)
         if self.state.best_epoch is None or self.state.best_score is None:
             raise RuntimeError("training ended without a scored epoch")
         return TrainingOutcome(self.folder / "best", self.state.best_epoch + 1, self.state.best_score, self._history())
+
+    def _processes(self) -> int:
+        """How many processes share the work."""
+        parameters = self.parameters
+        most = len(self._cut(max(self._windows(0), key=len)))
+        if parameters.workers is None and len(self.examples) * parameters.epochs < _WORTH_HELPERS:
+            most = 1
+        return crew_size(parameters.workers, self.model.device, most)
+
+    def _windows(self, epoch: int) -> list[list[int]]:
+        parameters = self.parameters
+        return windows(self._lengths, parameters.batch_size * parameters.accumulation, self.seed, epoch)
 
     def _begin(self, fingerprint: str) -> TrainingState:
         state = self.checkpoints.state(fingerprint)
@@ -118,21 +126,21 @@ class Trainer:
         write_text(self._history_file, "".join(json.dumps(row) + "\n" for row in kept))
         return state
 
-    def _epoch(self) -> None:
+    def _epoch(self, crew: LearningCrew) -> None:
         state, parameters = self.state, self.parameters
-        order = windows(self._lengths, parameters.batch_size * parameters.accumulation, self.seed, state.epoch)
+        order = self._windows(state.epoch)
         started = time.monotonic()
-        self.model.train()
         bar = progress(
             total=len(self.examples),
             initial=sum(len(window) for window in order[: state.window]),
             desc=f"{self.role}, epoch {state.epoch + 1} of at most {parameters.epochs}",
             unit="row",
         )
-        with bar, closing(self._batches(order[state.window :])) as batches:
+        crew.begin([self._cut(window) for window in order[state.window :]])
+        with bar:
             while state.window < len(order):
                 window = order[state.window]
-                terms = self._step(window, batches)
+                terms = self._step(window, crew)
                 state.window += 1
                 state.step += 1
                 self._record({"epoch": state.epoch + 1, "step": state.step, **terms})
@@ -140,17 +148,13 @@ class Trainer:
                     self.checkpoints.save(state, self.model, self.optimizer)
                 bar.update(len(window))
                 bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()}, refresh=False)
-        self._finish_epoch(time.monotonic() - started)
+        self._finish_epoch(time.monotonic() - started, crew)
 
     def _cut(self, window: Sequence[int]) -> list[Sequence[int]]:
         """The window's micro-batches."""
         return list(micro_batches(window, self.parameters.batch_size, self._lengths, self.parameters.batch_tokens))
 
-    def _batches(self, order: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """The micro-batches of these windows, prepared while the model computes."""
-        return ahead(self.prepare, (indices for window in order for indices in self._cut(window)))
-
-    def _step(self, window: Sequence[int], batches: Iterator[Batch]) -> dict[str, float]:
+    def _step(self, window: Sequence[int], crew: LearningCrew) -> dict[str, float]:
         """One optimiser step over a window; returns the window's loss terms."""
         tokens: dict[Task, int] = {}
         for index in window:
@@ -159,19 +163,13 @@ class Trainer:
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        sums: dict[str, Tensor] = {}
-        for number in range(len(self._cut(window))):
-            torch.manual_seed(hash((self.seed, self.state.step, number)) % (1 << 63))
-            total, terms = self.loss(next(batches), tokens)
-            total.backward()
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value.detach()
+        seeds = [hash((self.seed, self.state.step, number)) % (1 << 63) for number in range(len(self._cut(window)))]
+        terms = crew.step(seeds, tokens)
         if self.parameters.gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._trained, self.parameters.gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        # Read once a step: each reading makes the processor wait for a GPU.
-        return {name: float(value) for name, value in sums.items()}
+        return terms
 
     def _rate(self) -> float:
         warmup = self.parameters.warmup_steps
@@ -179,10 +177,10 @@ class Trainer:
             self.state.learning_rate * min(1.0, (self.state.step + 1) / warmup) if warmup else self.state.learning_rate
         )
 
-    def _finish_epoch(self, seconds: float) -> None:
+    def _finish_epoch(self, seconds: float, crew: LearningCrew) -> None:
         state, parameters = self.state, self.parameters
         self.model.eval()
-        score = self.validate(state.step)
+        score = self.validate(state.step, crew)
         self._record(
             {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": state.learning_rate}
         )

@@ -48,6 +48,13 @@ class OptimisationParameters(BaseModel):
     checkpoint_every: int = Field(
         1, ge=1, description="Optimiser steps between checkpoints; a kill loses at most these"
     )
+    workers: int | None = Field(
+        1,
+        ge=1,
+        description="Processes that share a step's micro-batches and the answers of an epoch's scoring, each with a "
+        "copy of the model and its share of the processor's cores: a small model's operations are too short to keep "
+        "them busy. Null takes one for each thread of PyTorch where there are rows enough; a GPU takes 1",
+    )
     validation: ValidationParameters = Field(ValidationParameters(), description="Scoring of an epoch")
 
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from mulcot_rd import __version__
+from mulcot_rd.crew import Crew
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.fingerprint import file_fingerprint, fingerprint
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
@@ -35,9 +36,10 @@ from mulcot_rd.models import (
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
 from mulcot_rd.schema import Post, Presentation, TrainingRow
-from mulcot_rd.training.batches import Batch, Example, collate, make_example
+from mulcot_rd.training.batches import Example, make_example
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.loop import LossFunction, Trainer, TrainingOutcome, read_history
+from mulcot_rd.training.learner import Learner, LossFunction, Preparation
+from mulcot_rd.training.loop import Trainer, TrainingOutcome, read_history
 from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
 from mulcot_rd.training.soft_labels import SoftLabels
 
@@ -243,26 +245,17 @@ def train_role(
         )
     validation = optimisation.validation.model_copy(update={"tasks": learned})
     images = ImageStore(folder / "images", role.encoder, role.model, details["base"]["fingerprint"])
+    prepare = Preparation(examples, role.encoder, images, soft_labels, role.model.device)
 
-    def prepare(indices: Sequence[int]) -> Batch:
-        batch = collate([examples[index] for index in indices], role.encoder, images)
-        if soft_labels is None:
-            return batch
-        return replace(batch, assistant=soft_labels.distributions(indices, examples, role.model.device))
+    def validate(step: int, crew: Crew) -> float:
+        log = AnswerLog(folder / "work" / "validation.jsonl", fingerprint(mark, step))
+        return _score(role, scored, validation, generation, log, crew)
 
     trainer = Trainer(
         role=role.name,
-        model=role.model,
+        learner=Learner(role.model, role.encoder, prepare, loss),
         examples=examples,
-        prepare=prepare,
-        loss=loss,
-        validate=lambda step: _score(
-            role,
-            scored,
-            validation,
-            generation,
-            AnswerLog(folder / "work" / "validation.jsonl", fingerprint(mark, step)),
-        ),
+        validate=validate,
         parameters=optimisation,
         seed=seed,
         folder=folder / "work",
@@ -324,12 +317,13 @@ def _score(
     validation: ValidationParameters,
     generation: GenerationParameters,
     log: AnswerLog,
+    crew: Crew,
 ) -> float:
     """The mean over tasks of the score of the labels that the model answers, a fraction."""
     once = generation.model_copy(update={"max_retries": 0, "backend": "local"})
     answers = answer_posts(
         role.model, role.encoder, posts, validation.tasks, once,
-        seed=0, log=log, description=f"{role.name}, dev posts by {' and '.join(validation.tasks)} prompt",
+        seed=0, log=log, description=f"{role.name}, dev posts by {' and '.join(validation.tasks)} prompt", crew=crew,
     )  # fmt: skip
     gold = [post.label for post in posts]
     scores = [

@@ -177,6 +177,9 @@ class SoftLabels:
         self._layout = self._stored_layout()
         self._starts = lru_cache(maxsize=None)(self._load_starts)
 
+    def __reduce__(self) -> tuple[type["SoftLabels"], tuple[Path]]:
+        return SoftLabels, (self.folder,)
+
     def check(self, encoder: InputEncoder, examples: Sequence[Example], temperature: float) -> None:
         """Refuse a student whose token ids, inputs, rows or temperature are not those the labels were made for.
 

@@ -1,6 +1,7 @@
 """Distillation of the student from hard and soft labels (paper, Section 3.3.2, Eqs. 9 to 13)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from torch import Tensor
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.images import images_fingerprint
-from mulcot_rd.models import BackboneParameters
+from mulcot_rd.models import BackboneParameters, TrainedModel
 from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
 from mulcot_rd.schema import Post, Presentation, TrainingRow
+from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_multi_task_loss, fused_student_loss, output_head
+from mulcot_rd.training.fused import fused_student_loss, output_head
+from mulcot_rd.training.objective import StudentLossWeights
 from mulcot_rd.training.parameters import StudentTrainingParameters
 from mulcot_rd.training.roles import (
     examples_fingerprint,
@@ -81,21 +84,13 @@ def distil_student(
         return done
     role = start_role("student", backbone, prepared, image_size=image_size, seed=seed, shown=shown)
     # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
-    weights = parameters.weights.model_copy(update={"vocabulary_size": len(encoder.tokenizer)})
-
-    def loss(batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        states = target_states(role.model, batch)
-        if soft_labels is None:
-            alone = fused_multi_task_loss(
-                output_head(role.model), states, batch.targets, weights.hard, window_tokens, len(encoder.tokenizer)
-            )
-            return alone.total, {f"{task}_loss": term for task, term in alone.hard.items()}
-        terms = fused_student_loss(
-            output_head(role.model), states, batch.targets, batch.assistant, weights, window_tokens
-        )
-        hard = {f"{task}_loss": term for task, term in terms.hard.items()}
-        return terms.total, {**hard, **{f"{task}_soft_loss": term for task, term in terms.soft.items()}}
-
+    vocabulary = len(encoder.tokenizer)
+    weights = parameters.weights.model_copy(update={"vocabulary_size": vocabulary})
+    loss = (
+        AssistantObjective(role.model, weights.hard, vocabulary)
+        if soft_labels is None
+        else StudentObjective(role.model, weights)
+    )
     return train_role(
         role, examples, loss, soft_labels, dev, parameters.optimisation, generation,
         seed=seed, folder=folder, mark=mark,
@@ -104,3 +99,23 @@ def distil_student(
             "task_weights": parameters.weights.hard.model_dump(),
         },
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StudentObjective:
+    """The student's objective (Eqs. 9 to 13).
+
+    Attributes:
+        model: The model in training.
+        weights: Of its terms, with the vocabulary that both models share.
+    """
+
+    model: TrainedModel
+    weights: StudentLossWeights
+
+    def __call__(self, batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """One micro-batch's share of its window's loss, and each task's hard and soft term before weighting."""
+        states, head = target_states(self.model, batch), output_head(self.model)
+        terms = fused_student_loss(head, states, batch.targets, batch.assistant, self.weights, window_tokens)
+        hard = {f"{task}_loss": term for task, term in terms.hard.items()}
+        return terms.total, {**hard, **{f"{task}_soft_loss": term for task, term in terms.soft.items()}}

@@ -1,0 +1,215 @@
+"""Several processes for one piece of work: a small model's operations are too short to keep every core busy.
+
+Each helper is a process of its own with a copy of one object, the subject, and runs that object's methods when it is
+asked to. Helpers begin in a clean process (a fork server), never as forks of this one, whose threads they would lose;
+they end with it, however it ends.
+"""
+
+import logging
+import multiprocessing
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from mulcot_rd.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Imported once by the process that helpers are forked from.
+_PRELOADED = ["mulcot_rd.training.roles"]
+# How long a helper that has nothing more to do may take to end, in seconds.
+_PATIENCE = 5.0
+
+
+class HelperDiedError(UserError):
+    """A helper ended without an answer, as one does that the system stops for want of memory."""
+
+
+class _HelperTraceback(Exception):  # noqa: N818 - it only shows where an error came from
+    """Where an error happened in a helper; stands as the cause behind the error itself."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+class Crew:
+    """This process and its helpers, which share the threads that PyTorch would use here.
+
+    Used as a context manager: helpers run, and threads are shared, while it is open.
+
+    Args:
+        subject: What each helper gets a copy of; its method ``join`` is called there first, with a function that
+            counts one thing done and with the helper's own ``joins``.
+        size: Processes, this one included; 1 has no helper and changes nothing.
+        joins: Arguments of ``join`` for each helper, memory to share among them.
+    """
+
+    _started = False
+
+    def __init__(self, subject: Any, size: int, joins: Sequence[tuple[Any, ...]] | None = None) -> None:
+        self.size = size
+        self._subject, self._joins = subject, [()] * (size - 1) if joins is None else joins
+        self._counters: list[Any] = []
+        self._helpers: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
+        self._threads = torch.get_num_threads()
+
+    def __enter__(self) -> Self:
+        if self.size == 1:
+            return self
+        context = multiprocessing.get_context("forkserver")
+        Crew._started = True
+        context.set_forkserver_preload(_PRELOADED)
+        threads = max(1, self._threads // self.size)
+        # As bytes: multiprocessing would put every tensor into shared memory, of which containers have little.
+        subject = pickle.dumps(self._subject)
+        for number, given in enumerate(self._joins, start=1):
+            own, other = context.Pipe()
+            counter = context.RawValue("q")
+            process = context.Process(
+                target=_help, args=(other, threads, counter, given), name=f"{__name__} {number}", daemon=True
+            )
+            process.start()
+            self._counters.append(counter)
+            other.close()
+            self._helpers.append((process, own))
+            own.send_bytes(subject)
+        torch.set_num_threads(threads)
+        logger.debug("%d processes of %d threads each", self.size, threads)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        torch.set_num_threads(self._threads)
+        for process, connection in self._helpers:
+            connection.close()
+            if kind is not None:
+                process.terminate()
+        for process, _ in self._helpers:
+            process.join(_PATIENCE)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._helpers.clear()
+
+    @classmethod
+    def starts_fast(cls) -> bool:
+        """Whether this process has had helpers before: the first ones wait some seconds for PyTorch to be imported."""
+        return cls._started
+
+    def counted(self) -> int:
+        """How many things the helpers have counted as done."""
+        return sum(counter.value for counter in self._counters)
+
+    def ask(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> None:
+        """Let each helper run the subject's method with its own arguments, beside what this process does.
+
+        What arguments and results hold must be small; tensors belong into shared memory.
+
+        Raises:
+            HelperDiedError: If one has ended.
+        """
+        for (process, connection), own in zip(self._helpers, arguments, strict=True):
+            try:
+                connection.send((method, own))
+            except OSError as error:
+                raise _died(process) from error
+
+    def results(self) -> list[Any]:
+        """What the helpers' methods returned, in their order; waits for it.
+
+        Raises:
+            HelperDiedError: If one has ended.
+            Exception: What the method itself raised.
+        """
+        found = []
+        for process, connection in self._helpers:
+            try:
+                result, error, where = connection.recv()
+            except (EOFError, OSError) as failure:
+                raise _died(process) from failure
+            if error is not None:
+                raise error from _HelperTraceback(where)
+            found.append(result)
+        return found
+
+
+def crew_size(wanted: int | None, device: torch.device, most: int) -> int:
+    """How many processes a piece of work is shared among.
+
+    Args:
+        wanted: As configured; ``None`` takes one for each thread that PyTorch would use here.
+        device: Of the model; a GPU's has none beside this one.
+        most: Parts that the work can be cut into and that are worth a process.
+
+    Raises:
+        UserError: If several are wanted on a GPU.
+    """
+    if device.type != "cpu":
+        if wanted not in (None, 1):
+            raise UserError(f"{wanted} processes can't share one {device.type} device: set workers to 1")
+        return 1
+    return max(1, min(wanted or torch.get_num_threads(), most))
+
+
+def _died(process: multiprocessing.process.BaseProcess) -> HelperDiedError:
+    process.join(_PATIENCE)
+    return HelperDiedError(
+        f"a process that helped ended with exit code {process.exitcode} (-9: stopped, most often for want of memory): "
+        "run the same command again, it goes on where this one stopped; workers=1 does without helpers"
+    )
+
+
+def _help(connection: Connection, threads: int, counter: Any, given: tuple[Any, ...]) -> None:
+    """What a helper does: wait, run, answer, until nobody asks any more."""
+    # An interruption from the keyboard reaches every process; the one that asks decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    subject = None
+
+    def count() -> None:
+        counter.value += 1
+
+    while True:
+        try:
+            if subject is None:
+                # From the process that started this one, never from a file.
+                subject = pickle.loads(connection.recv_bytes())
+                subject.join(count, *given)
+            method, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = (getattr(subject, method)(*arguments), None, "")
+        except Exception as error:
+            # Raised again by the process that asked.
+            answer = (None, _sendable(error), traceback.format_exc())
+        try:
+            connection.send(answer)
+        except OSError:
+            return
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error itself, or one of its text where it can't be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _end_with_parent() -> None:
+    """End this process at once when the one that started it is gone, in the middle of whatever it does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        signal.raise_signal(signal.SIGKILL)

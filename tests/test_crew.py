@@ -1,0 +1,159 @@
+"""Helper processes: results, errors and deaths reach the process that asked, and no helper outlives it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mulcot_rd.crew import Crew, HelperDiedError, crew_size
+from mulcot_rd.errors import UserError
+from mulcot_rd.images import ImageError
+from mulcot_rd.shared_tensors import SharedTensors
+
+CPU = torch.device("cpu")
+
+
+class Subject:
+    """Something that helpers have copies of."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def join(self, count, *shared):
+        self.count, self.shared = count, shared
+
+    def times(self, factor):
+        self.count()
+        return self.value * factor, os.getpid(), torch.get_num_threads()
+
+    def fill(self, value):
+        for tensor in self.shared[0].tensors():
+            tensor.fill_(value)
+
+    def fail(self, error):
+        raise error
+
+    def sleep(self):
+        time.sleep(60)
+
+    def die(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_each_helper_answers_with_its_own_argument():
+    with Crew(Subject(7), 3) as crew:
+        crew.ask("times", [(2,), (3,)])
+        (two, one, _), (three, other, _) = crew.results()
+        assert (two, three) == (14, 21)
+        assert len({one, other, os.getpid()}) == 3
+        assert crew.counted() == 2
+        crew.ask("times", [(1,), (1,)])
+        assert [pid for _, pid, _ in crew.results()] == [one, other]
+
+
+def test_a_crew_of_one_asks_nobody():
+    threads = torch.get_num_threads()
+    with Crew(Subject(1), 1) as crew:
+        crew.ask("times", [])
+        assert crew.results() == []
+        assert torch.get_num_threads() == threads
+
+
+def test_threads_are_shared_and_come_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with Crew(Subject(1), 2) as crew:
+            crew.ask("times", [(1,)])
+            assert crew.results()[0][2] == torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_shared_tensors_are_the_same_memory_in_a_helper():
+    kinds = [torch.zeros(3, 5), torch.zeros(7, dtype=torch.int64), torch.zeros((), dtype=torch.bfloat16)]
+    shared = SharedTensors(kinds)
+    with Crew(Subject(1), 2, [(shared,)]) as crew:
+        crew.ask("fill", [(3,)])
+        crew.results()
+    for tensor, kind in zip(shared.tensors(), kinds, strict=True):
+        assert (tensor.shape, tensor.dtype) == (kind.shape, kind.dtype)
+        assert (tensor == 3).all()
+
+
+def test_an_error_in_a_helper_is_raised_as_what_it_is():
+    with Crew(Subject(1), 2) as crew:
+        crew.ask("fail", [(ImageError("image not found: a.png"),)])
+        with pytest.raises(ImageError, match=r"a\.png") as caught:
+            crew.results()
+        assert "in fail" in str(caught.value.__cause__)
+        crew.ask("times", [(5,)])
+        assert crew.results()[0][0] == 5
+
+
+def test_a_helper_that_dies_is_noticed():
+    with Crew(Subject(1), 2) as crew:
+        crew.ask("die", [()])
+        with pytest.raises(HelperDiedError, match=r"exit code -9.*run the same command again"):
+            crew.results()
+        with pytest.raises(HelperDiedError):
+            crew.ask("times", [(1,)])
+
+
+SCRIPT = """
+import os, sys, time
+sys.path.insert(0, {folder!r})
+from mulcot_rd.crew import Crew
+from test_crew import Subject
+
+if __name__ == "__main__":
+    with Crew(Subject(1), 2) as crew:
+        crew.ask("times", [(1,)])
+        print(crew.results()[0][1], flush=True)
+        {then}
+"""
+
+
+@pytest.mark.parametrize("then", ["time.sleep(60)", "crew.ask('sleep', [()]); time.sleep(60)"])
+def test_no_helper_outlives_a_process_that_is_killed(tmp_path, then):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(folder=str(Path(__file__).parent), then=then))
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    try:
+        helper = int(process.stdout.readline())
+        process.kill()
+        for _ in range(100):
+            if not Path(f"/proc/{helper}").exists() or "Z" in Path(f"/proc/{helper}/stat").read_text().split()[2]:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the helper is still there ten seconds later")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "most", "size"),
+    [
+        (None, CPU, 1, 1),
+        (3, CPU, 8, 3),
+        (3, CPU, 2, 2),
+        (1, CPU, 8, 1),
+        (3, CPU, 0, 1),
+        (None, torch.device("cuda"), 9, 1),
+    ],
+)
+def test_the_size_is_what_is_wanted_as_far_as_there_is_work(wanted, device, most, size):
+    assert crew_size(wanted, device, most) == size
+
+
+def test_several_processes_on_one_gpu_are_refused():
+    with pytest.raises(UserError, match="set workers to 1"):
+        crew_size(2, torch.device("cuda"), 9)
