@@ -12,13 +12,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from as_written import written_answers
 from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.crew import Crew, crew_size
+from mulcot_rd.generation.answers import Answerer, answer_posts
 from mulcot_rd.generation.engine import Engine
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.ingest import IngestParameters, read_posts
@@ -53,6 +58,7 @@ class Evaluation:
         limits: Longest answer by task, in tokens.
         parameters: Of the engine.
         examples: Answers that guesses begin with.
+        workers: Processes that answer together.
     """
 
     model: TrainedModel
@@ -62,9 +68,31 @@ class Evaluation:
     limits: dict[Task, int]
     parameters: GenerationParameters
     examples: list[tuple[Task, str]]
+    workers: int = 1
+
+    @contextmanager
+    def together(self) -> Iterator[Callable[[], dict[tuple[Task, str], str]]]:
+        """What makes the texts as an evaluation does, by processes that run while this is open."""
+        threads = torch.get_num_threads()
+        with Crew(Answerer(self.model, self.encoder), self.workers) as crew:
+            torch.set_num_threads(threads)
+
+            def texts() -> dict[tuple[Task, str], str]:
+                # Only here: the other form has all threads in its one process.
+                torch.set_num_threads(max(1, threads // crew.size))
+                try:
+                    answers = answer_posts(
+                        self.model, self.encoder, self.posts, TASKS, self.parameters,
+                        seed=1, log=None, description="bench", examples=self.examples, crew=crew,
+                    )  # fmt: skip
+                finally:
+                    torch.set_num_threads(threads)
+                return {(task, answer.post_id): answer.text for task in TASKS for answer in answers[task]}
+
+            yield texts if self.workers > 1 else self.ours
 
     def ours(self) -> dict[tuple[Task, str], str]:
-        """The texts by the engine."""
+        """The texts by the engine in this process."""
         texts: dict[tuple[Task, str], str] = {}
         ordered = sorted(self.posts, key=lambda post: len(self.prompts[post.id]["label"].opening))
         with merged_adapter(self.model):
@@ -97,8 +125,9 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
             name = f"as written: generate once per prompt, batch {batch_size}"
 
             plain = partial(evaluation.as_written, batch_size)
-            same = _same(evaluation.posts, evaluation.ours(), plain())
-            fast, slow = alternate([evaluation.ours, plain], repetitions)
+            with evaluation.together() as ours:
+                same = _same(evaluation.posts, ours(), plain())
+                fast, slow = alternate([ours, plain], repetitions)
             count = len(evaluation.posts)
             made.append(row("evaluation_posts_per_s", scale, count / fast, count / slow, name, "posts/s", repetitions))
             made.append(row("evaluation_same_texts", scale, same, 1.0, name, "share of posts", 1))
@@ -140,6 +169,7 @@ def _trained(folder: Path) -> Evaluation:
         limits=LIMITS["tiny"],
         parameters=_parameters("tiny", batch_size=parameters["generation"]["batch_size"]),
         examples=[("reasoning", write(record.reasoning)) for record in teacher],
+        workers=crew_size(None, torch.device("cpu"), len(test)),
     )
 
 

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.crew import crew_size
 from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, family_named
@@ -125,6 +126,10 @@ class Setting:
         by_id = {post.id: post for post in self.posts}
         rows = teacher_rows(self.teacher)
         return [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in rows]
+
+    def workers(self, role: Role) -> int:
+        """Processes that train together: at tiny scale as configured, at the other one as full-size models have it."""
+        return crew_size(None, role.model.device, WINDOW["tiny"] // BATCH_SIZE["tiny"]) if self.scale == "tiny" else 1
 
     def weights(self, role: Role) -> StudentLossWeights:
         """The student's objective with the paper's weights."""

@@ -6,22 +6,23 @@ Run as a script it trains in one form and prints the peak of its own memory:
 """
 
 import json
+import math
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from as_written import distillation_loss
-from mulcot_rd.prompts import Task
-from mulcot_rd.training.batches import Batch, Example, collate, micro_batches, windows
-from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_student_loss, output_head
+from mulcot_rd.prompts import TASKS, Task
+from mulcot_rd.training.batches import Example, micro_batches, windows
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.prefetch import ahead
+from mulcot_rd.training.learner import Learner, LearningCrew, Preparation
+from mulcot_rd.training.objective import StudentLossWeights
 from mulcot_rd.training.roles import Role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels
+from mulcot_rd.training.student import StudentObjective
 from settings import BATCH_SIZE, SCALES, WINDOW, Scale, Setting
 from timing import alternate, own_peak_mebibytes, peak_mebibytes, row
 
@@ -30,8 +31,8 @@ AS_WRITTEN = "as written: two passes a sample, assistant live, whole-sequence lo
 PEAKS = 3
 MANY_POSTS = 240
 
-# Trains over all windows once and returns the loss of the last micro-batch.
-Epoch = Callable[[], torch.Tensor]
+# Trains over all windows once and returns the loss of the last one.
+Epoch = Callable[[], float]
 
 
 def rows(scratch: Path, repetitions: int) -> list[dict]:
@@ -42,12 +43,13 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
         student, assistant = setting.role("student"), setting.role("assistant")
         examples = setting.examples(student)
         stored = setting.soft_labels(assistant, examples)
-        forms = [ours(setting, student, examples, stored), _as_written(setting, student, assistant, examples)]
-        _check_equal(forms, student)
-        fast, slow = alternate(forms, repetitions)
+        _check_equal(setting, student, assistant, examples, stored)
+        with ExitStack() as stack:
+            written = _as_written(setting, student, assistant, examples)
+            fast, slow = alternate([ours(setting, student, examples, stored, stack), written], repetitions)
         speeds = (len(examples) / fast, len(examples) / slow)
         made.append(row("student_training_samples_per_s", scale, *speeds, AS_WRITTEN, "samples/s", repetitions))
-        del student, assistant, forms
+        del student, assistant, written
         fused, plain = (_peak_of(form, setting, len(examples)) for form in ("ours", "as_written"))
         made.append(row("student_training_peak_memory", scale, fused, plain, AS_WRITTEN, "MiB", PEAKS))
     return [*made, _ten_times_the_posts(scratch)]
@@ -69,22 +71,40 @@ def _peak_of(form: str, setting: Setting, rows: int) -> float:
     return peak_mebibytes("training", arguments, PEAKS)
 
 
-def ours(setting: Setting, student: Role, examples: Sequence[Example], stored: SoftLabels) -> Epoch:
-    """The project's own form, of the parts that its training loop is made of."""
-    head, device = output_head(student.model), student.model.device
+def ours(setting: Setting, student: Role, examples: Sequence[Example], stored: SoftLabels, stack: ExitStack) -> Epoch:
+    """The project's own form, of the parts that its training loop is made of; helpers run until ``stack`` closes."""
     images = ImageStore(setting.folder / "images", student.encoder, student.model, "bench")
     images.prepare([example.image for example in examples])
-    weights = setting.weights(student)
+    prepare = Preparation(examples, student.encoder, images, stored, student.model.device)
+    loss = StudentObjective(student.model, setting.weights(student))
+    threads = torch.get_num_threads()
+    crew = stack.enter_context(
+        LearningCrew(Learner(student.model, student.encoder, prepare, loss), setting.workers(student))
+    )
+    torch.set_num_threads(threads)
 
-    def prepare(indices: Sequence[int]) -> Batch:
-        batch = collate([examples[index] for index in indices], student.encoder, images)
-        return replace(batch, assistant=stored.distributions(indices, examples, device))
+    def window(cut: Sequence[Sequence[int]], counts: dict[Task, int]) -> float:
+        terms = crew.step(list(range(len(cut))), counts)
+        return _total(terms, setting.weights(student))
 
-    def loss(batch: Batch, counts: dict[Task, int]) -> torch.Tensor:
-        states = target_states(student.model, batch)
-        return fused_student_loss(head, states, batch.targets, batch.assistant, weights, counts).total
+    epoch = _epoch(setting.scale, student, examples, crew.begin, window)
 
-    return _epoch(setting.scale, student, examples, prepare, loss)
+    def run() -> float:
+        # Only here: the other form has all threads in its one process.
+        torch.set_num_threads(max(1, threads // crew.size))
+        try:
+            return epoch()
+        finally:
+            torch.set_num_threads(threads)
+
+    return run
+
+
+def _total(terms: Mapping[str, float], weights: StudentLossWeights) -> float:
+    """Eq. 13 of a window's terms."""
+    hard = sum(weights.hard.of(task) * terms[f"{task}_loss"] for task in TASKS)
+    soft = sum(weights.soft.of(task) * terms[f"{task}_soft_loss"] for task in TASKS)
+    return (1 - weights.distillation) * hard + weights.distillation * soft
 
 
 def _as_written(setting: Setting, student: Role, assistant: Role, examples: Sequence[Example]) -> Epoch:
@@ -92,52 +112,64 @@ def _as_written(setting: Setting, student: Role, assistant: Role, examples: Sequ
     assistant.model.eval().requires_grad_(False)
     weights = setting.weights(student)
 
-    def loss(chosen: Sequence[Example], counts: dict[Task, int]) -> torch.Tensor:
-        return distillation_loss(student.model, assistant.model, student.encoder, chosen, weights, counts).total
+    def begin(_: Sequence[Sequence[Sequence[int]]]) -> None:
+        student.model.train()
 
-    return _epoch(setting.scale, student, examples, lambda indices: [examples[i] for i in indices], loss)
+    def window(cut: Sequence[Sequence[int]], counts: dict[Task, int]) -> float:
+        sums = 0.0
+        for indices in cut:
+            chosen = [examples[index] for index in indices]
+            loss = distillation_loss(student.model, assistant.model, student.encoder, chosen, weights, counts).total
+            loss.backward()
+            sums += float(loss)
+        return sums
+
+    return _epoch(setting.scale, student, examples, begin, window)
 
 
 def _epoch(
     scale: Scale,
     student: Role,
     examples: Sequence[Example],
-    prepare: Callable[[Sequence[int]], object],
-    loss: Callable[[object, dict[Task, int]], torch.Tensor],
+    begin: Callable[[Sequence[Sequence[Sequence[int]]]], None],
+    window: Callable[[Sequence[Sequence[int]], dict[Task, int]], float],
 ) -> Epoch:
     """One pass over the rows with steps of AdamW, the same for both forms."""
     lengths = [example.length for example in examples]
     order = windows(lengths, WINDOW[scale], seed=1, epoch=0)
-    cut = [list(micro_batches(window, BATCH_SIZE[scale], lengths)) for window in order]
+    cut = [list(micro_batches(rows, BATCH_SIZE[scale], lengths)) for rows in order]
     trained = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
     # A rate of zero: each repetition does the same work on the same weights.
     optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
 
-    def run() -> torch.Tensor:
-        student.model.train()
-        batches = ahead(prepare, (indices for window in cut for indices in window))
-        for window, pieces in zip(order, cut, strict=True):
+    def run() -> float:
+        begin(cut)
+        for rows, pieces in zip(order, cut, strict=True):
             counts: dict[Task, int] = {}
-            for index in window:
+            for index in rows:
                 for task, ids in examples[index].targets.items():
                     counts[task] = counts.get(task, 0) + len(ids)
-            for _ in pieces:
-                value = loss(next(batches), counts)
-                value.backward()
+            value = window(pieces, counts)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return value.detach()
+        return value
 
     return run
 
 
-def _check_equal(forms: Sequence[Epoch], student: Role) -> None:
+def _check_equal(
+    setting: Setting, student: Role, assistant: Role, examples: Sequence[Example], stored: SoftLabels
+) -> None:
     """Both do the same work: equal losses without dropout, or the comparison would mean nothing."""
     dropouts = [module for module in student.model.modules() if isinstance(module, torch.nn.Dropout)]
     shares = [module.p for module in dropouts]
     for module in dropouts:
         module.p = 0.0
-    torch.testing.assert_close(forms[0](), forms[1](), rtol=1e-4, atol=1e-5)
+    with ExitStack() as stack:
+        mine = ours(setting, student, examples, stored, stack)()
+    plain = _as_written(setting, student, assistant, examples)()
+    if not math.isclose(mine, plain, rel_tol=1e-4, abs_tol=1e-5):
+        raise ValueError(f"the loss is {mine}, as written {plain}: the speeds can't be compared")
     for module, share in zip(dropouts, shares, strict=True):
         module.p = share
 
@@ -146,14 +178,15 @@ def _peak(form: str, scale: Scale, folder: Path, posts: int, taken: int) -> None
     setting = Setting(scale, folder, posts)
     student = setting.role("student")
     examples = setting.examples(student)[:taken]
-    if form == "ours":
-        stored = SoftLabels(setting.soft_label_folder(SoftLabelParameters(**setting.parameters["soft_labels"])))
-        epoch = ours(setting, student, examples, stored)
-    else:
-        epoch = _as_written(setting, student, setting.role("assistant"), examples)
-    for _ in range(2):
-        epoch()
-    print(json.dumps({"peak_mebibytes": own_peak_mebibytes()}))
+    with ExitStack() as stack:
+        if form == "ours":
+            stored = SoftLabels(setting.soft_label_folder(SoftLabelParameters(**setting.parameters["soft_labels"])))
+            epoch = ours(setting, student, examples, stored, stack)
+        else:
+            epoch = _as_written(setting, student, setting.role("assistant"), examples)
+        for _ in range(2):
+            epoch()
+        print(json.dumps({"peak_mebibytes": own_peak_mebibytes()}))
 
 
 if __name__ == "__main__":

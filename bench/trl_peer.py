@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from mulcot_rd.generation.expansion import teacher_rows
@@ -32,7 +33,8 @@ def row_of(scratch: Path, repetitions: int, python: str) -> dict:
     student, assistant = setting.role("student"), setting.role("assistant")
     examples = setting.examples(student)
     stored = setting.soft_labels(assistant, examples)
-    (seconds,) = alternate([ours(setting, student, examples, stored)], repetitions)
+    with ExitStack() as stack:
+        (seconds,) = alternate([ours(setting, student, examples, stored, stack)], repetitions)
     found = _trl(setting, student, repetitions, python)
     name = f"TRL {found['version']}, GOLDTrainer, assistant live, soft labels alone"
     speeds = (len(examples) / seconds, len(examples) / statistics.median(found["seconds"]))

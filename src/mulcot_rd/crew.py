@@ -22,8 +22,6 @@ from mulcot_rd.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Imported once by the process that helpers are forked from.
-_PRELOADED = ["mulcot_rd.training.roles"]
 # How long a helper that has nothing more to do may take to end, in seconds.
 _PATIENCE = 5.0
 
@@ -51,8 +49,6 @@ class Crew:
         joins: Arguments of ``join`` for each helper, memory to share among them.
     """
 
-    _started = False
-
     def __init__(self, subject: Any, size: int, joins: Sequence[tuple[Any, ...]] | None = None) -> None:
         self.size = size
         self._subject, self._joins = subject, [()] * (size - 1) if joins is None else joins
@@ -64,8 +60,8 @@ class Crew:
         if self.size == 1:
             return self
         context = multiprocessing.get_context("forkserver")
-        Crew._started = True
-        context.set_forkserver_preload(_PRELOADED)
+        # Imported once, by the process that all helpers are forked from.
+        context.set_forkserver_preload([type(self._subject).__module__])
         threads = max(1, self._threads // self.size)
         # As bytes: multiprocessing would put every tensor into shared memory, of which containers have little.
         subject = pickle.dumps(self._subject)
@@ -98,11 +94,6 @@ class Crew:
                 process.kill()
                 process.join()
         self._helpers.clear()
-
-    @classmethod
-    def starts_fast(cls) -> bool:
-        """Whether this process has had helpers before: the first ones wait some seconds for PyTorch to be imported."""
-        return cls._started
 
     def counted(self) -> int:
         """How many things the helpers have counted as done."""

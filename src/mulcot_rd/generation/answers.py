@@ -24,8 +24,8 @@ from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 
-# Posts from which on a further process is worth its start, where the first start is still to come and where it is not.
-_WORTH_A_HELPER = {False: 640, True: 48}
+# Posts of each process, where their number is not given: fewer are answered before a helper has started.
+_WORTH_A_HELPER = 480
 
 
 class Answerer:
@@ -148,7 +148,7 @@ def answer_posts(
             known = _logged(log, group, tasks, parameters)
             if known is None:
                 if crew is None:
-                    count = _processes(parameters, model.device, len(ordered) - start)
+                    count = _processes(parameters, model.device, len(ordered))
                     crew = stack.enter_context(Crew(answerer, count))
                 answers = _answered(answerer, crew, group, tasks, parameters, seed, examples, bar)
                 if log is not None:
@@ -164,8 +164,8 @@ def answer_posts(
 
 def _processes(parameters: GenerationParameters, device: torch.device, posts: int) -> int:
     """How many processes answer so many posts."""
-    worth = 1 if parameters.workers is not None else _WORTH_A_HELPER[Crew.starts_fast()]
-    return crew_size(parameters.workers, device, posts // worth)
+    most = posts // _WORTH_A_HELPER if parameters.workers is None else posts
+    return crew_size(parameters.workers, device, most)
 
 
 def _answered(
