@@ -1,7 +1,8 @@
-"""One step of decoding: the new tokens of every row through the family's own decoder and head."""
+"""One step of decoding: the new tokens of every row through the family's own decoder."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +11,28 @@ from transformers import PreTrainedModel
 from mulcot_rd.generation.attention import NAME, Packing, causal_mask, distances
 from mulcot_rd.generation.cache import RowCache
 from mulcot_rd.models.family import Family
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step gives.
+
+    Attributes:
+        states: Last hidden states of its N tokens [N, hidden size].
+        packing: Where the tokens stand.
+        rows: Rows that mean something.
+    """
+
+    states: Tensor
+    packing: Packing
+    rows: int
+
+    def by_row(self, values: Tensor) -> Tensor:
+        """Something of each token [N, ...] as [rows, width, ...], ``width`` the greatest number of a row's tokens.
+
+        What stands in places without a token means nothing.
+        """
+        return self.packing.unpack(values)[: self.rows]
 
 
 class Decoder:
@@ -26,7 +49,6 @@ class Decoder:
         rows: Rows at most.
         rotary_dimensions: Dimensions of the family's positions: 3 for time, height and width, 1 for plain ones, 0
             where the family takes none.
-        columns: Columns of the head that mean a token; the others are never computed.
         width: Tokens of a row in one step at most.
         static: Whether shapes are fixed.
     """
@@ -39,21 +61,16 @@ class Decoder:
         *,
         rows: int,
         rotary_dimensions: int,
-        columns: int,
         width: int,
         static: bool,
     ) -> None:
         self._family, self._base, self._cache = family, base, cache
-        self._decoder, self._columns = base.get_decoder(), columns
+        self._decoder = base.get_decoder()
         self._dimensions, self._static, self._width, self._rows = rotary_dimensions, static, width, rows
         self._captures = static and base.device.type == "cuda"
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}
 
-    def logits(self, states: Tensor) -> Tensor:
-        """Logits [N, columns] of last hidden states [N, hidden size]."""
-        return self._base.lm_head(states)[:, : self._columns]
-
-    def step(self, tokens: Sequence[Sequence[int]], lengths: Sequence[int], positions: Sequence[int]) -> Tensor:
+    def step(self, tokens: Sequence[Sequence[int]], lengths: Sequence[int], positions: Sequence[int]) -> Step:
         """Read the new tokens of every row.
 
         Args:
@@ -62,8 +79,7 @@ class Decoder:
             positions: Rotary position of each row's first new token.
 
         Returns:
-            Logits [rows, width, columns] of what follows each token; ``width`` is the step's greatest number of new
-            tokens, and the logits of places without a token mean nothing.
+            What the model makes of them.
         """
         rows = len(tokens)
         width = self._width if self._static else max(map(len, tokens))
@@ -85,7 +101,7 @@ class Decoder:
         window = self._cache.columns if self._static else max(lengths) + width
         run = self._replay if self._captures else self._run
         states = run(given, known, packing, window)
-        return packing.unpack(self.logits(states))[:rows]
+        return Step(states, packing, rows)
 
     def _run(self, given: Tensor, lengths: Tensor, packing: Packing, window: int) -> Tensor:
         """Last hidden states [N, hidden size] of the step's tokens ([N, 3]: id, slot, rotary position)."""

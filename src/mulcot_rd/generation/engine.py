@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from mulcot_rd.generation.attention import Packing
 from mulcot_rd.generation.cache import RowCache
 from mulcot_rd.generation.choice import drawn, draws
-from mulcot_rd.generation.decoder import Decoder
+from mulcot_rd.generation.decoder import Decoder, Step
 from mulcot_rd.generation.drafts import Drafts
+from mulcot_rd.generation.head import Head
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.prefill import ReadPost, read_posts
 from mulcot_rd.generation.records import Generated
@@ -75,6 +77,7 @@ class Engine:
         self._base, self._encoder, self._parameters, self._seed = base, encoder, parameters, seed
         self._examples = examples[:_EXAMPLES]
         self._static = base.device.type == "cuda" if static is None else static
+        self._head = Head(base, len(encoder.tokenizer))
         self._limits: dict[Task, int] = {
             "label": parameters.max_label_tokens,
             "reasoning": parameters.max_new_tokens,
@@ -156,7 +159,6 @@ class Engine:
             cache,
             rows=self._parameters.batch_size,
             rotary_dimensions=example.read.branches[example.task].rotary_dimensions,
-            columns=len(self._encoder.tokenizer),
             width=1 + self._parameters.draft_tokens,
             static=self._static,
         )
@@ -165,7 +167,7 @@ class Engine:
             ending = example.read.branches[task].last_tokens if task in example.read.branches else []
             drafts.learn([*ending, *self._encoder.target(text, task)], len(ending))
         end = self._encoder.tokenizer.eos_token_id
-        return _Batch(cache, decoder, drafts, self._limits, end, self._parameters)
+        return _Batch(cache, decoder, self._head, drafts, self._limits, end, self._parameters)
 
 
 @dataclass
@@ -201,12 +203,14 @@ class _Batch:
         self,
         cache: RowCache,
         decoder: Decoder,
+        head: Head,
         drafts: Drafts,
         limits: Mapping[Task, int],
         end: int,
         parameters: GenerationParameters,
     ) -> None:
-        self._cache, self._decoder, self._drafts, self._limits, self._end = cache, decoder, drafts, limits, end
+        self._cache, self._decoder, self._head, self._drafts = cache, decoder, head, drafts
+        self._limits, self._end = limits, end
         self._parameters = parameters
         self._rows: list[_Row] = []
 
@@ -227,17 +231,19 @@ class _Batch:
             self._rows.append(_Row(asked, list(context), len(context), length - 1, branch.position - 1, own))
             states.append(branch.state)
         first = self.rows - len(entering)
-        return self._write(first, self._decoder.logits(torch.stack(states))[:, None], [[]] * len(entering))
+        last = torch.stack(states)
+        packing = Packing(len(entering), 1, None)
+        return self._write(first, Step(last, packing, len(entering)), [[]] * len(entering))
 
     def advance(self) -> list[_Row]:
         """Write at least one token in every row; returns the rows that end, which leave."""
         guesses = [self._guess(row) for row in self._rows]
-        logits = self._decoder.step(
+        step = self._decoder.step(
             [[row.context[-1], *guess] for row, guess in zip(self._rows, guesses, strict=True)],
             [row.length for row in self._rows],
             [row.position for row in self._rows],
         )
-        return self._write(0, logits, guesses)
+        return self._write(0, step, guesses)
 
     def _guess(self, row: _Row) -> list[int]:
         if row.numbers is not None:
@@ -246,9 +252,9 @@ class _Batch:
         # The last token of an answer needs no guess behind it.
         return self._drafts.guess(row.context, self._limits[row.asked.task] - written - 1)
 
-    def _write(self, first: int, logits: Tensor, guesses: Sequence[Sequence[int]]) -> list[_Row]:
+    def _write(self, first: int, step: Step, guesses: Sequence[Sequence[int]]) -> list[_Row]:
         """Add to each row from ``first`` on what the model says, as far as the guesses were right."""
-        says = self._choose(first, logits).tolist()
+        says = self._choose(first, step).tolist()
         ended = []
         for number, (row, guess) in enumerate(zip(self._rows[first:], guesses, strict=True), start=first):
             before = len(row.context)
@@ -267,15 +273,16 @@ class _Batch:
     def _is_over(self, row: _Row) -> bool:
         return row.context[-1] == self._end or len(row.context) - row.prompt == self._limits[row.asked.task]
 
-    def _choose(self, first: int, logits: Tensor) -> Tensor:
+    def _choose(self, first: int, step: Step) -> Tensor:
         """Token ids [rows, width]: the likeliest ones, drawn ones in the first place of rows that are sampled."""
-        tokens = logits.argmax(dim=-1)
+        tokens = step.by_row(self._head.likeliest(step.states))
         sampled = [number for number, row in enumerate(self._rows[first:]) if row.numbers is not None]
         if sampled:
             rows = [self._rows[first + number] for number in sampled]
+            logits = self._head.logits(step.by_row(step.states)[sampled, 0])
             numbers = torch.stack([row.numbers[len(row.context) - row.prompt] for row in rows]).to(logits.device)
             settings = self._parameters
-            tokens[sampled, 0] = drawn(logits[sampled, 0], numbers, settings.retry_temperature, settings.retry_top_p)
+            tokens[sampled, 0] = drawn(logits, numbers, settings.retry_temperature, settings.retry_top_p)
         return tokens
 
     def _leave(self, ended: Sequence[int]) -> list[_Row]:
