@@ -1,7 +1,8 @@
-"""Training rows as tensors: each row holds its opening once and a branch for each task behind it.
+"""Training rows as tensors: an opening once, and behind it a branch for each task of each row that has this opening.
 
-A branch sees the opening and itself, never the other branch, and its positions go on from the opening's end. The
-model's outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening.
+A branch sees the opening and itself, never another branch, and its positions go on from the opening's end. The
+model's outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening. A post
+has one training row for each reasoning (the teacher's, the assistant's; Eq. 8), so its rows are kept together.
 """
 
 from array import array
@@ -78,7 +79,9 @@ def _ids(ids: Sequence[int]) -> array:
 
 
 def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSource | None = None) -> Batch:
-    """Pad examples into a batch; nothing is ever cut, so image tokens can't be lost.
+    """Pad examples into a batch, those with the same image and opening as one row.
+
+    Nothing is ever cut, so image tokens can't be lost.
 
     Args:
         examples: The rows; all have the tasks of the first.
@@ -86,18 +89,29 @@ def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSou
         images: Where the images' inputs come from, if they are stored; by default the encoder makes them.
     """
     tasks = list(examples[0].targets)
+    sharing: dict[tuple[str, bytes], list[Example]] = {}
+    for example in examples:
+        sharing.setdefault((example.image, example.opening.tobytes()), []).append(example)
     rows, begins = branch_rows(
-        [example.opening for example in examples],
-        [[example.endings[task] + example.targets[task] for task in tasks] for example in examples],
-        [example.image for example in examples],
+        [own[0].opening for own in sharing.values()],
+        [
+            [example.endings[task] + example.targets[task] for example in own for task in tasks]
+            for own in sharing.values()
+        ],
+        [own[0].image for own in sharing.values()],
         encoder,
         images,
     )
+    branches = {
+        opening: (index, iter(starts)) for index, (opening, starts) in enumerate(zip(sharing, begins, strict=True))
+    }
     places: dict[Task, tuple[list[int], list[int]]] = {task: ([], []) for task in tasks}
     targets: dict[Task, list[int]] = {task: [] for task in tasks}
-    for index, (example, starts) in enumerate(zip(examples, begins, strict=True)):
-        for task, start in zip(tasks, starts, strict=True):
-            first, count = start + len(example.endings[task]) - 1, len(example.targets[task])
+    # In the order of the examples, as everything is that is known of their targets.
+    for example in examples:
+        index, starts = branches[example.image, example.opening.tobytes()]
+        for task in tasks:
+            first, count = next(starts) + len(example.endings[task]) - 1, len(example.targets[task])
             places[task][0].extend([index] * count)
             places[task][1].extend(range(first, first + count))
             targets[task].extend(example.targets[task])
@@ -108,39 +122,81 @@ def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSou
     )
 
 
-def windows(lengths: Sequence[int], rows: int, seed: int, epoch: int) -> list[list[int]]:
-    """The epoch's accumulation windows as indices of rows: a permutation drawn from seed and epoch.
+def windows(
+    lengths: Sequence[int], rows: int, seed: int, epoch: int, posts: Sequence[str] | None = None
+) -> list[list[int]]:
+    """The epoch's accumulation windows as indices of rows: a permutation of posts drawn from seed and epoch.
 
     Args:
         lengths: Tokens of each row of the training set.
         rows: Rows of a window.
         seed: Of the order.
         epoch: Counted from 0.
+        posts: The post of each row; rows of one post follow one another. ``None`` takes each row for a post.
 
-    Within a window the rows are ordered by length, so that micro-batches cut from it need little padding.
+    Within a window the rows are ordered by length, so that micro-batches cut from it need little padding, and rows that
+    share a post come behind those that don't.
     """
+    of_post: dict[str | int, list[int]] = {}
+    for index, post in enumerate(posts if posts is not None else range(len(lengths))):
+        of_post.setdefault(post, []).append(index)
+    grouped = list(of_post.values())
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    return [
-        sorted(order[start : start + rows], key=lambda index: (lengths[index], index))
-        for start in range(0, len(order), rows)
+    order = [
+        index for number in torch.randperm(len(grouped), generator=generator).tolist() for index in grouped[number]
     ]
+    return [_by_length(order[start : start + rows], lengths, posts) for start in range(0, len(order), rows)]
+
+
+def _by_length(window: Sequence[int], lengths: Sequence[int], posts: Sequence[str] | None) -> list[int]:
+    """The window's rows by length, rows of one post beside one another."""
+    together = _together(window, posts)
+
+    def key(index: int) -> tuple[int, int, int, int, int]:
+        own = together[index]
+        return len(own), max(lengths[other] for other in own), own[0], lengths[index], index
+
+    return sorted(window, key=key)
+
+
+def _together(window: Sequence[int], posts: Sequence[str] | None) -> dict[int, list[int]]:
+    """Of each of the window's rows, those of its post in the window."""
+    if posts is None:
+        return {index: [index] for index in window}
+    of_post: dict[str, list[int]] = {}
+    for index in window:
+        of_post.setdefault(posts[index], []).append(index)
+    return {index: of_post[posts[index]] for index in window}
 
 
 def micro_batches(
-    window: Sequence[int], rows: int, lengths: Sequence[int], tokens: int | None = None
+    window: Sequence[int],
+    rows: int,
+    lengths: Sequence[int],
+    tokens: int | None = None,
+    posts: Sequence[str] | None = None,
 ) -> Iterator[Sequence[int]]:
-    """A window cut into micro-batches, the longest rows first.
+    """A window cut into micro-batches, from its end.
 
     Args:
-        window: Indices of rows, ordered by length.
+        window: Indices of rows, as :func:`windows` has them.
         rows: Rows of a micro-batch where no token budget is given.
         lengths: Tokens of each row of the training set.
         tokens: Tokens of a micro-batch at most, padding included; a row that is longer has one of its own. The short
-            rows of a window then go together in greater numbers than the long ones. The loss doesn't depend on it.
+            rows of a window then go together in greater numbers than the long ones, and rows that share a post's
+            opening are not padded with those that don't. The loss doesn't depend on it.
+        posts: The post of each row, as for :func:`windows`.
     """
+    together = _together(window, posts)
     end = len(window)
     while end:
-        size = rows if tokens is None else max(1, tokens // lengths[window[end - 1]])
-        yield window[max(0, end - size) : end]
-        end = max(0, end - size)
+        begin = max(0, end - rows)
+        if tokens is not None:
+            begin, longest, kind = end - 1, lengths[window[end - 1]], len(together[window[end - 1]])
+            while begin and len(together[window[begin - 1]]) == kind:
+                longest = max(longest, lengths[window[begin - 1]])
+                if (end - begin + 1) * longest > tokens:
+                    break
+                begin -= 1
+        yield window[begin:end]
+        end = begin

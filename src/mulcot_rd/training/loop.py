@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Rows to learn from, epochs taken together, from which on helpers are worth their start.
 _WORTH_HELPERS = 2000
+# Of the order in which rows are taken: work begun in another one is not continued.
+_ORDER = "posts"
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,12 @@ class Trainer:
         self.folder = folder
         self.checkpoints = Checkpoints(folder / "checkpoint")
         self._lengths = [example.length for example in examples]
+        self._posts = [example.post_id for example in examples]
         self._trained = learner.trained
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay, fused=True
         )
-        self.state = self._begin(fingerprint)
+        self.state = self._begin(f"{fingerprint}-{_ORDER}")
 
     def run(self) -> TrainingOutcome:
         """Train to the end and return the best epoch's adapter."""
@@ -105,7 +108,7 @@ class Trainer:
 
     def _windows(self, epoch: int) -> list[list[int]]:
         parameters = self.parameters
-        return windows(self._lengths, parameters.batch_size * parameters.accumulation, self.seed, epoch)
+        return windows(self._lengths, parameters.batch_size * parameters.accumulation, self.seed, epoch, self._posts)
 
     def _begin(self, fingerprint: str) -> TrainingState:
         state = self.checkpoints.state(fingerprint)
@@ -152,7 +155,8 @@ class Trainer:
 
     def _cut(self, window: Sequence[int]) -> list[Sequence[int]]:
         """The window's micro-batches."""
-        return list(micro_batches(window, self.parameters.batch_size, self._lengths, self.parameters.batch_tokens))
+        parameters = self.parameters
+        return list(micro_batches(window, parameters.batch_size, self._lengths, parameters.batch_tokens, self._posts))
 
     def _step(self, window: Sequence[int], crew: LearningCrew) -> dict[str, float]:
         """One optimiser step over a window; returns the window's loss terms."""
