@@ -34,7 +34,7 @@ from mulcot_rd.models.lora import TrainedModel, merged_adapter
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Post, TeacherRecord
-from settings import ROOT, Setting
+from settings import ROOT, Setting, random_example
 from timing import alternate, row
 
 LIMITS: dict[str, dict[Task, int]] = {
@@ -202,8 +202,7 @@ def _random(folder: Path) -> Evaluation:
     # No token ends a turn: with random weights it would come by chance or never.
     role.encoder.tokenizer.eos_token_id = role.encoder.tokenizer.pad_token_id
     posts = setting.posts[:REAL_POSTS]
-    examples = {post.id: example for post, example in zip(posts, setting.examples(role), strict=False)}
-    posts = [post for post in posts if post.id in examples]
+    examples = {post.id: random_example(role, post, number) for number, post in enumerate(posts)}
     return Evaluation(
         model=role.model,
         encoder=role.encoder,

@@ -9,7 +9,7 @@ random at both scales: the figures compare two ways of doing the same work, and 
 import random
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, fa
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.models.tiny import build_tiny_checkpoint, chat_tokenizer
 from mulcot_rd.prompts import TASKS
-from mulcot_rd.schema import Post, TeacherRecord
+from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import TeacherParameters, annotate
 from mulcot_rd.training.batches import Example, make_example
 from mulcot_rd.training.objective import StudentLossWeights
@@ -58,7 +58,7 @@ class Setting:
 
     scale: Scale
     folder: Path
-    rows: int = 32
+    rows: int = 16
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -119,13 +119,28 @@ class Setting:
                 build_tiny_checkpoint(folder, family, backbone.tiny, real_tokenizer(family.chat), seed=1)
         return start_role(name, backbone, made, image_size=self.image_size, seed=1)
 
+    @cached_property
+    def training_rows(self) -> list[TrainingRow]:
+        """Two reasonings a post, as most have in a student's training set: the teacher's own, and that of the next."""
+        own = teacher_rows(self.teacher)
+        others = [
+            row.model_copy(update={"source": "assistant", "reasoning": following.reasoning})
+            for row, following in zip(own, [*own[1:], own[0]], strict=True)
+        ]
+        return [row for pair in zip(own, others, strict=True) for row in pair]
+
     def examples(self, role: Role) -> list[Example]:
         """The training rows."""
         if self.scale == "real_vocab":
-            return [random_example(role, post, number) for number, post in enumerate(self.posts[:REAL_ROWS])]
+            count = REAL_ROWS // 2
+            drawn = [random_example(role, post, number) for number, post in enumerate(self.posts[:count])]
+            others = [random_example(role, post, count + number) for number, post in enumerate(self.posts[:count])]
+            pairs = zip(
+                drawn, (replace(one, targets=two.targets) for one, two in zip(drawn, others, strict=True)), strict=True
+            )
+            return [example for pair in pairs for example in pair]
         by_id = {post.id: post for post in self.posts}
-        rows = teacher_rows(self.teacher)
-        return [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in rows]
+        return [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in self.training_rows]
 
     def workers(self, role: Role) -> int:
         """Processes that train together: at tiny scale as configured, at the other one as full-size models have it."""

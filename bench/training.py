@@ -29,7 +29,7 @@ from timing import alternate, own_peak_mebibytes, peak_mebibytes, row
 AS_WRITTEN = "as written: two passes a sample, assistant live, whole-sequence logits"
 
 PEAKS = 3
-MANY_POSTS = 240
+MANY_POSTS = 120
 
 # Trains over all windows once and returns the loss of the last one.
 Epoch = Callable[[], float]
@@ -136,8 +136,9 @@ def _epoch(
 ) -> Epoch:
     """One pass over the rows with steps of AdamW, the same for both forms."""
     lengths = [example.length for example in examples]
-    order = windows(lengths, WINDOW[scale], seed=1, epoch=0)
-    cut = [list(micro_batches(rows, BATCH_SIZE[scale], lengths)) for rows in order]
+    posts = [example.post_id for example in examples]
+    order = windows(lengths, WINDOW[scale], seed=1, epoch=0, posts=posts)
+    cut = [list(micro_batches(rows, BATCH_SIZE[scale], lengths, posts=posts)) for rows in order]
     trained = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
     # A rate of zero: each repetition does the same work on the same weights.
     optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.training.roles import Role
@@ -80,6 +79,6 @@ def _texts(setting: Setting, student: Role) -> Sequence[dict[str, str]]:
             "prompt": student.encoder.turn(posts[line.post_id], task),
             "answer": write_label(posts[line.post_id].label) if task == "label" else write(line.reasoning),
         }
-        for line in teacher_rows(setting.teacher)
+        for line in setting.training_rows
         for task in TASKS
     ]
