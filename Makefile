@@ -13,8 +13,9 @@ PLAN ?= .kedro/experiments/sample.yml
 run: $(READY)
 	$(BIN)/kedro run
 
+# A file's tests stay in one process: they share what its fixtures made.
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

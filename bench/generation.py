@@ -1,8 +1,9 @@
 """Evaluation: posts a second, label and reasoning of each post, greedy, without retries.
 
 At tiny scale the assistant is trained for two epochs on the shipped sample by the project's own pipelines, so that its
-answers end by themselves and differ in length; the test split is answered, and guesses at next tokens begin with the
-training split's reasonings, as in an evaluation. At real_vocab scale the weights are random and answers would never
+answers end by themselves and differ in length; it answers 480 posts of another sample, in as many processes as a split
+of a thousand posts gets (their start is not measured), and guesses at next tokens begin with the training split's
+reasonings, as in an evaluation. At real_vocab scale the weights are random and answers would never
 end: the end of a turn is out of reach for both forms, every label answer has 5 tokens and every reasoning 200, and
 nothing is guessed ahead, since random weights repeat themselves as no trained model does. Both forms use the same
 number of rows, and texts are compared post by post.
@@ -27,6 +28,7 @@ from mulcot_rd.generation.answers import Answerer, answer_posts
 from mulcot_rd.generation.engine import Engine
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.ingest import IngestParameters, read_posts
+from mulcot_rd.ingest.sample_generator.write import write_sample
 from mulcot_rd.models import BackboneParameters, load_adapter, load_backbone
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
@@ -44,6 +46,7 @@ LIMITS: dict[str, dict[Task, int]] = {
 # The authors' code answers 24 prompts at once; 60 is what suits the tiny models on a processor.
 BATCHES = {"tiny": (24, 60), "real_vocab": (24,)}
 REAL_POSTS = 24
+TINY_POSTS, TINY_POSTS_SEED = 480, 7
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def _parameters(scale: str, **more: object) -> GenerationParameters:
 
 
 def _trained(folder: Path) -> Evaluation:
-    """The tiny assistant after two epochs on the sample, and the sample's test split."""
+    """The tiny assistant after two epochs on the sample, and posts that it has not seen."""
     project = folder / "project"
     adapter = project / "data/06_models/sample/arch4-tiny-full/assistant"
     if not (adapter / "manifest.json").exists():
@@ -157,19 +160,19 @@ def _trained(folder: Path) -> Evaluation:
     (base,) = project.glob("data/**/base/assistant")
     backbone = load_backbone(BackboneParameters(**parameters["assistant_backbone"]), str(base))
     encoder = InputEncoder(backbone.family, backbone.processor, parameters["inputs"]["image_size"])
-    posts = read_posts("sample", ROOT / "data" / "01_raw", IngestParameters(), 42, None).posts
-    test = [post for post in posts if post.split == "test"]
+    write_sample(folder / "posts" / "sample", TINY_POSTS_SEED)
+    posts = read_posts("sample", folder / "posts", IngestParameters(), 42, None).posts[:TINY_POSTS]
     (reasonings,) = project.glob("data/05_model_input/**/teacher_reasoning.jsonl")
     teacher = [TeacherRecord.model_validate_json(line) for line in reasonings.read_text(encoding="utf-8").splitlines()]
     return Evaluation(
         model=load_adapter(backbone.model, adapter),
         encoder=encoder,
-        posts=test,
-        prompts=_prompts(test, encoder.prompt),
+        posts=posts,
+        prompts=_prompts(posts, encoder.prompt),
         limits=LIMITS["tiny"],
         parameters=_parameters("tiny", batch_size=parameters["generation"]["batch_size"]),
         examples=[("reasoning", write(record.reasoning)) for record in teacher],
-        workers=crew_size(None, torch.device("cpu"), len(test)),
+        workers=crew_size(None, torch.device("cpu"), len(posts)),
     )
 
 
