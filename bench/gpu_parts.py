@@ -235,8 +235,8 @@ def _steps(
             folder=Path(folder),
             fingerprint="bench",
         ).run()
-    lengths, posts = [example.length for example in examples], [example.post_id for example in examples]
-    order = windows(lengths, optimisation.batch_size * optimisation.accumulation, SEED, 0, posts)
+    lengths = [example.length for example in examples]
+    order = windows(lengths, optimisation.batch_size * optimisation.accumulation, SEED, epoch=0)
     tokens = sum(lengths[index] for window in order[1:-1] for index in window)
     return tokens / (begun[-1] - begun[1])
 
@@ -256,9 +256,9 @@ def _flops_per_token(
     optimisation: OptimisationParameters,
 ) -> float:
     """Model FLOPs of a token, those of the middle micro-batch of the first window; see the module's text."""
-    lengths, posts = [example.length for example in examples], [example.post_id for example in examples]
-    window = windows(lengths, optimisation.batch_size * optimisation.accumulation, SEED, 0, posts)[0]
-    cut = list(micro_batches(window, optimisation.batch_size, lengths, posts=posts))
+    lengths = [example.length for example in examples]
+    window = windows(lengths, optimisation.batch_size * optimisation.accumulation, SEED, epoch=0)[0]
+    cut = list(micro_batches(window, optimisation.batch_size, lengths))
     batch = prepare(cut[len(cut) // 2])
     counts = {task: len(ids) for task, ids in batch.targets.items()}
 

@@ -45,11 +45,14 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
         stored = setting.soft_labels(assistant, examples)
         _check_equal(setting, student, assistant, examples, stored)
         with ExitStack() as stack:
-            written = _as_written(setting, student, assistant, examples)
-            fast, slow = alternate([ours(setting, student, examples, stored, stack), written], repetitions)
-        speeds = (len(examples) / fast, len(examples) / slow)
-        made.append(row("student_training_samples_per_s", scale, *speeds, AS_WRITTEN, "samples/s", repetitions))
-        del student, assistant, written
+            forms = [ours(setting, student, examples, stored, stack)]
+            forms.append(ours(setting, student, examples, stored, stack, posts_together=True))
+            forms.append(_as_written(setting, student, assistant, examples))
+            *fast, slow = (len(examples) / seconds for seconds in alternate(forms, repetitions))
+        name = "student_training_samples_per_s"
+        for order, speed in zip(("", "_posts_together"), fast, strict=True):
+            made.append(row(f"{name}{order}", scale, speed, slow, AS_WRITTEN, "samples/s", repetitions))
+        del student, assistant, forms
         fused, plain = (_peak_of(form, setting, len(examples)) for form in ("ours", "as_written"))
         made.append(row("student_training_peak_memory", scale, fused, plain, AS_WRITTEN, "MiB", PEAKS))
     return [*made, _ten_times_the_posts(scratch)]
@@ -71,7 +74,15 @@ def _peak_of(form: str, setting: Setting, rows: int) -> float:
     return peak_mebibytes("training", arguments, PEAKS)
 
 
-def ours(setting: Setting, student: Role, examples: Sequence[Example], stored: SoftLabels, stack: ExitStack) -> Epoch:
+def ours(
+    setting: Setting,
+    student: Role,
+    examples: Sequence[Example],
+    stored: SoftLabels,
+    stack: ExitStack,
+    *,
+    posts_together: bool = False,
+) -> Epoch:
     """The project's own form, of the parts that its training loop is made of; helpers run until ``stack`` closes."""
     images = ImageStore(setting.folder / "images", student.encoder, student.model, "bench")
     images.prepare([example.image for example in examples])
@@ -87,7 +98,7 @@ def ours(setting: Setting, student: Role, examples: Sequence[Example], stored: S
         terms = crew.step(list(range(len(cut))), counts)
         return _total(terms, setting.weights(student))
 
-    epoch = _epoch(setting.scale, student, examples, crew.begin, window)
+    epoch = _epoch(setting.scale, student, examples, crew.begin, window, posts_together=posts_together)
 
     def run() -> float:
         # Only here: the other form has all threads in its one process.
@@ -133,10 +144,12 @@ def _epoch(
     examples: Sequence[Example],
     begin: Callable[[Sequence[Sequence[Sequence[int]]]], None],
     window: Callable[[Sequence[Sequence[int]], dict[Task, int]], float],
+    *,
+    posts_together: bool = False,
 ) -> Epoch:
     """One pass over the rows with steps of AdamW, the same for both forms."""
     lengths = [example.length for example in examples]
-    posts = [example.post_id for example in examples]
+    posts = [example.post_id for example in examples] if posts_together else None
     order = windows(lengths, WINDOW[scale], seed=1, epoch=0, posts=posts)
     cut = [list(micro_batches(rows, BATCH_SIZE[scale], lengths, posts=posts)) for rows in order]
     trained = [parameter for parameter in student.model.parameters() if parameter.requires_grad]

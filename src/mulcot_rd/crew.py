@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import pickle
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Sequence
@@ -59,10 +60,17 @@ class Crew:
     def __enter__(self) -> Self:
         if self.size == 1:
             return self
+        try:
+            self._start(max(1, self._threads // self.size))
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def _start(self, threads: int) -> None:
         context = multiprocessing.get_context("forkserver")
         # Imported once, by the process that all helpers are forked from.
         context.set_forkserver_preload([type(self._subject).__module__])
-        threads = max(1, self._threads // self.size)
         # As bytes: multiprocessing would put every tensor into shared memory, of which containers have little.
         subject = pickle.dumps(self._subject)
         for number, given in enumerate(self._joins, start=1):
@@ -78,7 +86,6 @@ class Crew:
             own.send_bytes(subject)
         torch.set_num_threads(threads)
         logger.debug("%d processes of %d threads each", self.size, threads)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

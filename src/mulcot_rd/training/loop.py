@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 # Rows to learn from, epochs taken together, from which on helpers are worth their start.
 _WORTH_HELPERS = 2000
-# Of the order in which rows are taken: work begun in another one is not continued.
-_ORDER = "posts"
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,12 @@ class Trainer:
         self.folder = folder
         self.checkpoints = Checkpoints(folder / "checkpoint")
         self._lengths = [example.length for example in examples]
-        self._posts = [example.post_id for example in examples]
+        self._posts = [example.post_id for example in examples] if parameters.posts_together else None
         self._trained = learner.trained
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay, fused=True
         )
-        self.state = self._begin(f"{fingerprint}-{_ORDER}")
+        self.state = self._begin(fingerprint)
 
     def run(self) -> TrainingOutcome:
         """Train to the end and return the best epoch's adapter."""
