@@ -75,6 +75,17 @@ def test_rows_of_one_post_share_its_opening_and_equal_separate_passes(role, exam
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_rows_share_an_opening_only_where_that_saves_padding(role, examples):
+    doubled = _with_other_reasonings(examples)
+    # One pair among rows of their own: all would be padded to the pair's length.
+    few = [*examples, doubled[len(examples)]]
+    batch = collate(few, role.encoder)
+    pair = few[0].length + few[-1].length - len(few[0].opening)
+    apart, together = len(few) * max(example.length for example in few), len(examples) * pair
+    assert len(batch.input_ids) == (len(few) if apart <= together else len(examples))
+    assert batch.targets["reasoning"].tolist() == [token for example in few for token in example.targets["reasoning"]]
+
+
 def test_a_branch_does_not_see_the_other(role, examples):
     batch = collate(examples[:2], role.encoder)
     with torch.no_grad():

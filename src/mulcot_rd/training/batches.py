@@ -79,7 +79,7 @@ def _ids(ids: Sequence[int]) -> array:
 
 
 def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSource | None = None) -> Batch:
-    """Pad examples into a batch, those with the same image and opening as one row.
+    """Pad examples into a batch, those with the same image and opening as one row where that makes it smaller.
 
     Nothing is ever cut, so image tokens can't be lost.
 
@@ -89,29 +89,27 @@ def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSou
         images: Where the images' inputs come from, if they are stored; by default the encoder makes them.
     """
     tasks = list(examples[0].targets)
-    sharing: dict[tuple[str, bytes], list[Example]] = {}
-    for example in examples:
-        sharing.setdefault((example.image, example.opening.tobytes()), []).append(example)
+    sharing = _sharing(examples)
     rows, begins = branch_rows(
-        [own[0].opening for own in sharing.values()],
-        [
-            [example.endings[task] + example.targets[task] for example in own for task in tasks]
-            for own in sharing.values()
-        ],
-        [own[0].image for own in sharing.values()],
+        [examples[own[0]].opening for own in sharing],
+        [[examples[n].endings[task] + examples[n].targets[task] for n in own for task in tasks] for own in sharing],
+        [examples[own[0]].image for own in sharing],
         encoder,
         images,
     )
+    # Of each example its row, and where its branches begin.
     branches = {
-        opening: (index, iter(starts)) for index, (opening, starts) in enumerate(zip(sharing, begins, strict=True))
+        number: (index, starts[place * len(tasks) : (place + 1) * len(tasks)])
+        for index, (own, starts) in enumerate(zip(sharing, begins, strict=True))
+        for place, number in enumerate(own)
     }
     places: dict[Task, tuple[list[int], list[int]]] = {task: ([], []) for task in tasks}
     targets: dict[Task, list[int]] = {task: [] for task in tasks}
     # In the order of the examples, as everything is that is known of their targets.
-    for example in examples:
-        index, starts = branches[example.image, example.opening.tobytes()]
-        for task in tasks:
-            first, count = next(starts) + len(example.endings[task]) - 1, len(example.targets[task])
+    for number, example in enumerate(examples):
+        index, starts = branches[number]
+        for task, start in zip(tasks, starts, strict=True):
+            first, count = start + len(example.endings[task]) - 1, len(example.targets[task])
             places[task][0].extend([index] * count)
             places[task][1].extend(range(first, first + count))
             targets[task].extend(example.targets[task])
@@ -120,6 +118,20 @@ def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSou
         predictors={task: (torch.tensor(r), torch.tensor(p)) for task, (r, p) in places.items()},
         targets={task: torch.tensor(ids) for task, ids in targets.items()},
     )
+
+
+def _sharing(examples: Sequence[Example]) -> list[list[int]]:
+    """The examples of each row: those with the same image and opening, unless the others' padding takes more."""
+    together: dict[tuple[str, bytes], list[int]] = {}
+    for number, example in enumerate(examples):
+        together.setdefault((example.image, example.opening.tobytes()), []).append(number)
+
+    def padded_tokens(rows: Sequence[Sequence[int]]) -> int:
+        return len(rows) * max(
+            sum(examples[n].length for n in own) - (len(own) - 1) * len(examples[own[0]].opening) for own in rows
+        )
+
+    return min([[number] for number in range(len(examples))], list(together.values()), key=padded_tokens)
 
 
 def windows(
