@@ -132,13 +132,11 @@ class Setting:
     def examples(self, role: Role) -> list[Example]:
         """The training rows."""
         if self.scale == "real_vocab":
-            count = REAL_ROWS // 2
-            drawn = [random_example(role, post, number) for number, post in enumerate(self.posts[:count])]
-            others = [random_example(role, post, count + number) for number, post in enumerate(self.posts[:count])]
-            pairs = zip(
-                drawn, (replace(one, targets=two.targets) for one, two in zip(drawn, others, strict=True)), strict=True
-            )
-            return [example for pair in pairs for example in pair]
+            count, found = REAL_ROWS // 2, []
+            for number, post in enumerate(self.posts[:count]):
+                own = random_example(role, post, number)
+                found += [own, replace(own, targets=random_example(role, post, count + number).targets)]
+            return found
         by_id = {post.id: post for post in self.posts}
         return [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in self.training_rows]
 

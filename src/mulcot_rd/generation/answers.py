@@ -6,7 +6,7 @@ answer is greedy; asking a greedy model again would give the same text, so retri
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -18,7 +18,7 @@ from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer, AnswerLog, Generated, Logged
 from mulcot_rd.generation.served import served_answers
 from mulcot_rd.models.forward import base_model
-from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.lora import TrainedModel, merged_adapter
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
@@ -26,6 +26,10 @@ from mulcot_rd.schema import Post
 
 # Posts of each process, where their number is not given: fewer are answered before a helper has started.
 _WORTH_A_HELPER = 480
+
+
+def _uncounted() -> None:
+    """What an answer counts for where no crew wants to know."""
 
 
 class Answerer:
@@ -39,29 +43,26 @@ class Answerer:
     def __init__(self, model: TrainedModel, encoder: InputEncoder) -> None:
         self.model = model
         self.encoder = encoder
-        self._count: Callable[[], None] = lambda: None
+        self._count: Callable[[], None] = _uncounted
 
     def join(self, count: Callable[[], None]) -> None:
         """Become a helper's, which counts each answer that is settled."""
         self._count = count
 
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "_count"}
-
     def answer(
         self,
         posts: Sequence[Post],
-        tasks: Sequence[Task],
+        prompts: Mapping[str, dict[Task, Prompt]],
         parameters: GenerationParameters,
         seed: int,
         examples: Sequence[tuple[Task, str]],
         told: Callable[[], None] | None = None,
     ) -> list[Logged]:
-        """All answers to the prompts of ``tasks`` for these posts, retries among them; see :func:`answer_posts`.
+        """All answers to the prompts of these posts, retries among them; see :func:`answer_posts`.
 
         Args:
             posts: The posts, in the order in which they are read.
-            tasks: "label", "reasoning", or both.
+            prompts: Post id to the prompts of its tasks, the same tasks for all posts.
             parameters: Batch size, lengths, retries.
             seed: Of the retries' sampling.
             examples: Answers that guesses begin with.
@@ -82,7 +83,6 @@ class Answerer:
                 told()
             return last
 
-        prompts = {post.id: {task: self.encoder.prompt(post, task) for task in tasks} for post in posts}
         with merged_adapter(self.model, parameters.merge_adapter):
             engine = Engine(base_model(self.model), self.encoder, parameters, seed=seed, examples=examples)
             engine.answer(posts, prompts, settled)
@@ -138,8 +138,8 @@ def answer_posts(
     if model is None:
         raise ValueError("no server is to answer: give a model")
     answerer = Answerer(model, encoder)
-    lengths = {post.id: len(encoder.prompt(post, tasks[0]).opening) for post in posts}
-    ordered = sorted(posts, key=lambda post: (lengths[post.id], post.id))
+    prompts = {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
+    ordered = sorted(posts, key=lambda post: (len(prompts[post.id][tasks[0]].opening), post.id))
     size = parameters.posts_a_group
     given: dict[tuple[Task, str], list[Generated]] = {}
     with progress(total=len(posts) * len(tasks), desc=description, unit="answer") as bar, ExitStack() as stack:
@@ -150,7 +150,7 @@ def answer_posts(
                 if crew is None:
                     count = _processes(parameters, model.device, len(ordered))
                     crew = stack.enter_context(Crew(answerer, count))
-                answers = _answered(answerer, crew, group, tasks, parameters, seed, examples, bar)
+                answers = _answered(answerer, crew, group, prompts, parameters, seed, examples, bar)
                 if log is not None:
                     log.add(answers)
                 known = defaultdict(list)
@@ -172,7 +172,7 @@ def _answered(
     answerer: Answerer,
     crew: Crew,
     group: Sequence[Post],
-    tasks: Sequence[Task],
+    prompts: Mapping[str, dict[Task, Prompt]],
     parameters: GenerationParameters,
     seed: int,
     examples: Sequence[tuple[Task, str]],
@@ -186,13 +186,15 @@ def _answered(
         own += 1
         bar.update(begun + own + crew.counted() - before - bar.n)
 
-    how = (tasks, parameters, seed, examples)
-    shares = [group[number :: crew.size] for number in range(crew.size)]
-    crew.ask("answer", [(share, *how) for share in shares[1:]])
-    answers = answerer.answer(shares[0], *how, told)
+    shares = []
+    for number in range(crew.size):
+        posts = group[number :: crew.size]
+        shares.append((posts, {post.id: prompts[post.id] for post in posts}, parameters, seed, examples))
+    crew.ask("answer", shares[1:])
+    answers = answerer.answer(*shares[0], told)
     for others in crew.results():
         answers += others
-    bar.update(begun + len(group) * len(tasks) - bar.n)
+    bar.update(begun + sum(len(prompts[post.id]) for post in group) - bar.n)
     return answers
 
 

@@ -149,10 +149,7 @@ def windows(
     Within a window the rows are ordered by length, so that micro-batches cut from it need little padding, and rows that
     share a post come behind those that don't.
     """
-    of_post: dict[str | int, list[int]] = {}
-    for index, post in enumerate(posts if posts is not None else range(len(lengths))):
-        of_post.setdefault(post, []).append(index)
-    grouped = list(of_post.values())
+    grouped = list(_by_post(range(len(lengths)), posts).values())
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = [
         index for number in torch.randperm(len(grouped), generator=generator).tolist() for index in grouped[number]
@@ -173,12 +170,15 @@ def _by_length(window: Sequence[int], lengths: Sequence[int], posts: Sequence[st
 
 def _together(window: Sequence[int], posts: Sequence[str] | None) -> dict[int, list[int]]:
     """Of each of the window's rows, those of its post in the window."""
-    if posts is None:
-        return {index: [index] for index in window}
-    of_post: dict[str, list[int]] = {}
-    for index in window:
-        of_post.setdefault(posts[index], []).append(index)
-    return {index: of_post[posts[index]] for index in window}
+    return {index: own for own in _by_post(window, posts).values() for index in own}
+
+
+def _by_post(rows: Sequence[int], posts: Sequence[str] | None) -> dict[str | int, list[int]]:
+    """Rows of each post, in their order; ``None`` takes each row for a post."""
+    found: dict[str | int, list[int]] = {}
+    for index in rows:
+        found.setdefault(index if posts is None else posts[index], []).append(index)
+    return found
 
 
 def micro_batches(

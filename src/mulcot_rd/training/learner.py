@@ -1,6 +1,6 @@
 """One process's part in a training: micro-batches, forward and backward."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,13 +64,10 @@ class Learner(Answerer):
     ) -> None:
         super().__init__(model, encoder)
         self._prepare, self._loss = prepare, loss
-        self._batches: Iterator[Batch] = iter(())
+        # What is trained, in an order that is the same in all processes.
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._batches: Generator[Batch, None, None] | None = None
         self._gradients: list[Tensor] = []
-
-    @property
-    def trained(self) -> list[torch.nn.Parameter]:
-        """What is trained, in an order that is the same in all processes."""
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def join(self, count: Callable[[], None], weights: SharedTensors, gradients: SharedTensors) -> None:
         """Become a helper's: see the shared weights as they change, and leave gradients where they are shared."""
@@ -87,9 +84,9 @@ class Learner(Answerer):
 
     def end(self) -> None:
         """Stop preparing batches."""
-        if hasattr(self._batches, "close"):
+        if self._batches is not None:
             self._batches.close()
-        self._batches = iter(())
+        self._batches = None
 
     def add(self, seeds: Sequence[int], tokens: Mapping[Task, int]) -> dict[str, Tensor]:
         """Add the gradients of the next micro-batches to the parameters'.
