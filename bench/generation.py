@@ -13,8 +13,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Post, TeacherRecord
 from settings import ROOT, Setting, random_example
-from timing import alternate, row
+from timing import alternate, row, with_helpers
 
 LIMITS: dict[str, dict[Task, int]] = {
     "tiny": {"label": 16, "reasoning": 256},
@@ -73,26 +73,20 @@ class Evaluation:
     examples: list[tuple[Task, str]]
     workers: int = 1
 
-    @contextmanager
-    def together(self) -> Iterator[Callable[[], dict[tuple[Task, str], str]]]:
-        """What makes the texts as an evaluation does, by processes that run while this is open."""
-        threads = torch.get_num_threads()
-        with Crew(Answerer(self.model, self.encoder), self.workers) as crew:
-            torch.set_num_threads(threads)
+    def together(self, stack: ExitStack) -> Callable[[], dict[tuple[Task, str], str]]:
+        """What makes the texts as an evaluation does, by processes that run until ``stack`` closes."""
+        if self.workers == 1:
+            return self.ours
+        crew = Crew(Answerer(self.model, self.encoder), self.workers)
 
-            def texts() -> dict[tuple[Task, str], str]:
-                # Only here: the other form has all threads in its one process.
-                torch.set_num_threads(max(1, threads // crew.size))
-                try:
-                    answers = answer_posts(
-                        self.model, self.encoder, self.posts, TASKS, self.parameters,
-                        seed=1, log=None, description="bench", examples=self.examples, crew=crew,
-                    )  # fmt: skip
-                finally:
-                    torch.set_num_threads(threads)
-                return {(task, answer.post_id): answer.text for task in TASKS for answer in answers[task]}
+        def texts() -> dict[tuple[Task, str], str]:
+            answers = answer_posts(
+                self.model, self.encoder, self.posts, TASKS, self.parameters,
+                seed=1, log=None, description="bench", examples=self.examples, crew=crew,
+            )  # fmt: skip
+            return {(task, answer.post_id): answer.text for task in TASKS for answer in answers[task]}
 
-            yield texts if self.workers > 1 else self.ours
+        return with_helpers(crew, texts, stack)
 
     def ours(self) -> dict[tuple[Task, str], str]:
         """The texts by the engine in this process."""
@@ -128,7 +122,8 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
             name = f"as written: generate once per prompt, batch {batch_size}"
 
             plain = partial(evaluation.as_written, batch_size)
-            with evaluation.together() as ours:
+            with ExitStack() as stack:
+                ours = evaluation.together(stack)
                 same = _same(evaluation.posts, ours(), plain())
                 fast, slow = alternate([ours, plain], repetitions)
             count = len(evaluation.posts)

@@ -7,7 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from mulcot_rd.crew import Crew
+
+Result = TypeVar("Result")
 
 FOLDER = Path(__file__).parent
 
@@ -22,6 +30,23 @@ def alternate(forms: Sequence[Callable[[], object]], repetitions: int) -> list[f
             if repetition:
                 seconds[number].append(time.perf_counter() - started)
     return [statistics.median(times) for times in seconds]
+
+
+def with_helpers(crew: Crew, run: Callable[[], Result], stack: ExitStack) -> Callable[[], Result]:
+    """``run`` by a crew whose helpers stay until ``stack`` closes; between its runs this process has all threads."""
+    threads = torch.get_num_threads()
+    stack.enter_context(crew)
+    own = torch.get_num_threads()
+    torch.set_num_threads(threads)
+
+    def timed() -> Result:
+        torch.set_num_threads(own)
+        try:
+            return run()
+        finally:
+            torch.set_num_threads(threads)
+
+    return timed
 
 
 def peak_mebibytes(module: str, arguments: Sequence[str], repetitions: int) -> float:

@@ -24,7 +24,7 @@ from mulcot_rd.training.roles import Role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels
 from mulcot_rd.training.student import StudentObjective
 from settings import BATCH_SIZE, SCALES, WINDOW, Scale, Setting
-from timing import alternate, own_peak_mebibytes, peak_mebibytes, row
+from timing import alternate, own_peak_mebibytes, peak_mebibytes, row, with_helpers
 
 AS_WRITTEN = "as written: two passes a sample, assistant live, whole-sequence logits"
 
@@ -88,27 +88,14 @@ def ours(
     images.prepare([example.image for example in examples])
     prepare = Preparation(examples, student.encoder, images, stored, student.model.device)
     loss = StudentObjective(student.model, setting.weights(student))
-    threads = torch.get_num_threads()
-    crew = stack.enter_context(
-        LearningCrew(Learner(student.model, student.encoder, prepare, loss), setting.workers(student))
-    )
-    torch.set_num_threads(threads)
+    crew = LearningCrew(Learner(student.model, student.encoder, prepare, loss), setting.workers(student))
 
     def window(cut: Sequence[Sequence[int]], counts: dict[Task, int]) -> float:
         terms = crew.step(list(range(len(cut))), counts)
         return _total(terms, setting.weights(student))
 
     epoch = _epoch(setting.scale, student, examples, crew.begin, window, posts_together=posts_together)
-
-    def run() -> float:
-        # Only here: the other form has all threads in its one process.
-        torch.set_num_threads(max(1, threads // crew.size))
-        try:
-            return epoch()
-        finally:
-            torch.set_num_threads(threads)
-
-    return run
+    return with_helpers(crew, epoch, stack)
 
 
 def _total(terms: Mapping[str, float], weights: StudentLossWeights) -> float:

@@ -1,10 +1,10 @@
 """The shared opening: one pass over opening and both branches equals separate passes."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
+from tests.training.rows import with_other_reasonings
 
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
@@ -48,18 +48,8 @@ def test_one_pass_equals_separate_passes_in_value_and_gradient(role, examples, s
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-def _with_other_reasonings(examples):
-    """The examples, and behind them rows of the same posts with one another's reasonings."""
-    others = [*examples[1:], examples[0]]
-    more = [
-        replace(example, targets={**example.targets, "reasoning": other.targets["reasoning"]})
-        for example, other in zip(examples, others, strict=True)
-    ]
-    return [*examples, *more]
-
-
 def test_rows_of_one_post_share_its_opening_and_equal_separate_passes(role, examples, separate_logits):
-    doubled = _with_other_reasonings(examples)
+    doubled = with_other_reasonings(examples)
     batch = collate(doubled, role.encoder)
     assert len(batch.input_ids) == len(examples)
     trained = [parameter for parameter in role.model.parameters() if parameter.requires_grad]
@@ -76,7 +66,7 @@ def test_rows_of_one_post_share_its_opening_and_equal_separate_passes(role, exam
 
 
 def test_rows_share_an_opening_only_where_that_saves_padding(role, examples):
-    doubled = _with_other_reasonings(examples)
+    doubled = with_other_reasonings(examples)
     # One pair among rows of their own: all would be padded to the pair's length.
     few = [*examples, doubled[len(examples)]]
     batch = collate(few, role.encoder)

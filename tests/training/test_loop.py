@@ -1,10 +1,10 @@
 """The training loop: batch size changes nothing, schedule, early end, exact resume after a kill at any step."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
+from tests.training.rows import with_other_reasonings
 
 from mulcot_rd.fingerprint import file_fingerprint
 from mulcot_rd.models import trained_weights
@@ -80,14 +80,7 @@ def test_batch_size_and_accumulation_change_nothing(fresh, examples, tmp_path, b
 
 def test_keeping_the_rows_of_a_post_together_changes_no_step(fresh, examples, tmp_path):
     """Where a window holds all rows, and dropout, which draws per micro-batch, is off."""
-    others = [*examples[1:], examples[0]]
-    doubled = [
-        *examples,
-        *(
-            replace(example, targets={**example.targets, "reasoning": other.targets["reasoning"]})
-            for example, other in zip(examples, others, strict=True)
-        ),
-    ]
+    doubled = with_other_reasonings(examples)
     first = {}
     for together in (False, True):
         role = fresh()
