@@ -2,7 +2,8 @@
 
 Each function overwrites the logits with the gradient of the chunk's share of the total. Every exponential is taken
 once: of shifted logits z, e = exp(z / tau) gives the softened distribution, and e ** tau the plain one.
-Columns are gone through in blocks that stay in a processor's cache, since a chunk of a large vocabulary does not.
+Columns are gone through in blocks that stay in a processor's cache, since a chunk of a large vocabulary does not; what
+is made of a block goes into memory taken once.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from mulcot_rd.training.distributions import ExactDistributions, TopDistributions
 
-# Elements of a block: a quarter of a megabyte of float32.
-_BLOCK_ELEMENTS = 2**16
+# Elements of a block: a megabyte of float32.
+_BLOCK_ELEMENTS = 2**18
 
 
 def hard_chunk(logits: Tensor, targets: Tensor, hard_share: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,17 +62,19 @@ def exact_chunk(
     """
     largest, taught_largest = _largest(logits), _largest(assistant)
     at_target = logits.gather(1, targets[:, None])
+    shift, taught_shift = -largest / temperature, -taught_largest / temperature
     plain, softened, taught, difference = (_sums(logits, 1) for _ in range(4))
+    room = _room(logits)
     for columns in _blocks(logits):
         z, z_taught = logits[:, columns], assistant[:, columns]
-        z.sub_(largest).div_(temperature)
-        z_taught.sub_(taught_largest).div_(temperature)
-        apart = z_taught - z
-        z_taught.exp_()
-        difference += torch.linalg.vecdot(z_taught, apart)[:, None]
+        block = room[:, : z.shape[1]]
+        torch.add(shift, z, alpha=1 / temperature, out=z)
+        torch.add(taught_shift, z_taught, alpha=1 / temperature, out=z_taught)
+        torch.sub(z_taught, z, out=block)
+        difference += block.mul_(z_taught.exp_()).sum(dim=1, keepdim=True)
         taught += z_taught.sum(dim=1, keepdim=True)
         softened += z.exp_().sum(dim=1, keepdim=True)
-        plain += z.pow(temperature).sum(dim=1, keepdim=True)
+        plain += torch.pow(z, temperature, out=block).sum(dim=1, keepdim=True)
     hard = plain.log() - (at_target - largest)
     soft = difference / taught - taught.log() + softened.log()
     of_plain = _as(logits, hard_share[:, None] / plain)
@@ -79,7 +82,7 @@ def exact_chunk(
     of_taught = _as(logits, soft_share[:, None] / temperature / taught)
     for columns in _blocks(logits):
         e = logits[:, columns]
-        gradient = e.pow(temperature).mul_(of_plain).addcmul_(e, of_softened)
+        gradient = torch.pow(e, temperature, out=room[:, : e.shape[1]]).mul_(of_plain).addcmul_(e, of_softened)
         torch.addcmul(gradient, assistant[:, columns], of_taught, value=-1, out=e)
     logits.scatter_add_(1, targets[:, None], -hard_share[:, None])
     return hard[:, 0], soft[:, 0]
@@ -115,10 +118,12 @@ def compact_chunk(
     # The rest is added up without the top, never as all less the top: a confident student's is far below rounding.
     logits.scatter_(1, ids, -torch.inf)
     plain, rest = _sums(logits, 1), _sums(logits, 1)
+    room, shift = _room(logits), -largest / temperature
     for columns in _blocks(logits):
-        e = logits[:, columns].sub_(largest).div_(temperature).exp_()
+        e = logits[:, columns]
+        torch.add(shift, e, alpha=1 / temperature, out=e).exp_()
         rest += e.sum(dim=1, keepdim=True)
-        plain += e.pow(temperature).sum(dim=1, keepdim=True)
+        plain += torch.pow(e, temperature, out=room[:, : e.shape[1]]).sum(dim=1, keepdim=True)
     rest.clamp_min_(torch.finfo(logits.dtype).tiny)
     plain += top.pow(temperature).sum(dim=1, keepdim=True)
     softened = rest + top.sum(dim=1, keepdim=True)
@@ -130,7 +135,7 @@ def compact_chunk(
     of_rest = _as(logits, share * (1 / softened - p[:, -1:] / rest))
     for columns in _blocks(logits):
         e = logits[:, columns]
-        torch.addcmul(e.pow(temperature).mul_(of_plain), e, of_rest, out=e)
+        torch.addcmul(torch.pow(e, temperature, out=room[:, : e.shape[1]]).mul_(of_plain), e, of_rest, out=e)
     of_top = top.pow(temperature) * of_plain + share * (top / _as(logits, softened) - p[:, :-1])
     logits.scatter_(1, ids, of_top)
     logits.scatter_add_(1, targets[:, None], -hard_share[:, None])
@@ -164,7 +169,20 @@ def chunk_of(
 
 
 def _largest(logits: Tensor) -> Tensor:
-    return logits.amax(dim=1, keepdim=True)
+    first, *others = _blocks(logits)
+    largest = logits[:, first]
+    if others:
+        # Block against block: four times as fast as looking for each position's largest along its ids.
+        largest = largest.clone()
+    for columns in others:
+        block = logits[:, columns]
+        torch.maximum(largest[:, : block.shape[1]], block, out=largest[:, : block.shape[1]])
+    return largest.amax(dim=1, keepdim=True)
+
+
+def _room(logits: Tensor) -> Tensor:
+    """Room for what is made of one block, laid out as the logits are."""
+    return torch.empty_like(logits[:, next(_blocks(logits))])
 
 
 def _sums(logits: Tensor, columns: int) -> Tensor:

@@ -32,6 +32,8 @@ from mulcot_rd.training.objective import (
 
 # Logits held at one time, in bytes: large enough for a matrix product to be efficient, small enough not to show.
 CHUNK_BYTES = {"cpu": 48 * 2**20, "cuda": 512 * 2**20}
+# A vector register holds 16 values of float32.
+_ROWS_OF_A_KERNEL = 16
 
 
 @dataclass(frozen=True)
@@ -213,8 +215,20 @@ def _fused(
 
 
 def rows_at_once(columns: int, item_bytes: int, device: torch.device) -> int:
-    """Positions whose logits over ``columns`` ids fill ``CHUNK_BYTES``."""
-    return max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // (columns * item_bytes))
+    """Positions whose logits over ``columns`` ids fill ``CHUNK_BYTES``: a multiple of what a processor takes at once."""
+    rows = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // (columns * item_bytes))
+    return rows - rows % _ROWS_OF_A_KERNEL if rows > _ROWS_OF_A_KERNEL else rows
+
+
+def _buffer(rows: int, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Room for the logits [rows, V] of a chunk.
+
+    On a processor a token id's logits lie beside each other: the product with the head is faster that way round
+    (few positions, many ids), and a block of ids is one piece of memory.
+    """
+    if weight.device.type == "cpu":
+        return torch.empty((len(weight), rows), dtype=dtype).T
+    return torch.empty((rows, len(weight)), dtype=dtype, device=weight.device)
 
 
 def _joined(parts: list[Distributions]) -> Distributions:
@@ -243,7 +257,7 @@ class _FusedObjective(torch.autograd.Function):
         hard = positions.hard_share.new_zeros(len(states))
         soft = torch.zeros_like(hard)
         # Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least.
-        buffer = hard.new_empty((min(positions.chunk_rows, len(states)), len(weight)))
+        buffer = _buffer(min(positions.chunk_rows, len(states)), weight, hard.dtype)
         scratch = torch.empty_like(buffer) if isinstance(positions.taught, ExactDistributions) else buffer
         for start in range(0, len(states), positions.chunk_rows):
             rows = slice(start, start + positions.chunk_rows)
