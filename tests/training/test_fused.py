@@ -9,8 +9,16 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from mulcot_rd.errors import UserError
+from mulcot_rd.training import chunks
 from mulcot_rd.training.distributions import ExactDistributions, TopDistributions, top_distributions
-from mulcot_rd.training.fused import OutputHead, fused_multi_task_loss, fused_student_loss, output_head
+from mulcot_rd.training.fused import (
+    CHUNK_BYTES,
+    OutputHead,
+    fused_multi_task_loss,
+    fused_student_loss,
+    output_head,
+    rows_at_once,
+)
 from mulcot_rd.training.objective import (
     StudentLossWeights,
     TaskWeights,
@@ -128,6 +136,40 @@ def test_compact_distributions_give_the_divergence_of_the_top_and_the_rest(top_k
     if top_k >= VOCABULARY - 1:
         # The bucket holds one id: nothing is merged.
         _assert_equal(case, ours, plain, PRECISION[torch.float64])
+
+
+@pytest.mark.parametrize("by_id", [False, True], ids=["a position's logits together", "an id's logits together"])
+@pytest.mark.parametrize("kind", ["hard", "exact", "compact"])
+def test_blocks_of_ids_and_the_layout_of_the_logits_change_nothing(kind, by_id, monkeypatch):
+    positions, columns = 3, 1000
+    generator = torch.Generator().manual_seed(3)
+    logits, taught = (4 * torch.randn(positions, columns, generator=generator, dtype=torch.float64) for _ in range(2))
+    targets = torch.tensor([0, 600, columns - 1])
+    shares = torch.rand(2, positions, generator=generator, dtype=torch.float64)
+    exact = ExactDistributions(taught, torch.eye(columns, dtype=torch.float64))
+    compact = top_distributions(exact, 16, 2.0, positions)
+
+    def results(by_id):
+        mine, theirs = ((values.T.contiguous().T if by_id else values.clone()) for values in (logits, taught))
+        if kind == "hard":
+            losses = chunks.hard_chunk(mine, targets, shares[0])
+        elif kind == "exact":
+            losses = chunks.exact_chunk(mine, targets, shares[0], theirs, shares[1], 1.7)
+        else:
+            losses = chunks.compact_chunk(mine, targets, shares[0], compact, slice(None), shares[1])
+        return *losses, mine
+
+    whole = results(by_id=False)
+    # Blocks of 300 ids, the last one of 100.
+    monkeypatch.setattr(chunks, "_BLOCK_ELEMENTS", 300 * positions)
+    torch.testing.assert_close(results(by_id), whole, rtol=1e-12, atol=1e-14)
+
+
+def test_logits_held_at_one_time_fit_their_room_in_whole_registers():
+    rows = rows_at_once(151_665, 4, torch.device("cpu"))
+    assert rows % 16 == 0
+    assert rows * 151_665 * 4 <= CHUNK_BYTES["cpu"] < (rows + 16) * 151_665 * 4
+    assert rows_at_once(10**9, 4, torch.device("cpu")) == 1
 
 
 def test_a_certain_student_gets_a_finite_loss_and_gradient():

@@ -215,7 +215,7 @@ def _fused(
 
 
 def rows_at_once(columns: int, item_bytes: int, device: torch.device) -> int:
-    """Positions whose logits over ``columns`` ids fill ``CHUNK_BYTES``: a multiple of what a processor takes at once."""
+    """Positions whose logits over ``columns`` ids fit ``CHUNK_BYTES``, rounded down to whole registers."""
     rows = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // (columns * item_bytes))
     return rows - rows % _ROWS_OF_A_KERNEL if rows > _ROWS_OF_A_KERNEL else rows
 
