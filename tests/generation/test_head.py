@@ -1,4 +1,4 @@
-"""The likeliest token by way of bfloat16 is that of the whole product."""
+"""The likeliest token by way of eight bits is that of the whole product."""
 
 from types import SimpleNamespace
 
@@ -34,8 +34,32 @@ def test_the_same_tokens_come_out(rows, scale):
     assert torch.equal(screened.likeliest(states), plain.likeliest(states))
 
 
-def test_tokens_that_bfloat16_cannot_tell_apart_are_told_apart():
-    """Columns that are the same in bfloat16: which one is greatest only the whole product knows."""
+@pytest.mark.parametrize("hidden", [8, 256])
+def test_columns_and_states_of_very_different_lengths_are_no_trouble(hidden):
+    generator = torch.Generator().manual_seed(4)
+
+    def drawn(rows):
+        return torch.randn(rows, hidden, generator=generator) * torch.randn(rows, 1, generator=generator).exp()
+
+    screened, plain = _heads(drawn(COLUMNS + SURPLUS))
+    states = drawn(64)
+    assert torch.equal(screened._screen.likeliest(states), plain.likeliest(states))
+
+
+def test_a_screen_that_never_helps_is_given_up():
+    # One number of each column is so large that eight bits leave nothing of the others.
+    weight = _weight()
+    weight[:, 0] = 1e6
+    states = _states(3)
+    states[:, 0] = 0.0
+    screened, plain = _heads(weight)
+    for _ in range(10):
+        assert torch.equal(screened.likeliest(states), plain.likeliest(states))
+    assert screened._screen is None
+
+
+def test_tokens_that_eight_bits_cannot_tell_apart_are_told_apart():
+    """Columns that are the same in eight bits: which one is greatest only the whole product knows."""
     weight = torch.ones(COLUMNS + SURPLUS, HIDDEN) * 0.5
     weight[17] += 1e-6
     weight[900] += 2e-6
@@ -78,7 +102,7 @@ def test_states_that_are_no_numbers_are_left_to_the_head():
 
 
 def test_only_large_float32_heads_on_a_processor_are_screened(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
     large = torch.nn.Linear(1024, 8192, bias=False)
     assert _screens(large)
     assert not _screens(torch.nn.Linear(1024, 8191, bias=False))

@@ -9,8 +9,14 @@ from transformers import PreTrainedModel
 _LARGE_BYTES = 32 * 2**20
 # Columns whose greatest product is looked at before any of them.
 _BLOCK = 128
-# Rounding to bfloat16 changes a number by at most this share of it.
-_UNIT = 2.0**-8
+# A screen that was no help so often in succession is given up.
+_VAIN = 8
+# Elements of the head that are rounded at one time.
+_ELEMENTS_AT_ONCE = 2**22
+# More than the share of a number that a few operations in float32 change it by.
+_SINGLE = 1e-5
+# Numbers below this are as good as zero.
+_LEAST = 1e-30
 
 
 class Head:
@@ -19,12 +25,13 @@ class Head:
     Args:
         base: The model.
         columns: Columns of the head that mean a token; the others are never chosen.
-        screened: Whether the likeliest token is looked for in bfloat16 first; by default where that is faster.
+        screened: Whether the likeliest token is looked for in eight bits first; by default where that is faster.
     """
 
     def __init__(self, base: PreTrainedModel, columns: int, *, screened: bool | None = None) -> None:
         self._module, self._columns = base.lm_head, columns
         self._screen: _Screen | None = None
+        self._vain = 0
         if _screens(self._module) if screened is None else screened:
             self._screen = _Screen(self._module.weight[:columns])
 
@@ -34,16 +41,21 @@ class Head:
 
     def likeliest(self, states: Tensor) -> Tensor:
         """The ids [N] of the greatest logits of last hidden states [N, hidden size]."""
-        found = None if self._screen is None else self._screen.likeliest(states)
+        found = None
+        if self._screen is not None:
+            found = self._screen.likeliest(states)
+            self._vain = 0 if found is not None else self._vain + 1
+            if self._vain == _VAIN:
+                self._screen = None
         return self.logits(states).argmax(dim=-1) if found is None else found
 
 
 class _Screen:
-    """Finds the greatest product with a float32 matrix by a copy of it in bfloat16.
+    """Finds the greatest product with a float32 matrix by a copy of it in whole numbers of eight bits.
 
-    Half the bytes are read, and processors with instructions for the type multiply it faster. What rounding can have
-    changed is bounded (Cauchy-Schwarz), so that every row whose true product may be the greatest is among those whose
-    products are then computed from the matrix itself.
+    A quarter of the bytes are read, and processors with instructions for it multiply such numbers faster; their
+    products are exact. What rounding both factors has changed is bounded (Cauchy-Schwarz), so that every column whose
+    true product may be the greatest is among those whose products are then computed from the matrix itself.
 
     Args:
         weight: [columns, hidden size].
@@ -51,23 +63,36 @@ class _Screen:
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight
-        self._columns = len(weight)
-        self._rounded = weight.new_zeros((-(-len(weight) // _BLOCK) * _BLOCK, weight.shape[1]), dtype=torch.bfloat16)
-        self._rounded[: self._columns] = weight
-        self._longest = weight.norm(dim=1).max()
+        self._columns, width = weight.shape
+        blocks = -(-self._columns // _BLOCK)
+        self._rounded = weight.new_zeros((blocks * _BLOCK, width), dtype=torch.int8)
+        # Of each block: what its numbers count, the longest column, and the longest change by rounding.
+        self._unit, self._longest, self._changed = (weight.new_zeros(blocks) for _ in range(3))
+        at_once = max(1, _ELEMENTS_AT_ONCE // (_BLOCK * width))
+        for start in range(0, blocks, at_once):
+            own, rows = slice(start, start + at_once), slice(start * _BLOCK, (start + at_once) * _BLOCK)
+            values = functional.pad(weight[rows], (0, 0, 0, -len(weight[rows]) % _BLOCK)).unflatten(0, (-1, _BLOCK))
+            rounded, unit = _in_eight_bits(values, (1, 2))
+            self._rounded[rows] = rounded.flatten(0, 1)
+            self._unit[own] = unit[:, 0, 0]
+            self._longest[own] = values.norm(dim=2).amax(dim=1)
+            self._changed[own] = (values - rounded * unit).norm(dim=2).amax(dim=1)
 
     def likeliest(self, states: Tensor) -> Tensor | None:
         """Column of the greatest product of each state; ``None`` if too many may be it to be worth while."""
-        products = functional.linear(states.to(torch.bfloat16), self._rounded)
-        products[:, self._columns :] = -torch.inf
+        rounded, unit = _in_eight_bits(states, (1,))
+        products = torch._int_mm(rounded.to(torch.int8), self._rounded.T)
+        products[:, self._columns :] = torch.iinfo(products.dtype).min
         blocks = products.unflatten(1, (-1, _BLOCK))
-        greatest = blocks.amax(dim=2).float()
-        top = greatest.amax(dim=1)
-        # Twice what rounding both factors changes at most, and the rounding of the products themselves.
-        slack = 2 * (2.02 * _UNIT * states.norm(dim=1) * self._longest + 2 * _UNIT * top.abs())
-        least = top - slack
-        row, block = (greatest >= least[:, None]).nonzero(as_tuple=True)
-        place, column = (blocks[row, block].float() >= least[row, None]).nonzero(as_tuple=True)
+        scale = unit * self._unit
+        greatest = blocks.amax(dim=2) * scale
+        length, changed = (own.norm(dim=1, keepdim=True) for own in (rounded * unit, states - rounded * unit))
+        # How far true products may lie from these; the last term is for the rounding of this line and those above.
+        slack = (length * self._changed + changed * self._longest) * (1 + _SINGLE) + greatest.abs() * _SINGLE
+        least = (greatest - slack).amax(dim=1, keepdim=True)
+        row, block = (greatest + slack >= least).nonzero(as_tuple=True)
+        may_be = blocks[row, block] * scale[row, block, None] + slack[row, block, None] >= least[row]
+        place, column = may_be.nonzero(as_tuple=True)
         row, column = row[place], block[place] * _BLOCK + column
         # No candidate at all means states that are no numbers.
         if len(row) < len(states) or len(row) > len(states) * self._columns // 64:
@@ -79,10 +104,15 @@ class _Screen:
         return column.new_full((len(states),), self._columns).scatter_reduce(0, row, tied, "amin")
 
 
+def _in_eight_bits(values: Tensor, dimensions: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Values as whole numbers from -127 to 127, and what these count, one number along the dimensions."""
+    unit = values.abs().amax(dim=dimensions, keepdim=True).clamp_min(_LEAST) / 127
+    return (values / unit).round(), unit
+
+
 def _screens(head: nn.Module) -> bool:
-    """Whether a screen is faster: a large float32 head, on a processor that multiplies bfloat16."""
+    """Whether a screen is faster: a large float32 head, on a processor with products of eight-bit numbers."""
     if type(head) is not nn.Linear or head.bias is not None or head.weight.device.type != "cpu":
         return False
-    able = torch.cpu.get_capabilities()
-    fast = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+    fast = torch.cpu.get_capabilities().get("avx512_vnni", False)
     return fast and head.weight.dtype == torch.float32 and head.weight.numel() * 4 >= _LARGE_BYTES
