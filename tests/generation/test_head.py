@@ -5,9 +5,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mulcot_rd.generation.head import Head, _screens
+from mulcot_rd.generation import head
+from mulcot_rd.generation.head import Head, _in_eight_bits, _Screen, _screens, multiplies_eight_bits
 
 HIDDEN, COLUMNS, SURPLUS = 48, 1000, 24
+
+
+needs_products = pytest.mark.skipif(
+    not multiplies_eight_bits(), reason="this processor has no exact products of eight-bit numbers (AVX-512 VNNI)"
+)
 
 
 def _heads(weight):
@@ -25,6 +31,7 @@ def _states(rows, seed=1):
     return torch.randn(rows, HIDDEN, generator=torch.Generator().manual_seed(seed))
 
 
+@needs_products
 @pytest.mark.parametrize("rows", [1, 7, 300])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_the_same_tokens_come_out(rows, scale):
@@ -34,6 +41,7 @@ def test_the_same_tokens_come_out(rows, scale):
     assert torch.equal(screened.likeliest(states), plain.likeliest(states))
 
 
+@needs_products
 @pytest.mark.parametrize("hidden", [8, 256])
 def test_columns_and_states_of_very_different_lengths_are_no_trouble(hidden):
     generator = torch.Generator().manual_seed(4)
@@ -46,6 +54,7 @@ def test_columns_and_states_of_very_different_lengths_are_no_trouble(hidden):
     assert torch.equal(screened._screen.likeliest(states), plain.likeliest(states))
 
 
+@needs_products
 def test_a_screen_that_never_helps_is_given_up():
     # One number of each column is so large that eight bits leave nothing of the others.
     weight = _weight()
@@ -58,6 +67,7 @@ def test_a_screen_that_never_helps_is_given_up():
     assert screened._screen is None
 
 
+@needs_products
 def test_tokens_that_eight_bits_cannot_tell_apart_are_told_apart():
     """Columns that are the same in eight bits: which one is greatest only the whole product knows."""
     weight = torch.ones(COLUMNS + SURPLUS, HIDDEN) * 0.5
@@ -76,6 +86,7 @@ def test_tokens_that_eight_bits_cannot_tell_apart_are_told_apart():
     assert screened._screen.likeliest(states).tolist() == plain.likeliest(states).tolist() == [900] * 3
 
 
+@needs_products
 def test_of_equal_tokens_the_first_is_taken():
     weight = _weight()
     weight[400] = weight[600] = 3 * _states(1)[0]
@@ -83,6 +94,7 @@ def test_of_equal_tokens_the_first_is_taken():
     assert screened._screen.likeliest(_states(1)).tolist() == [400]
 
 
+@needs_products
 def test_columns_without_a_token_are_never_chosen():
     weight = -_states(1).abs().expand(COLUMNS + SURPLUS, HIDDEN).clone()
     weight[:COLUMNS] -= _weight()[:COLUMNS].abs()
@@ -96,17 +108,87 @@ def test_columns_without_a_token_are_never_chosen():
     assert found.max() < COLUMNS
 
 
-def test_states_that_are_no_numbers_are_left_to_the_head():
+@needs_products
+def test_the_room_beyond_the_last_column_is_never_looked_at():
+    # Products below zero everywhere: zeros in the four columns that fill the last block would be the greatest.
+    weight = -_weight().abs()[:1020]
+    screen, states = _Screen(weight), _states(4).abs()
+    assert torch.equal(screen.likeliest(states), (states @ weight.T).argmax(dim=1))
+    # A state of zeros makes every column a candidate, where the last block is all zeros those beyond too.
+    weight[896:] = 0.0
+    states = _states(100)
+    states[3] = 0.0
+    found = _Screen(weight).likeliest(states)
+    assert found is None or found.max() < len(weight)
+
+
+@needs_products
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_states_that_are_no_numbers_are_left_to_the_head(rows, wrong):
+    screened, plain = _heads(_weight())
+    states = _states(rows)
+    states[rows // 2, 5] = wrong
+    assert screened._screen.likeliest(states) is None
+    assert torch.equal(screened.likeliest(states), plain.likeliest(states))
+
+
+@needs_products
+def test_true_products_lie_within_the_bound_and_may_come_close_to_it():
+    weight = _weight() * torch.randn(COLUMNS + SURPLUS, 1, generator=torch.Generator().manual_seed(2)).exp()
+    screen = _Screen(weight)
+    blocks = weight.unflatten(0, (-1, 128))
+    rounded, unit = _in_eight_bits(blocks, (1, 2))
+    change = (blocks - rounded * unit).flatten(0, 1)
+    own, own_unit = _in_eight_bits(_states(200), (1,))
+    # States along what rounding took from a column, and columns along what it took from a state.
+    aligned = _Screen(torch.cat([weight[:512], (_states(200) - own * own_unit).repeat(3, 1)[:512]]))
+    shares = []
+    for bound, matrix, states in (
+        (screen, weight, _states(200)),
+        (screen, weight, change[change.norm(dim=1) > 0]),
+        (aligned, aligned._weight, _states(200)),
+    ):
+        numbers, scale, error = bound.products(states)
+        known = (numbers * scale[:, :, None].double()).flatten(1)
+        off = (states.double() @ matrix.double().T - known).abs().unflatten(1, (-1, 128)).amax(dim=2)
+        assert (off <= error).all()
+        shares.append(float((off / error).max()))
+    assert max(shares) > 0.6
+
+
+@needs_products
+def test_a_screen_is_the_same_whatever_part_of_the_head_is_rounded_at_one_time(monkeypatch):
+    weight, states = _weight(), _states(9)
+    whole = _Screen(weight).products(states)
+    monkeypatch.setattr(head, "_ELEMENTS_AT_ONCE", 3 * 128 * HIDDEN)
+    assert all(torch.equal(one, other) for one, other in zip(_Screen(weight).products(states), whole, strict=True))
+
+
+@needs_products
+def test_a_screen_that_helps_now_and_then_is_kept():
     screened, _ = _heads(_weight())
-    assert screened._screen.likeliest(torch.full((2, HIDDEN), float("nan"))) is None
+    for _ in range(3):
+        for _ in range(7):
+            assert screened.likeliest(torch.full((2, HIDDEN), float("nan"))) is not None
+        for _ in range(7):
+            screened.likeliest(_states(2))
+    assert screened._screen is not None
+
+
+@needs_products
+def test_a_screen_holds_nothing_for_gradients():
+    module = torch.nn.Linear(HIDDEN, COLUMNS, bias=False)
+    screen = Head(SimpleNamespace(lm_head=module), COLUMNS, screened=True)._screen
+    assert not any(part.requires_grad for part in (screen._unit, screen._longest, screen._changed))
 
 
 def test_only_large_float32_heads_on_a_processor_are_screened(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+    monkeypatch.setattr(head, "multiplies_eight_bits", lambda: True)
     large = torch.nn.Linear(1024, 8192, bias=False)
     assert _screens(large)
     assert not _screens(torch.nn.Linear(1024, 8191, bias=False))
     assert not _screens(torch.nn.Linear(1024, 8192, bias=True))
     assert not _screens(large.bfloat16())
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
+    monkeypatch.setattr(head, "multiplies_eight_bits", lambda: False)
     assert not _screens(large.float())

@@ -145,6 +145,8 @@ def test_blocks_of_ids_and_the_layout_of_the_logits_change_nothing(kind, by_id, 
     generator = torch.Generator().manual_seed(3)
     logits, taught = (4 * torch.randn(positions, columns, generator=generator, dtype=torch.float64) for _ in range(2))
     targets = torch.tensor([0, 600, columns - 1])
+    # A shift that overlooked these would make the plain exponentials overflow.
+    logits[1, 950], taught[2, 400] = 3000.0, 2000.0
     shares = torch.rand(2, positions, generator=generator, dtype=torch.float64)
     exact = ExactDistributions(taught, torch.eye(columns, dtype=torch.float64))
     compact = top_distributions(exact, 16, 2.0, positions)
@@ -160,15 +162,61 @@ def test_blocks_of_ids_and_the_layout_of_the_logits_change_nothing(kind, by_id, 
         return *losses, mine
 
     whole = results(by_id=False)
+    assert all(values.isfinite().all() for values in whole)
     # Blocks of 300 ids, the last one of 100.
     monkeypatch.setattr(chunks, "_BLOCK_ELEMENTS", 300 * positions)
     torch.testing.assert_close(results(by_id), whole, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("temperature", [1.7, 2.0, 3.0])
+def test_a_confident_student_with_large_logits_has_a_small_loss_and_never_a_negative_one(temperature):
+    logits = torch.randn(64, 500, generator=torch.Generator().manual_seed(2))
+    targets = torch.arange(64)
+    logits[targets, targets] = 60.0
+    share = torch.full((64,), 1 / 64)
+    exact = F.cross_entropy(logits.double(), targets, reduction="none")
+    hard, _ = chunks.exact_chunk(logits.clone(), targets, share, logits.clone(), share, temperature)
+    assert (hard >= 0).all()
+    torch.testing.assert_close(hard, exact, rtol=0, atol=1e-6)
+
+
+def test_logits_that_are_no_numbers_make_a_loss_that_is_none():
+    logits = torch.zeros(2, 1000)
+    logits[1, 999] = torch.nan
+    hard, _ = chunks.hard_chunk(logits, torch.tensor([0, 0]), torch.ones(2))
+    assert hard.isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_head_of_half_precision_gives_the_reference_but_for_its_rounding(dtype):
+    case, exact = Case(dtype), Case(torch.float64)
+    ours = fused_student_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, 4)
+    assistant = {task: part.logits() for task, part in exact.assistant.items()}
+    plain = reference_student_loss(exact.logits(), exact.targets, assistant, WEIGHTS)
+    torch.testing.assert_close(ours.total.double(), plain.total, rtol=2e-2, atol=0)
+    for mine, theirs in zip(case.gradients(ours.total), exact.gradients(plain.total), strict=True):
+        assert (mine.double() - theirs).norm() < 0.05 * theirs.norm()
+
+
+def test_on_a_processor_the_logits_of_an_id_lie_beside_each_other(monkeypatch):
+    strides = set()
+    own = chunks.exact_chunk
+
+    def watched(logits, *others):
+        strides.add((logits.stride(), others[2].stride()))
+        return own(logits, *others)
+
+    monkeypatch.setattr(chunks, "exact_chunk", watched)
+    case = Case(torch.float32)
+    fused_student_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, 16)
+    assert strides == {((1, 16), (1, 16))}
 
 
 def test_logits_held_at_one_time_fit_their_room_in_whole_registers():
     rows = rows_at_once(151_665, 4, torch.device("cpu"))
     assert rows % 16 == 0
     assert rows * 151_665 * 4 <= CHUNK_BYTES["cpu"] < (rows + 16) * 151_665 * 4
+    assert rows_at_once(CHUNK_BYTES["cpu"] // 4 // 9, 4, torch.device("cpu")) == 9
     assert rows_at_once(10**9, 4, torch.device("cpu")) == 1
 
 
@@ -214,8 +262,10 @@ def test_no_tensor_of_positions_by_vocabulary_is_ever_made():
             nonlocal largest
             out = func(*args, **(kwargs or {}))
             made = isinstance(out, torch.Tensor) and out._base is None
-            if made and out.ndim == 2 and out.shape[1] == VOCABULARY:
-                largest = max(largest, len(out))
+            # Logits have all ids along one side, and positions along the other; heads have a width there.
+            if made and out.ndim == 2 and VOCABULARY in out.shape:
+                other = out.shape[0] if out.shape[1] == VOCABULARY else out.shape[1]
+                largest = max(largest, other if other not in (STUDENT_WIDTH, ASSISTANT_WIDTH) else 0)
             return out
 
     with Watch():

@@ -32,8 +32,8 @@ from mulcot_rd.training.objective import (
 
 # Logits held at one time, in bytes: large enough for a matrix product to be efficient, small enough not to show.
 CHUNK_BYTES = {"cpu": 48 * 2**20, "cuda": 512 * 2**20}
-# A vector register holds 16 values of float32.
-_ROWS_OF_A_KERNEL = 16
+# Values of float32 in a processor's widest vector register (AVX-512).
+_REGISTER = 16
 
 
 @dataclass(frozen=True)
@@ -215,16 +215,16 @@ def _fused(
 
 
 def rows_at_once(columns: int, item_bytes: int, device: torch.device) -> int:
-    """Positions whose logits over ``columns`` ids fit ``CHUNK_BYTES``, rounded down to whole registers."""
+    """Positions whose logits over ``columns`` ids fit ``CHUNK_BYTES``; on a processor, whole registers of them."""
     rows = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // (columns * item_bytes))
-    return rows - rows % _ROWS_OF_A_KERNEL if rows > _ROWS_OF_A_KERNEL else rows
+    return rows - rows % _REGISTER if device.type == "cpu" and rows > _REGISTER else rows
 
 
 def _buffer(rows: int, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Room for the logits [rows, V] of a chunk.
 
     On a processor a token id's logits lie beside each other: the product with the head is faster that way round
-    (few positions, many ids), and a block of ids is one piece of memory.
+    (few positions, many ids), and a block of ids is a piece of memory of its own.
     """
     if weight.device.type == "cpu":
         return torch.empty((len(weight), rows), dtype=dtype).T
