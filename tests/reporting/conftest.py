@@ -1,6 +1,7 @@
 """Posts and records that the reporting tests share."""
 
 import csv
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,15 @@ SECTIONS = {
     "conflict_resolution": "Text and image agree.",
     "final_conclusion": "Both point the same way.",
 }
+
+
+@pytest.fixture
+def no_warnings():
+    """Every warning is an error, but for what other tests left to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
 
 
 @pytest.fixture

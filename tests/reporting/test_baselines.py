@@ -1,4 +1,3 @@
-import warnings
 from collections import Counter
 
 import pytest
@@ -49,13 +48,9 @@ def test_both_splits_are_needed():
         measure_baselines([post(0, POS)], seed=0)
 
 
-def test_real_twitter_2015(twitter2015):
+def test_real_twitter_2015(twitter2015, no_warnings):
     assert Counter(each.split for each in twitter2015) == {"train": 3179, "dev": 1122, "test": 1037}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # What another test left to the garbage collector is no fault of this one.
-        warnings.simplefilter("ignore", ResourceWarning)
-        measured = measure_baselines(twitter2015, seed=42)
+    measured = measure_baselines(twitter2015, seed=42)
     assert measured["majority"]["accuracy"] == pytest.approx(0.585, abs=0.001)
     words = measured["tfidf_logistic_regression"]
     assert words["accuracy"] == pytest.approx(0.63, abs=0.015)

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 from matplotlib import pyplot
@@ -13,14 +11,7 @@ from mulcot_rd.schema import Post, Sentiment
 
 NEG, NEU, POS = Sentiment
 
-
-@pytest.fixture(autouse=True)
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # What another test left to the garbage collector is no fault of this one.
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
+pytestmark = pytest.mark.usefixtures("no_warnings")
 
 
 @pytest.fixture

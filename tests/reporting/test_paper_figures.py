@@ -1,5 +1,3 @@
-import warnings
-
 import pytest
 
 from mulcot_rd.reporting.paper_figures import (
@@ -12,14 +10,7 @@ from mulcot_rd.reporting.paper_figures import (
 )
 from mulcot_rd.reporting.runs import PromptCost, RoleCost, RunInfo, RunMetrics
 
-
-@pytest.fixture(autouse=True)
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # What another test left to the garbage collector is no fault of a figure.
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
+pytestmark = pytest.mark.usefixtures("no_warnings")
 
 
 def make_run(arch: int, dataset: str = "sample", scale: str = "tiny", variant: str = "full", **parts) -> RunMetrics:

@@ -93,7 +93,8 @@ class _Screen:
         rounded, unit = _in_eight_bits(states, (1,))
         numbers = torch._int_mm(rounded.to(torch.int8), self._rounded.T)
         numbers[:, self._columns :] = torch.iinfo(numbers.dtype).min
-        length, changed = (_lengths(own)[:, None] for own in (rounded * unit, states - rounded * unit))
+        known = rounded * unit
+        length, changed = _lengths(known)[:, None], _lengths(states - known)[:, None]
         error = length * self._changed + changed * self._longest
         return numbers.unflatten(1, (-1, _BLOCK)), unit * self._unit, error + _SINGLE * (error + length * self._longest)
 
@@ -106,7 +107,8 @@ class _Screen:
         may_be = numbers[row, block] * scale[row, block, None] + error[row, block, None] >= least[row]
         place, number = may_be.nonzero(as_tuple=True)
         row, column = row[place], block[place] * _BLOCK + number
-        row, column = row[column < self._columns], column[column < self._columns]
+        real = column < self._columns
+        row, column = row[real], column[real]
         # A state without any candidate is one whose numbers are none.
         found = torch.bincount(row, minlength=len(states))
         if not found.all() or len(row) > len(states) * max(_FEW, self._columns // _ONE_IN):

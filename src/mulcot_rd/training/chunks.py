@@ -66,14 +66,13 @@ def exact_chunk(
     room = _room(logits)
     for columns in _blocks(logits):
         z, z_taught = logits[:, columns], assistant[:, columns]
-        block = room[:, : z.shape[1]]
         z.sub_(largest).div_(temperature)
         z_taught.sub_(taught_largest).div_(temperature)
-        torch.sub(z_taught, z, out=block)
-        difference += block.mul_(z_taught.exp_()).sum(dim=1, keepdim=True)
+        apart = torch.sub(z_taught, z, out=room[:, : z.shape[1]])
+        difference += apart.mul_(z_taught.exp_()).sum(dim=1, keepdim=True)
         taught += z_taught.sum(dim=1, keepdim=True)
         softened += z.exp_().sum(dim=1, keepdim=True)
-        plain += torch.pow(z, temperature, out=block).sum(dim=1, keepdim=True)
+        plain += _plain(z, temperature, room).sum(dim=1, keepdim=True)
     hard = plain.log() - (at_target - largest)
     soft = difference / taught - taught.log() + softened.log()
     of_plain = _as(logits, hard_share[:, None] / plain)
@@ -81,7 +80,7 @@ def exact_chunk(
     of_taught = _as(logits, soft_share[:, None] / temperature / taught)
     for columns in _blocks(logits):
         e = logits[:, columns]
-        gradient = torch.pow(e, temperature, out=room[:, : e.shape[1]]).mul_(of_plain).addcmul_(e, of_softened)
+        gradient = _plain(e, temperature, room).mul_(of_plain).addcmul_(e, of_softened)
         torch.addcmul(gradient, assistant[:, columns], of_taught, value=-1, out=e)
     logits.scatter_add_(1, targets[:, None], -hard_share[:, None])
     return hard[:, 0], soft[:, 0]
@@ -121,7 +120,7 @@ def compact_chunk(
     for columns in _blocks(logits):
         e = logits[:, columns].sub_(largest).div_(temperature).exp_()
         rest += e.sum(dim=1, keepdim=True)
-        plain += torch.pow(e, temperature, out=room[:, : e.shape[1]]).sum(dim=1, keepdim=True)
+        plain += _plain(e, temperature, room).sum(dim=1, keepdim=True)
     rest.clamp_min_(torch.finfo(logits.dtype).tiny)
     plain += top.pow(temperature).sum(dim=1, keepdim=True)
     softened = rest + top.sum(dim=1, keepdim=True)
@@ -133,7 +132,7 @@ def compact_chunk(
     of_rest = _as(logits, share * (1 / softened - p[:, -1:] / rest))
     for columns in _blocks(logits):
         e = logits[:, columns]
-        torch.addcmul(torch.pow(e, temperature, out=room[:, : e.shape[1]]).mul_(of_plain), e, of_rest, out=e)
+        torch.addcmul(_plain(e, temperature, room).mul_(of_plain), e, of_rest, out=e)
     of_top = top.pow(temperature) * of_plain + share * (top / _as(logits, softened) - p[:, :-1])
     logits.scatter_(1, ids, of_top)
     logits.scatter_add_(1, targets[:, None], -hard_share[:, None])
@@ -181,6 +180,11 @@ def _largest(logits: Tensor) -> Tensor:
 def _room(logits: Tensor) -> Tensor:
     """Room for what is made of one block, laid out as the logits are."""
     return torch.empty_like(logits[:, next(_blocks(logits))])
+
+
+def _plain(softened: Tensor, temperature: float, room: Tensor) -> Tensor:
+    """The plain exponentials of a block, made of the softened ones, in the room for it."""
+    return torch.pow(softened, temperature, out=room[:, : softened.shape[1]])
 
 
 def _sums(logits: Tensor, columns: int) -> Tensor:
