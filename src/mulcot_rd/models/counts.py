@@ -28,8 +28,9 @@ def parameter_counts(backbone_id: str) -> tuple[int, int]:
     family, dimensions = kept_dimensions(backbone_id)
     with torch.device("meta"):
         model = family.model_class(family.config_class(**dimensions))
-    # Dropout has no parameters, so its value changes neither count.
-    return parameter_numbers(attach_adapter(model, AdapterParameters(full=family.trained_whole), seed=0))
+        # The adapter too: that of a 72B model would be 0.9 GB. Dropout has no parameters, so it changes neither count.
+        trained = attach_adapter(model, AdapterParameters(full=family.trained_whole), seed=0)
+    return parameter_numbers(trained)
 
 
 def kept_dimensions(backbone_id: str) -> tuple[Family, dict[str, Any]]:
