@@ -41,6 +41,9 @@ class Subject:
     def sleep(self):
         time.sleep(60)
 
+    def has_imported(self, module):
+        return module in sys.modules
+
     def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -157,3 +160,34 @@ def test_the_size_is_what_is_wanted_as_far_as_there_is_work(wanted, device, most
 def test_several_processes_on_one_gpu_are_refused():
     with pytest.raises(UserError, match="set workers to 1"):
         crew_size(2, torch.device("cuda"), 9)
+
+
+PREPARED = """
+import os, signal, time
+from mulcot_rd.crew import Crew, prepare
+from test_crew import Subject
+
+if __name__ == "__main__":
+    prepare(["imported_slowly"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    time.sleep(0.5)
+    os.killpg(0, signal.SIGINT)
+    with Crew(Subject(1), 2) as crew:
+        crew.ask("has_imported", [("imported_slowly",)])
+        print(crew.results()[0])
+"""
+
+
+def test_helpers_have_what_was_prepared_and_an_interruption_meanwhile_is_not_theirs(tmp_path):
+    (tmp_path / "imported_slowly.py").write_text("import time\ntime.sleep(2)\n")
+    (tmp_path / "script.py").write_text(PREPARED)
+    run = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{tmp_path}"},
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (run.stdout, run.stderr) == ("True\n", "")

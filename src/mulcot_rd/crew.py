@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,22 @@ logger = logging.getLogger(__name__)
 
 # How long a helper that has nothing more to do may take to end, in seconds.
 _PATIENCE = 5.0
+
+
+def prepare(modules: Sequence[str]) -> None:
+    """Start the process that helpers are forked from, and let it import these modules while this one goes on.
+
+    Without it that happens when the first crew begins, which waits for it; once it has begun, this changes nothing.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
+    # Started first, since its start lifts the block below.
+    resource_tracker.ensure_running()
+    # An interruption from the keyboard reaches every process: it would end that one in the middle of an import, loudly.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class HelperDiedError(UserError):
@@ -69,8 +86,7 @@ class Crew:
 
     def _start(self, threads: int) -> None:
         context = multiprocessing.get_context("forkserver")
-        # Imported once, by the process that all helpers are forked from.
-        context.set_forkserver_preload([type(self._subject).__module__])
+        prepare([type(self._subject).__module__])
         # As bytes: multiprocessing would put every tensor into shared memory, of which containers have little.
         subject = pickle.dumps(self._subject)
         for number, given in enumerate(self._joins, start=1):

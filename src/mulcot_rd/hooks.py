@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class ProjectHooks:
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)
+        prepare_helpers(pipeline, catalog)
 
 
 def check_runtime_parameters(given: dict[str, Any], conf_source: Path, base_env: str) -> None:
@@ -120,3 +122,22 @@ def _place(catalog: DataCatalog, name: str) -> str:
     described = catalog.get(name)
     path = described._describe().get("filepath") if described is not None else None
     return f"{name} ({path})" if path else name
+
+
+def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Where processes will share a training, let what they begin from be imported while the first nodes run."""
+    names = [name for name in ("params:assistant_training", "params:student_training") if name in pipeline.inputs()]
+    if not names:
+        return
+    # Imported here: most commands need no torch.
+    from mulcot_rd.crew import crew_size, prepare
+    from mulcot_rd.models.backbone import device_at_hand
+    from mulcot_rd.training.loop import worth_helpers
+
+    device, limit = device_at_hand(), catalog.load("params:run_settings").limit
+    for optimisation in (catalog.load(name).optimisation for name in names):
+        rows = math.inf if limit is None else limit
+        if worth_helpers(rows, optimisation) and crew_size(optimisation.workers, device, optimisation.accumulation) > 1:
+            # The command's own module is among them: every helper imports it once more.
+            prepare(["mulcot_rd.training.learner", "kedro.framework.cli"])
+            return

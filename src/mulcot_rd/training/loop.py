@@ -100,7 +100,7 @@ class Trainer:
         """How many processes share the work."""
         parameters = self.parameters
         most = len(self._cut(max(self._windows(0), key=len)))
-        if parameters.workers is None and len(self.examples) * parameters.epochs < _WORTH_HELPERS:
+        if not worth_helpers(len(self.examples), parameters):
             most = 1
         return crew_size(parameters.workers, self.model.device, most)
 
@@ -219,6 +219,11 @@ class Trainer:
 
     def _history(self) -> list[dict[str, Any]]:
         return read_history(self._history_file) if self._history_file.exists() else []
+
+
+def worth_helpers(rows: float, parameters: OptimisationParameters) -> bool:
+    """Whether a training on so many rows is long beside the start of helpers; yes where their number is given."""
+    return parameters.workers is not None or rows * parameters.epochs >= _WORTH_HELPERS
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
