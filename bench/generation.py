@@ -1,7 +1,7 @@
 """Evaluation: posts a second, label and reasoning of each post, greedy, without retries.
 
-At tiny scale the assistant is trained for two epochs on the shipped sample by the project's own pipelines, so that its
-answers end by themselves and differ in length; it answers 480 posts of another sample, in as many processes as a split
+At tiny scale the assistant is trained on the shipped sample by the project's own pipelines, so that its answers end by
+themselves and differ in length; it answers 480 posts of another sample, in as many processes as a split
 of a thousand posts gets (their start is not measured), and guesses at next tokens begin with the training split's
 reasonings, as in an evaluation. At real_vocab scale the weights are random and answers would never
 end: the end of a turn is out of reach for both forms, every label answer has 5 tokens and every reasoning 200, and
@@ -144,7 +144,7 @@ def _parameters(scale: str, **more: object) -> GenerationParameters:
 
 
 def _trained(folder: Path) -> Evaluation:
-    """The tiny assistant after two epochs on the sample, and posts that it has not seen."""
+    """The tiny assistant, trained on the sample, and posts that it has not seen."""
     project = folder / "project"
     adapter = project / "data/06_models/sample/arch4-tiny-full/assistant"
     if not (adapter / "manifest.json").exists():
@@ -172,7 +172,7 @@ def _trained(folder: Path) -> Evaluation:
 
 
 def _train(project: Path) -> None:
-    """Two epochs of the assistant on the sample, by the command line, in a project of its own."""
+    """The assistant of the sample's run, by the command line, in a project of its own."""
     for part in ("conf", "src", "data/01_raw/sample"):
         shutil.copytree(
             ROOT / part, project / part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("local", "__pycache__")
@@ -182,10 +182,7 @@ def _train(project: Path) -> None:
         shutil.copy(ROOT / file, project)
     for pipeline in ("data_preparation", "teacher_annotation", "assistant_training"):
         subprocess.run(
-            [
-                *(sys.executable, "-m", "kedro", "run", "--pipeline", pipeline),
-                *("--params", "assistant_training.optimisation.epochs=2"),
-            ],
+            [sys.executable, "-m", "kedro", "run", "--pipeline", pipeline],
             cwd=project,
             env={**os.environ, "PYTHONPATH": str(project / "src")},
             check=True,
