@@ -286,6 +286,8 @@ def test_what_does_not_fit_is_refused():
 
     with pytest.raises(ValueError, match="outside the shared vocabulary"):
         loss(targets={task: ids + VOCABULARY for task, ids in case.targets.items()})
+    with pytest.raises(ValueError, match="different tasks: label, reasoning; label; "):
+        loss(targets={"label": case.targets["label"]})
     with pytest.raises(ValueError, match="does not fit"):
         loss(weights=WEIGHTS.model_copy(update={"vocabulary_size": VOCABULARY + 1}))
     short = {task: ExactDistributions(part.states[1:], part.weight) for task, part in case.assistant.items()}

@@ -27,6 +27,7 @@ from mulcot_rd.training.objective import (
     StudentLossWeights,
     TaskWeights,
     check_task,
+    check_tasks,
     checked_vocabulary,
 )
 
@@ -99,9 +100,10 @@ def fused_student_loss(
         The total carries gradients; the terms are for records and carry none.
 
     Raises:
-        ValueError: If shapes disagree, a task is empty, or a target lies outside the shared vocabulary.
+        ValueError: If tasks or shapes disagree, a task is empty, or a target lies outside the shared vocabulary.
     """
     tasks = list(states)
+    check_tasks(states, targets, assistant, window_tokens)
     columns = min(
         checked_vocabulary(len(head.weight), assistant[task].vocabulary_size, weights.vocabulary_size) for task in tasks
     )
@@ -142,8 +144,9 @@ def fused_multi_task_loss(
         The total carries gradients; the terms are for records and carry none.
 
     Raises:
-        ValueError: If shapes disagree, a task is empty, or a target lies outside the vocabulary.
+        ValueError: If tasks or shapes disagree, a task is empty, or a target lies outside the vocabulary.
     """
+    check_tasks(states, targets, window_tokens)
     columns = checked_vocabulary(len(head.weight), len(head.weight), vocabulary_size)
     for task, values in states.items():
         check_task(task, len(values), targets[task], len(values), window_tokens[task], columns)

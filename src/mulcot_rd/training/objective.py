@@ -77,7 +77,7 @@ def reference_student_loss(
         Total, hard and soft terms; each term is the mean over its task's N positions.
 
     Raises:
-        ValueError: If shapes disagree, a task is empty, or a target lies outside the shared vocabulary.
+        ValueError: If tasks or shapes disagree, a task is empty, or a target lies outside the shared vocabulary.
     """
     counts = {task: len(ids) for task, ids in targets.items()}
     return windowed_student_loss(student_logits, targets, assistant_logits, weights, counts)
@@ -100,6 +100,7 @@ def windowed_student_loss(
         window_tokens: Task name to the number of target tokens in the whole window. The shares of all
             micro-batches of the window add up to the reference loss of the window.
     """
+    check_tasks(student_logits, targets, assistant_logits, window_tokens)
     hard: dict[str, Tensor] = {}
     soft: dict[str, Tensor] = {}
     for task, student in student_logits.items():
@@ -137,7 +138,11 @@ def windowed_multi_task_loss(
         weights: lambda_cls and lambda_rea.
         window_tokens: Task name to the number of target tokens in the whole accumulation window.
         vocabulary_size: Token ids that the tokenizer really has; the head's other columns are cut off.
+
+    Raises:
+        ValueError: If tasks disagree.
     """
+    check_tasks(logits, targets, window_tokens)
     hard = {
         task: F.cross_entropy(_wide(values[:, :vocabulary_size]), targets[task], reduction="sum") / window_tokens[task]
         for task, values in logits.items()
@@ -156,6 +161,18 @@ def checked_vocabulary(student: int, assistant: int, shared: int | None) -> int:
     if columns > min(student, assistant):
         raise ValueError(f"a vocabulary of {columns} ids does not fit heads of {student} and {assistant} columns")
     return columns
+
+
+def check_tasks(*by_task: Mapping[str, object]) -> None:
+    """Refuse what does not have the same tasks: one that is missing somewhere would silently not count.
+
+    Raises:
+        ValueError: If the task names differ.
+    """
+    names = [sorted(each) for each in by_task]
+    if any(each != names[0] for each in names):
+        told = "; ".join(", ".join(each) or "none" for each in names)
+        raise ValueError(f"outputs, targets and counts are of different tasks: {told}")
 
 
 def check_task(task: str, student: int, targets: Tensor, assistant: int, count: int, columns: int) -> None:
@@ -179,9 +196,10 @@ def check_task(task: str, student: int, targets: Tensor, assistant: int, count: 
         )
     if count == 0:
         raise ValueError(f"the {task} task has no target token")
-    if len(targets) and int(targets.max()) >= columns:
+    outside = targets[(targets < 0) | (targets >= columns)]
+    if len(outside):
         raise ValueError(
-            f"target id {int(targets.max())} of the {task} task lies outside the shared vocabulary of {columns} ids"
+            f"target id {int(outside[0])} of the {task} task lies outside the shared vocabulary of {columns} ids"
         )
 
 
