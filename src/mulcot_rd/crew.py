@@ -31,14 +31,16 @@ _PATIENCE = 5.0
 def prepare(modules: Sequence[str]) -> None:
     """Start the process that helpers are forked from, and let it import these modules while this one goes on.
 
-    Without it that happens when the first crew begins, which waits for it; once it has begun, this changes nothing.
+    Without it that happens when the first crew begins, which waits for it; once it has begun, this changes nothing. It
+    ends with this process, or when it has imported what it was told to.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
     # Started first, since its start lifts the block below.
     resource_tracker.ensure_running()
     # An interruption from the keyboard reaches every process: it would end that one in the middle of an import, loudly.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

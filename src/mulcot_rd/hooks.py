@@ -41,12 +41,14 @@ class ProjectHooks:
             check_runtime_parameters(loader.runtime_params or {}, Path(loader.conf_source), loader.base_env)
 
     @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Refuse to start where an earlier pipeline has not written what this one needs."""
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)
-        prepare_helpers(pipeline, catalog)
+        # That runner's processes are forks of this one, which could not use what this one has started.
+        if "ParallelRunner" not in str(run_params.get("runner")):
+            prepare_helpers(pipeline, catalog)
 
 
 def check_runtime_parameters(given: dict[str, Any], conf_source: Path, base_env: str) -> None:
@@ -126,8 +128,10 @@ def _place(catalog: DataCatalog, name: str) -> str:
 
 def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Where processes will share a training, let what they begin from be imported while the first nodes run."""
-    names = [name for name in ("params:assistant_training", "params:student_training") if name in pipeline.inputs()]
-    if not names:
+    # Rows a post at most: the teacher's reasoning, and for the student the assistant's too (Eq. 8).
+    rows_of = {"params:assistant_training": 1, "params:student_training": 2}
+    names = [name for name in rows_of if name in pipeline.inputs()]
+    if not names or not catalog.load("params:method").trained:
         return
     # Imported here: most commands need no torch.
     from mulcot_rd.crew import crew_size, prepare
@@ -135,9 +139,10 @@ def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     from mulcot_rd.training.loop import worth_helpers
 
     device, limit = device_at_hand(), catalog.load("params:run_settings").limit
-    for optimisation in (catalog.load(name).optimisation for name in names):
-        rows = math.inf if limit is None else limit
+    for name in names:
+        optimisation = catalog.load(name).optimisation
+        rows = math.inf if limit is None else rows_of[name] * limit
         if worth_helpers(rows, optimisation) and crew_size(optimisation.workers, device, optimisation.accumulation) > 1:
-            # The command's own module is among them: every helper imports it once more.
+            # Helpers import the main module anew: that of the command `kedro` imports this.
             prepare(["mulcot_rd.training.learner", "kedro.framework.cli"])
             return

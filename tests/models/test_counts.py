@@ -2,6 +2,7 @@
 
 import pytest
 
+from mulcot_rd.models import counts as counting
 from mulcot_rd.models import parameter_counts
 
 TABLE_10 = {
@@ -47,3 +48,13 @@ def test_the_large_teacher_has_the_parameters_of_tables_11_and_12():
 def test_an_unknown_model_is_named_with_those_there_are():
     with pytest.raises(ValueError, match=r"Qwen9.*Qwen/Qwen2.5-VL-3B-Instruct"):
         parameter_counts("Qwen9")
+
+
+def test_counting_takes_no_memory_for_weights_or_adapters(monkeypatch):
+    counted = []
+    own = counting.parameter_numbers
+    monkeypatch.setattr(counting, "parameter_numbers", lambda model: counted.append(model) or own(model))
+    parameter_counts("Qwen/Qwen3-VL-2B-Instruct")
+    (model,) = counted
+    assert any("lora_" in name for name, _ in model.named_parameters())
+    assert all(parameter.is_meta for parameter in model.parameters())

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from kedro.pipeline import Pipeline
+from kedro.runner import ParallelRunner, SequentialRunner
 
-from mulcot_rd import crew
+from mulcot_rd import crew, hooks
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.hooks import prepare_helpers
-from mulcot_rd.parameters import RunParameters
+from mulcot_rd.parameters import MethodParameters, RunParameters
 from mulcot_rd.pipeline_registry import stage
-from mulcot_rd.training.parameters import AssistantTrainingParameters
+from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -25,7 +27,7 @@ def prepared(monkeypatch):
     return asked
 
 
-def _parameters(**given):
+def _catalog(**given):
     loader = ProjectConfigLoader(
         conf_source=str(CONF), base_env="base", default_run_env="base", runtime_params=given,
         merge_strategy={"parameters": "soft"},
@@ -35,27 +37,39 @@ def _parameters(**given):
         def load(self, name):
             return {
                 "params:run_settings": RunParameters(**loader["run_settings"]),
+                "params:method": MethodParameters(**loader["method"]),
                 "params:assistant_training": AssistantTrainingParameters(**loader["assistant_training"]),
+                "params:student_training": StudentTrainingParameters(**loader["student_training"]),
             }[name]
 
     return Catalog()
 
 
+def _workers(count, role="assistant"):
+    return {f"{role}_training": {"optimisation": {"workers": count}}}
+
+
 @pytest.mark.parametrize(
-    ("pipeline", "given", "times"),
+    ("pipelines", "given", "times"),
     [
-        ("assistant_training", {}, 1),
-        # Ends before a helper has started.
-        ("assistant_training", {"limit": 8}, 0),
-        ("assistant_training", {"limit": 8, "assistant_training": {"optimisation": {"workers": 2}}}, 1),
-        ("assistant_training", {"assistant_training": {"optimisation": {"workers": 1}}}, 0),
-        # The paper's models are trained by one process.
-        ("assistant_training", {"scale": "full"}, 0),
-        ("data_preparation", {}, 0),
+        (["assistant_training"], {}, 1),
+        (["student_distillation"], {}, 1),
+        (["data_preparation", "assistant_training", "student_distillation"], {}, 1),
+        # Over before a helper has started, unless helpers are asked for.
+        (["assistant_training"], {"limit": 8}, 0),
+        (["assistant_training"], {"limit": 8, **_workers(2)}, 1),
+        # A student has two rows a post, so that it may be worth helpers where its assistant is not.
+        (["assistant_training"], {"limit": 150}, 0),
+        (["student_distillation"], {"limit": 150}, 1),
+        (["assistant_training"], _workers(1), 0),
+        # The paper's models are trained by one process, and without training there is nothing to share.
+        (["assistant_training", "student_distillation"], {"scale": "full"}, 0),
+        (["assistant_training", "student_distillation"], {"variant": "zero_shot"}, 0),
+        (["data_preparation", "reporting"], {}, 0),
     ],
 )
-def test_helpers_are_prepared_for_a_training_that_they_share(prepared, pipeline, given, times):
-    prepare_helpers(stage(pipeline), _parameters(**given))
+def test_helpers_are_prepared_for_a_training_that_they_share(prepared, pipelines, given, times):
+    prepare_helpers(sum(map(stage, pipelines), start=Pipeline([])), _catalog(**given))
     assert len(prepared) == times
     if times:
         assert "mulcot_rd.training.learner" in prepared[0]
@@ -63,5 +77,13 @@ def test_helpers_are_prepared_for_a_training_that_they_share(prepared, pipeline,
 
 def test_on_a_gpu_nothing_is_prepared(prepared, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    prepare_helpers(stage("assistant_training"), _parameters())
+    prepare_helpers(stage("assistant_training"), _catalog())
     assert prepared == []
+
+
+@pytest.mark.parametrize(("runner", "times"), [(None, 1), (str(SequentialRunner()), 1), (str(ParallelRunner()), 0)])
+def test_a_run_prepares_them_before_its_first_node_but_for_a_runner_that_forks(prepared, monkeypatch, runner, times):
+    for check in ("fill_optional_inputs", "check_inputs", "check_backbones"):
+        monkeypatch.setattr(hooks, check, lambda *_: None)
+    hooks.ProjectHooks().before_pipeline_run({"runner": runner}, stage("assistant_training"), _catalog())
+    assert len(prepared) == times

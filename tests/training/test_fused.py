@@ -288,6 +288,12 @@ def test_what_does_not_fit_is_refused():
         loss(targets={task: ids + VOCABULARY for task, ids in case.targets.items()})
     with pytest.raises(ValueError, match="different tasks: label, reasoning; label; "):
         loss(targets={"label": case.targets["label"]})
+    with pytest.raises(ValueError, match=r"target id -\d+ of the label task"):
+        loss(targets={task: ids - ids.max() - 1 for task, ids in case.targets.items()})
+    with pytest.raises(ValueError, match="different tasks"):
+        fused_multi_task_loss(
+            case.head, case.states, {"label": case.targets["label"]}, TaskWeights(), SIZES, VOCABULARY
+        )
     with pytest.raises(ValueError, match="does not fit"):
         loss(weights=WEIGHTS.model_copy(update={"vocabulary_size": VOCABULARY + 1}))
     short = {task: ExactDistributions(part.states[1:], part.weight) for task, part in case.assistant.items()}

@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused():
         reference_student_loss(
             student, {t: v + VOCABULARY for t, v in targets.items()}, assistant, StudentLossWeights()
         )
-    # What cross_entropy would pass over, and count all the same.
+    # cross_entropy passes over -100, and the mean would be taken over it.
     ignored = {task: ids.clone() for task, ids in targets.items()}
     ignored["reasoning"][1] = -100
     with pytest.raises(ValueError, match="target id -100 of the reasoning task lies outside"):
@@ -169,6 +169,10 @@ def test_what_does_not_fit_is_refused():
     alone = {"label": student["label"]}
     with pytest.raises(ValueError, match="different tasks: label; label, reasoning"):
         reference_student_loss(alone, targets, assistant, StudentLossWeights())
+    with pytest.raises(ValueError, match="different tasks"):
+        windowed_multi_task_loss(alone, targets, TaskWeights(), SIZES, VOCABULARY)
+    with pytest.raises(ValueError, match="target id -100"):
+        windowed_multi_task_loss(student, ignored, TaskWeights(), SIZES, VOCABULARY)
     with pytest.raises(ValueError, match="does not fit"):
         reference_student_loss(student, targets, assistant, StudentLossWeights(vocabulary_size=VOCABULARY + 1))
     with pytest.raises(ValueError, match="Extra inputs"):

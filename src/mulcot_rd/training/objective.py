@@ -140,9 +140,11 @@ def windowed_multi_task_loss(
         vocabulary_size: Token ids that the tokenizer really has; the head's other columns are cut off.
 
     Raises:
-        ValueError: If tasks disagree.
+        ValueError: If tasks or shapes disagree, a task is empty, or a target lies outside the vocabulary.
     """
     check_tasks(logits, targets, window_tokens)
+    for task, values in logits.items():
+        check_task(task, len(values), targets[task], len(values), window_tokens[task], vocabulary_size)
     hard = {
         task: F.cross_entropy(_wide(values[:, :vocabulary_size]), targets[task], reduction="sum") / window_tokens[task]
         for task, values in logits.items()
