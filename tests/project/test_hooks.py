@@ -81,9 +81,9 @@ def test_on_a_gpu_nothing_is_prepared(prepared, monkeypatch):
     assert prepared == []
 
 
-@pytest.mark.parametrize(("runner", "times"), [(None, 1), (str(SequentialRunner()), 1), (str(ParallelRunner()), 0)])
+@pytest.mark.parametrize(("runner", "times"), [(SequentialRunner, 1), (ParallelRunner, 0)])
 def test_a_run_prepares_them_before_its_first_node_but_for_a_runner_that_forks(prepared, monkeypatch, runner, times):
     for check in ("fill_optional_inputs", "check_inputs", "check_backbones"):
         monkeypatch.setattr(hooks, check, lambda *_: None)
-    hooks.ProjectHooks().before_pipeline_run({"runner": runner}, stage("assistant_training"), _catalog())
+    hooks.ProjectHooks().before_pipeline_run({"runner": str(runner())}, stage("assistant_training"), _catalog())
     assert len(prepared) == times
