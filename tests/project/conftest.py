@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mulcot_rd.config import ProjectConfigLoader
+
 ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
 # What a small run is made of; the real sample, few posts, few epochs.
 SMALL = (
     "limit=12,assistant_training.optimisation.epochs=2,student_training.optimisation.epochs=2,"
@@ -51,6 +54,18 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess:
         text=True,
         check=False,
         timeout=500,
+    )
+
+
+def load(env=None, conf=CONF, **runtime):
+    """The project's configuration, with parameters as given on the command line."""
+    return ProjectConfigLoader(
+        conf_source=str(conf),
+        env=env,
+        base_env="base",
+        default_run_env="local",
+        runtime_params=runtime,
+        merge_strategy={"parameters": "soft"},
     )
 
 

@@ -1,34 +1,21 @@
 """Configuration: the paper's values, architectures that switch together, credentials in every environment."""
 
-from pathlib import Path
-
 import pytest
 
-from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.hooks import check_runtime_parameters
 from mulcot_rd.models import BackboneParameters, parameter_counts
 from mulcot_rd.parameters import InputParameters, RunParameters
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
+from tests.project.conftest import CONF
+from tests.project.conftest import load as _load
 
-CONF = Path(__file__).parents[2] / "conf"
 TABLE_2 = {
     1: ("gpt-4o-mini", "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-VL-2B-Instruct"),
     2: ("gpt-4o-mini", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
     3: ("Qwen/Qwen2.5-VL-72B-Instruct", "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-VL-2B-Instruct"),
     4: ("Qwen/Qwen2.5-VL-72B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
 }
-
-
-def _load(env=None, conf=CONF, **runtime):
-    return ProjectConfigLoader(
-        conf_source=str(conf),
-        env=env,
-        base_env="base",
-        default_run_env="local",
-        runtime_params=runtime,
-        merge_strategy={"parameters": "soft"},
-    )
 
 
 @pytest.mark.parametrize("arch", TABLE_2)

@@ -1,20 +1,16 @@
 """Hooks: what helpers begin from is got ready where processes will share a training, and nowhere else."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from kedro.pipeline import Pipeline
 from kedro.runner import ParallelRunner, SequentialRunner
 
 from mulcot_rd import crew, hooks
-from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.hooks import prepare_helpers
 from mulcot_rd.parameters import MethodParameters, RunParameters
 from mulcot_rd.pipeline_registry import stage
 from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
-
-CONF = Path(__file__).parents[2] / "conf"
+from tests.project.conftest import load as _load
 
 
 @pytest.fixture
@@ -28,25 +24,22 @@ def prepared(monkeypatch):
 
 
 def _catalog(**given):
-    loader = ProjectConfigLoader(
-        conf_source=str(CONF), base_env="base", default_run_env="base", runtime_params=given,
-        merge_strategy={"parameters": "soft"},
-    )["parameters"]  # fmt: skip
+    parameters = _load(**given)["parameters"]
 
     class Catalog:
         def load(self, name):
             return {
-                "params:run_settings": RunParameters(**loader["run_settings"]),
-                "params:method": MethodParameters(**loader["method"]),
-                "params:assistant_training": AssistantTrainingParameters(**loader["assistant_training"]),
-                "params:student_training": StudentTrainingParameters(**loader["student_training"]),
+                "params:run_settings": RunParameters(**parameters["run_settings"]),
+                "params:method": MethodParameters(**parameters["method"]),
+                "params:assistant_training": AssistantTrainingParameters(**parameters["assistant_training"]),
+                "params:student_training": StudentTrainingParameters(**parameters["student_training"]),
             }[name]
 
     return Catalog()
 
 
-def _workers(count, role="assistant"):
-    return {f"{role}_training": {"optimisation": {"workers": count}}}
+def _workers(count):
+    return {"assistant_training": {"optimisation": {"workers": count}}}
 
 
 @pytest.mark.parametrize(

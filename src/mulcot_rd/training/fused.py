@@ -28,6 +28,7 @@ from mulcot_rd.training.objective import (
     TaskWeights,
     check_task,
     check_tasks,
+    check_untaught,
     checked_vocabulary,
 )
 
@@ -146,10 +147,8 @@ def fused_multi_task_loss(
     Raises:
         ValueError: If tasks or shapes disagree, a task is empty, or a target lies outside the vocabulary.
     """
-    check_tasks(states, targets, window_tokens)
     columns = checked_vocabulary(len(head.weight), len(head.weight), vocabulary_size)
-    for task, values in states.items():
-        check_task(task, len(values), targets[task], len(values), window_tokens[task], columns)
+    check_untaught(states, targets, window_tokens, columns)
     share = {task: weights.of(task) / window_tokens[task] for task in states}
     total, hard, _ = _fused(head.cut(columns), states, targets, share, chunk_rows, None)
     return MultiTaskLoss(total, {task: hard[task] / window_tokens[task] for task in states})

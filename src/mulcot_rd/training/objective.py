@@ -142,9 +142,7 @@ def windowed_multi_task_loss(
     Raises:
         ValueError: If tasks or shapes disagree, a task is empty, or a target lies outside the vocabulary.
     """
-    check_tasks(logits, targets, window_tokens)
-    for task, values in logits.items():
-        check_task(task, len(values), targets[task], len(values), window_tokens[task], vocabulary_size)
+    check_untaught(logits, targets, window_tokens, vocabulary_size)
     hard = {
         task: F.cross_entropy(_wide(values[:, :vocabulary_size]), targets[task], reduction="sum") / window_tokens[task]
         for task, values in logits.items()
@@ -203,6 +201,22 @@ def check_task(task: str, student: int, targets: Tensor, assistant: int, count: 
         raise ValueError(
             f"target id {int(outside[0])} of the {task} task lies outside the shared vocabulary of {columns} ids"
         )
+
+
+def check_untaught(
+    outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], counts: Mapping[str, int], columns: int
+) -> None:
+    """Refuse what can't be the tasks of a loss without soft labels, as :func:`check_tasks` and :func:`check_task` do.
+
+    Args:
+        outputs: Task name to the model's outputs at the N target positions [N, ...].
+        targets: Task name to target token ids [N].
+        counts: Task name to the target tokens of the whole window.
+        columns: Token ids that the vocabulary has.
+    """
+    check_tasks(outputs, targets, counts)
+    for task, values in outputs.items():
+        check_task(task, len(values), targets[task], len(values), counts[task], columns)
 
 
 def _task_terms(
