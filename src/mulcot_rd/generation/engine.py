@@ -29,8 +29,6 @@ from mulcot_rd.schema import Post
 
 # Posts read together at most: enough to fill the processor, few enough that masks and logits stay small.
 _READ_TOGETHER = 16
-# Steps that a few free places wait for more of them, before posts are read for them alone.
-_WAIT = 8
 # Examples that guesses begin with: more of them cost more time to read than they save.
 _EXAMPLES = 96
 
@@ -102,18 +100,12 @@ class Engine:
         waiting = deque(posts)
         # Read and waiting for a place: retries, and rows of posts just read.
         ready: deque[Asked] = deque()
-        places, tasks = self._parameters.batch_size, len(next(iter(prompts.values())))
+        places = self._parameters.batch_size
         batch: _Batch | None = None
-        waited = 0
         while True:
             free = places - (batch.rows if batch else 0)
-            # A few free places wait a little for others, so that posts are read in fewer passes.
-            spare = free - len(ready)
-            waited = waited + 1 if spare > 0 else 0
-            if waiting and (spare >= max(tasks, places // 4) or waited > _WAIT or (free == places and not ready)):
-                waited = 0
-                count = min(len(waiting), max(1, spare // tasks), _READ_TOGETHER)
-                ready.extend(self._read([waiting.popleft() for _ in range(count)], prompts))
+            while waiting and len(ready) < free:
+                ready.extend(self._read([waiting.popleft() for _ in range(min(len(waiting), _READ_TOGETHER))], prompts))
             entering = [ready.popleft() for _ in range(min(free, len(ready)))]
             over = []
             if entering:

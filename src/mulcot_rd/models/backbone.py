@@ -106,6 +106,7 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
         ),
     )
     model.to(device or device_at_hand()).eval()
+    family.quicken(model)
     return Backbone(family, model, load_processor(family, location, parameters.revision))
 
 
