@@ -160,16 +160,17 @@ def test_the_nucleus_is_drawn_from_in_proportion_and_nothing_else_is():
 
 def test_guesses_come_from_what_was_written_before_and_end_where_they_are_unsure():
     drafts = Drafts(tokens=4)
-    drafts.learn([1, 2, 3, 4, 5, 6, 7, 8], 0)
-    assert drafts.guess([9, 1, 2], 10) == [3]
-    drafts.learn([1, 2, 3, 4, 5, 6, 7, 8], 0)
-    drafts.learn([1, 2, 3, 4, 5, 6, 7, 8], 0)
-    assert drafts.guess([9, 1, 2], 10) == [3, 4, 5, 6]
-    assert drafts.guess([9, 1, 2], 2) == [3, 4]
-    assert drafts.guess([8, 9], 10) == []
-    drafts.learn([2, 3, 40], 2)
-    drafts.learn([2, 3, 40], 2)
-    assert drafts.guess([9, 1, 2], 10) == [3, 4, 5, 6]
+    drafts.learn([0, 1, 2, 3, 4, 5, 6, 7, 8], 0)
+    assert drafts.guess([9, 0, 1, 2], 10) == [3]
+    drafts.learn([0, 1, 2, 3, 4, 5, 6, 7, 8], 0)
+    drafts.learn([0, 1, 2, 3, 4, 5, 6, 7, 8], 0)
+    assert drafts.guess([9, 0, 1, 2], 10) == [3, 4, 5, 6]
+    assert drafts.guess([9, 0, 1, 2], 2) == [3, 4]
+    assert drafts.guess([7, 8, 9], 10) == []
+    # What stood further back decides, where it was seen before.
+    drafts.learn([20, 21, 22, 23, 0, 1, 2, 50, 51], 4)
+    drafts.learn([20, 21, 22, 23, 0, 1, 2, 50, 51], 4)
+    assert drafts.guess([20, 21, 22, 23, 0, 1, 2], 10) == [50, 51]
     assert Drafts(tokens=0).guess([1, 2], 10) == []
 
 

@@ -8,18 +8,19 @@ from torch import nn
 from mulcot_rd.models import family_named, load_backbone
 from mulcot_rd.models.vision import PatchProduct, chunked_attention
 
+of_qwen = pytest.mark.parametrize("family_name", ["qwen2_5_vl", "qwen3_vl"], indirect=True, scope="session")
+
 
 @pytest.fixture(scope="module")
 def towers(backbone_parameters, prepared):
     """The tower as it is loaded, the library's own, and the processor of their images."""
     family = family_named(backbone_parameters.family)
-    if not hasattr(family, "patch_size"):
-        pytest.skip("the family has another vision tower or none")
     loaded = load_backbone(backbone_parameters, prepared["location"])
     plain = family.model_class.from_pretrained(prepared["location"], attn_implementation="sdpa").eval()
     return loaded.model.model.visual, plain.model.visual, loaded.processor
 
 
+@of_qwen
 @pytest.mark.parametrize(
     "sides",
     [
@@ -50,19 +51,25 @@ def test_features_and_gradients_are_the_librarys(towers, sides):
         torch.testing.assert_close(own_weights[name], gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
 
 
+@of_qwen
 def test_the_towers_weights_keep_their_names_and_shapes(towers):
     fast, plain, _ = towers
     own, wanted = fast.state_dict(), plain.state_dict()
     assert {name: value.shape for name, value in own.items()} == {name: value.shape for name, value in wanted.items()}
 
 
+@of_qwen
 def test_an_image_never_sees_another(towers):
     fast, _, processor = towers
     draw = np.random.default_rng(4)
     one, other, third = (draw.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3))
-    first, second = (processor.image_processor(images=pair, return_tensors="pt") for pair in ([one, other], [one, third]))
+    first, second = (
+        processor.image_processor(images=pair, return_tensors="pt") for pair in ([one, other], [one, third])
+    )
     with torch.no_grad():
-        a, b = (fast(given["pixel_values"], grid_thw=given["image_grid_thw"]).pooler_output for given in (first, second))
+        a, b = (
+            fast(given["pixel_values"], grid_thw=given["image_grid_thw"]).pooler_output for given in (first, second)
+        )
     half = len(a) // 2
     torch.testing.assert_close(a[:half], b[:half])
     assert not torch.allclose(a[half:], b[half:])

@@ -92,8 +92,9 @@ def causal_mask(lengths: Tensor, width: int, window: int, dtype: torch.dtype) ->
         window: Columns.
         dtype: Of the scores.
     """
-    seen = distances(lengths, width, window) <= 0
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+    last = lengths[:, None] + torch.arange(width, device=lengths.device)
+    hidden = torch.arange(window, device=lengths.device) > last[:, :, None]
+    return (hidden.to(dtype) * torch.finfo(dtype).min)[:, None]
 
 
 def distances(lengths: Tensor, width: int, window: int) -> Tensor:

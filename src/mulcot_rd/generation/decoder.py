@@ -108,10 +108,12 @@ class Decoder:
         cache = self._cache
         cache.before_step(given[:, 1], packing.rows, window)
         mask = causal_mask(lengths, packing.width, window, self._base.dtype)
-        bias = self._family.relative_bias(self._base, distances(lengths, packing.width, window))
         more: dict[str, Tensor] = {}
         if self._dimensions:
             more["position_ids"] = given[:, 2].expand(self._dimensions, 1, -1).squeeze(0)
+        else:
+            bias = self._family.relative_bias(self._base, distances(lengths, packing.width, window))
+            mask = mask if bias is None else mask + bias
         if cache.crossed is not None:
             # The keys and values of the encoder's states are in the cache; what is given here is never read.
             more["encoder_hidden_states"] = cache.crossed.new_zeros((1, 1, 1))
@@ -119,7 +121,7 @@ class Decoder:
         with _packed(self._decoder):
             return self._decoder(
                 input_ids=given[:, 0][None],
-                attention_mask=mask if bias is None else mask + bias,
+                attention_mask=mask,
                 past_key_values=cache.cache,
                 use_cache=True,
                 packing=packing,

@@ -7,8 +7,9 @@ the same as without guessing (greedy speculative decoding, with a table in place
 
 from collections.abc import Sequence
 
-# Lengths of the contexts that a guess is looked up by, the longest that is known decides.
-_CONTEXTS = (4, 3, 2)
+# Lengths of the contexts that a guess is looked up by, the longest that is known decides. A long one tells which of
+# some ways to go on this answer takes, a short one knows what stands behind names that were never seen.
+CONTEXTS = (7, 3)
 
 
 class _Followers:
@@ -44,7 +45,7 @@ class Drafts:
         if not self._tokens:
             return
         for index in range(start, len(sequence)):
-            for length in _CONTEXTS:
+            for length in CONTEXTS:
                 if index >= length:
                     context = tuple(sequence[index - length : index])
                     followers = self._table.get(context)
@@ -54,7 +55,7 @@ class Drafts:
 
     def guess(self, sequence: Sequence[int], limit: int) -> list[int]:
         """The tokens that probably come next, at most ``limit``."""
-        recent, probability = list(sequence[-_CONTEXTS[0] :]), 1.0
+        recent, probability = list(sequence[-CONTEXTS[0] :]), 1.0
         guessed: list[int] = []
         while len(guessed) < min(limit, self._tokens):
             followers = self._followers(recent)
@@ -69,7 +70,7 @@ class Drafts:
         return guessed
 
     def _followers(self, recent: Sequence[int]) -> _Followers | None:
-        for length in _CONTEXTS:
+        for length in CONTEXTS:
             followers = self._table.get(tuple(recent[-length:]))
             if followers is not None:
                 return followers

@@ -80,8 +80,8 @@ class _Screen:
             rounded, unit = _in_eight_bits(values, (1, 2))
             self._rounded[rows] = rounded.flatten(0, 1)
             self._unit[own] = unit[:, 0, 0]
-            self._longest[own] = _lengths(values).amax(dim=1)
-            self._changed[own] = _lengths(values - rounded * unit).amax(dim=1)
+            self._longest[own] = _lengths(values, unit).amax(dim=1)
+            self._changed[own] = _lengths(values - rounded * unit, unit).amax(dim=1)
 
     def products(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is known of the products of some states with all columns.
@@ -94,7 +94,7 @@ class _Screen:
         numbers = torch._int_mm(rounded.to(torch.int8), self._rounded.T)
         numbers[:, self._columns :] = torch.iinfo(numbers.dtype).min
         known = rounded * unit
-        length, changed = _lengths(known)[:, None], _lengths(states - known)[:, None]
+        length, changed = _lengths(known, unit)[:, None], _lengths(states - known, unit)[:, None]
         error = length * self._changed + changed * self._longest
         return numbers.unflatten(1, (-1, _BLOCK)), unit * self._unit, error + _SINGLE * (error + length * self._longest)
 
@@ -120,9 +120,13 @@ class _Screen:
         return column.new_full((len(states),), self._columns).scatter_reduce(0, row, tied, "amin")
 
 
-def _lengths(vectors: Tensor) -> Tensor:
-    """Euclidean lengths along the last dimension, summed in float64."""
-    return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64).to(vectors.dtype)
+def _lengths(vectors: Tensor, unit: Tensor) -> Tensor:
+    """Euclidean lengths along the last dimension, at least the true ones.
+
+    They are measured in units, whose squares single precision can hold; what summing so many of them may lose is added.
+    """
+    lost = vectors.shape[-1] * torch.finfo(vectors.dtype).eps
+    return torch.linalg.vector_norm(vectors / unit, dim=-1) * unit.squeeze(-1) * (1 + lost)
 
 
 def _in_eight_bits(values: Tensor, dimensions: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,11 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, EncoderDecoderCache, PreTrainedModel
 
+from mulcot_rd.generation.drafts import CONTEXTS
 from mulcot_rd.models.branches import branch_rows
 from mulcot_rd.models.forward import read
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.prompts import Task
-
-# Tokens of a prompt that guesses at an answer's beginning look at.
-_LAST = 4
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def read_posts(
             end = start + len(parts.ending)
             position = 0 if positions is None else int(positions[..., index, end - 1].max()) + 1
             ending, state = own[:, index, start:end].clone(), states[index, end - 1].clone()
-            read_branches[task] = Branch(ending, state, position, parts.ending[-_LAST:], dimensions)
+            read_branches[task] = Branch(ending, state, position, parts.ending[-CONTEXTS[0] :], dimensions)
         posts.append(
             ReadPost(
                 opening=own[:, index, : starts[0]].clone(),

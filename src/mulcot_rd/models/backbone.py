@@ -105,8 +105,7 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
             use_safetensors=True,
         ),
     )
-    model.to(device or device_at_hand()).eval()
-    family.quicken(model)
+    model = family.quickened(model.to(device or device_at_hand()).eval())
     return Backbone(family, model, load_processor(family, location, parameters.revision))
 
 

@@ -83,9 +83,9 @@ def _by_length(lengths: tuple[int, ...], device: torch.device) -> list[Tensor]:
     """Of each length that there is, the tokens of all its chunks [chunks, length]."""
     ends = torch.tensor(lengths).cumsum(0)
     return [
-        torch.stack([torch.arange(end - length, end) for end, own in zip(ends, lengths, strict=True) if own == length]).to(
-            device
-        )
+        torch.stack(
+            [torch.arange(end - length, end) for end, own in zip(ends, lengths, strict=True) if own == length]
+        ).to(device)
         for length in sorted(set(lengths) - {0})
     ]
 

@@ -77,9 +77,10 @@ class QwenVL(Family):
             images, tokenizer, chat_template=processor.get("chat_template", tokenizer.chat_template)
         )
 
-    def quicken(self, base: PreTrainedModel) -> None:
+    def quickened(self, base: PreTrainedModel) -> PreTrainedModel:
         """The vision tower's patches as a product, its chunks of one length together."""
         quicken(base.model.visual)
+        return base
 
     def image_inputs(self, processor: ProcessorMixin, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
         """``pixel_values`` [patches of all images, values a patch] and ``image_grid_thw`` [images, 3]."""
