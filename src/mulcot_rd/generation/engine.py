@@ -27,7 +27,8 @@ from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 
-# Posts read together at most: enough to fill the processor, few enough that masks and logits stay small.
+# Posts read together at most, and no more than have places: enough to fill the processor, few enough that masks and
+# what is read ahead stay small.
 _READ_TOGETHER = 16
 # Examples that guesses begin with: more of them cost more time to read than they save.
 _EXAMPLES = 96
@@ -101,11 +102,14 @@ class Engine:
         # Read and waiting for a place: retries, and rows of posts just read.
         ready: deque[Asked] = deque()
         places = self._parameters.batch_size
+        at_once = min(_READ_TOGETHER, max(1, places // len(next(iter(prompts.values())))))
         batch: _Batch | None = None
         while True:
             free = places - (batch.rows if batch else 0)
+            # Whole groups, also where fewer places are free: what is left over enters as soon as others leave.
             while waiting and len(ready) < free:
-                ready.extend(self._read([waiting.popleft() for _ in range(min(len(waiting), _READ_TOGETHER))], prompts))
+                group = [waiting.popleft() for _ in range(min(at_once, len(waiting)))]
+                ready.extend(self._read(group, prompts))
             entering = [ready.popleft() for _ in range(min(free, len(ready)))]
             over = []
             if entering:
