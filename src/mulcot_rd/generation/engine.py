@@ -119,11 +119,13 @@ class Engine:
                 return
             if batch.rows:
                 over += batch.advance()
+            again = []
             for row in over:
                 asked = row.asked
                 answer = Generated(self._encoder.answer(row.written, asked.task), self._ended(row.written))
                 if not settled(asked, answer):
-                    ready.append(Asked(asked.post_id, asked.task, asked.attempt + 1, asked.read))
+                    again.append(Asked(asked.post_id, asked.task, asked.attempt + 1, asked.read))
+            ready.extendleft(reversed(again))
 
     def _read(self, posts: Sequence[Post], prompts: Mapping[str, dict[Task, Prompt]]) -> list[Asked]:
         read = read_posts(self._base, self._encoder, [prompts[p.id] for p in posts], [p.image for p in posts])

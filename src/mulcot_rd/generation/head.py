@@ -121,9 +121,10 @@ class _Screen:
 
 
 def _lengths(vectors: Tensor, unit: Tensor) -> Tensor:
-    """Euclidean lengths along the last dimension, at least the true ones.
+    """Euclidean lengths along the last dimension, at least the true ones to a part in 100,000 of a unit.
 
     They are measured in units, whose squares single precision can hold; what summing so many of them may lose is added.
+    Numbers whose squares vanish beside a unit are far below what :data:`_SINGLE` allows for.
     """
     lost = vectors.shape[-1] * torch.finfo(vectors.dtype).eps
     return torch.linalg.vector_norm(vectors / unit, dim=-1) * unit.squeeze(-1) * (1 + lost)

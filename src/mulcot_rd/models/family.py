@@ -107,7 +107,7 @@ class Family(ABC):
         """The processor of a checkpoint; never through ``AutoProcessor``, which needs torchvision for videos."""
 
     def quickened(self, base: PreTrainedModel) -> PreTrainedModel:
-        """A loaded model with faster operations in place of the library's, where there are any; values are the same."""
+        """A loaded model with faster operations than the library's, where there are any; values differ by rounding."""
         return base
 
     def image_text(self, tokens: int) -> str:
@@ -145,7 +145,7 @@ class Family(ABC):
         return (valid.long().cumsum(dim=-1) - 1).clamp(min=0)
 
     def relative_bias(self, base: PreTrainedModel, distances: Tensor) -> Tensor | None:
-        """What relative positions add to the decoder's attention scores.
+        """What relative positions add to the decoder's attention scores; asked of families whose decoders take none.
 
         Args:
             base: The family's model.

@@ -1,7 +1,9 @@
 """The Qwen vision towers with fewer and larger operations: the same values, but for rounding."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,25 +14,33 @@ from transformers import AttentionInterface, PreTrainedModel
 NAME = "mulcot_flash_chunks"
 
 
-class PatchProduct(nn.Module):
-    """A tower's first layer as a product.
+class PatchProduct(nn.Conv3d):
+    """A tower's first layer as a product, still a convolution by its weights and for what an adapter makes of it.
 
-    Each patch fills the kernel of the convolution exactly, so there is nothing to slide; libraries' convolutions in
-    three dimensions are slow. Names and shapes of the weights stay those of the convolution.
+    Each patch fills the kernel exactly, so there is nothing to slide; libraries' convolutions in three dimensions are
+    slow. (The fusion that transformers has for it gives the weights another shape, which saved adapters would not fit.)
 
     Args:
-        convolution: The layer, whose stride is its kernel's size.
+        convolution: The layer, whose stride is its kernel's size; its weights are used, not copied.
     """
 
     def __init__(self, convolution: nn.Conv3d) -> None:
-        super().__init__()
-        if convolution.stride != convolution.kernel_size or any(convolution.padding) or convolution.groups != 1:
+        side_by_side = convolution.stride == convolution.kernel_size and not any(convolution.padding)
+        if not side_by_side or convolution.groups != 1 or any(step != 1 for step in convolution.dilation):
             raise ValueError(f"{convolution} is no layer of patches that lie side by side")
+        super().__init__(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,
+            convolution.stride,
+            bias=convolution.bias is not None,
+            device="meta",
+        )
         self.weight, self.bias = convolution.weight, convolution.bias
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Features [N, hidden size] of patches [N, channels, frames, height, width]."""
-        return functional.linear(patches.flatten(1), self.weight.flatten(1), self.bias)
+        """Features [N, hidden size, 1, 1, 1] of patches [N, channels, frames, height, width]."""
+        return functional.linear(patches.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
 
 
 def chunked_attention(
@@ -61,38 +71,61 @@ def chunked_attention(
         [1, N, heads, units], and no weights.
     """
     lengths = tuple(cu_seq_lens_q.diff().tolist())
-    # [heads, N, units] each.
-    tokens = [tensor[0] for tensor in (query, key, value)]
-    if len(set(lengths)) == 1:
-        chunks = [tensor.unflatten(1, (len(lengths), -1)).transpose(0, 1) for tensor in tokens]
-        attended = functional.scaled_dot_product_attention(*chunks, dropout_p=dropout, scale=scaling)
-        return attended.transpose(1, 2).flatten(0, 1)[None], None
-    found = query.new_empty((query.shape[2], query.shape[1], query.shape[3]))
-    for places in _by_length(lengths, query.device):
-        chunks = [tensor[:, places].transpose(0, 1) for tensor in tokens]
-        attended = functional.scaled_dot_product_attention(*chunks, dropout_p=dropout, scale=scaling)
-        found = found.index_copy(0, places.flatten(), attended.transpose(1, 2).flatten(0, 1))
-    return found[None], None
+    # [N, heads, units] each, as they lie in memory.
+    tokens = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    order = _by_length(lengths, query.device)
+    if order is None:
+        return _attended(tokens, len(lengths), lengths[0], scaling, dropout)[None], None
+    places, back, groups = order
+    parts = zip(
+        *(tensor.index_select(0, places).split([n * length for n, length in groups]) for tensor in tokens), strict=True
+    )
+    found = [_attended(part, *group, scaling, dropout) for part, group in zip(parts, groups, strict=True)]
+    return torch.cat(found).index_select(0, back)[None], None
+
+
+def _attended(tokens: Sequence[Tensor], count: int, length: int, scaling: float, dropout: float) -> Tensor:
+    """[N, heads, units]: attention of queries to keys and values (each of that shape) within ``count`` chunks."""
+    chunks = [tensor.unflatten(0, (count, length)).transpose(1, 2) for tensor in tokens]
+    return (
+        functional.scaled_dot_product_attention(*chunks, dropout_p=dropout, scale=scaling).transpose(1, 2).flatten(0, 1)
+    )
 
 
 AttentionInterface.register(NAME, chunked_attention)
 
 
 @lru_cache(maxsize=8)
-def _by_length(lengths: tuple[int, ...], device: torch.device) -> list[Tensor]:
-    """Of each length that there is, the tokens of all its chunks [chunks, length]."""
-    ends = torch.tensor(lengths).cumsum(0)
-    return [
-        torch.stack(
-            [torch.arange(end - length, end) for end, own in zip(ends, lengths, strict=True) if own == length]
-        ).to(device)
-        for length in sorted(set(lengths) - {0})
-    ]
+def _by_length(lengths: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, list[tuple[int, int]]] | None:
+    """How a sequence's tokens are put into an order in which chunks of one length stand together.
+
+    Returns:
+        The tokens in that order [N], where each token is then found [N], and number and length of the chunks of each
+        length; ``None`` where all chunks have the same length.
+    """
+    if len(set(lengths)) == 1:
+        return None
+    ends = np.cumsum(lengths)
+    own = sorted(set(lengths) - {0})
+    places = np.concatenate(
+        [
+            np.arange(end - size, end)
+            for length in own
+            for end, size in zip(ends, lengths, strict=True)
+            if size == length
+        ]
+    )
+    order, back = (torch.from_numpy(numbers).to(device) for numbers in (places, np.argsort(places)))
+    return order, back, [(lengths.count(length), length) for length in own]
 
 
 def quicken(tower: PreTrainedModel) -> None:
-    """Put these operations into a tower, in place of the library's."""
-    if isinstance(tower.patch_embed.proj, nn.Conv3d):
+    """Put these operations into a tower, in place of the library's, once.
+
+    The name of the attention then stands in the tower's configuration while it is in memory. It is not saved; whoever
+    builds another model from that configuration has to name one of the library's.
+    """
+    if not isinstance(tower.patch_embed.proj, PatchProduct):
         tower.patch_embed.proj = PatchProduct(tower.patch_embed.proj)
     if tower.config._attn_implementation == "sdpa":
         tower.config._attn_implementation = NAME

@@ -142,7 +142,9 @@ def load_role(
     """
     backbone = load_backbone(parameters, prepared["location"])
     own = backbone.model.num_parameters()
-    model = load_adapter(backbone.model, Path(adapter["folder"])) if adapter["trained"] else backbone.model
+    model: TrainedModel = backbone.model
+    if adapter["trained"]:
+        model = load_adapter(backbone.model, Path(adapter["folder"]), backbone.family)
     return Role(adapter["role"], backbone, model, encoder, own + _low_rank(model))
 
 
