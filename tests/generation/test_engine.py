@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from mulcot_rd.generation import engine
 from mulcot_rd.generation.choice import drawn, draws
 from mulcot_rd.generation.drafts import Drafts
 from mulcot_rd.generation.engine import Engine
@@ -96,6 +97,46 @@ def test_a_post_is_read_once_for_all_tasks_and_retries(role, posts, prompts, mon
     given = write(role, posts, prompts, attempts=3)
     assert len(given) == len(posts) * 2 * 3
     assert sorted(images) == sorted(post.image for post in posts)
+
+
+@pytest.mark.parametrize(("batch_size", "at_once"), [(1, 1), (4, 2), (7, 3), (60, 6)])
+def test_posts_are_read_in_whole_groups_and_no_more_than_have_places(
+    role, posts, prompts, monkeypatch, batch_size, at_once
+):
+    groups, unsettled = [], set()
+    own = engine.read_posts
+
+    def reading(base, encoder, given, images):
+        # What was read and is not answered yet has a place, but for less than a batch.
+        assert len(unsettled) < 2 * batch_size
+        groups.append(len(images))
+        unsettled.update((image, task) for image in images for task in TASKS)
+        return own(base, encoder, given, images)
+
+    monkeypatch.setattr(engine, "read_posts", reading)
+    pictures = {post.id: post.image for post in posts}
+
+    def settled(asked, _):
+        unsettled.discard((pictures[asked.post_id], asked.task))
+        return True
+
+    parameters = PARAMETERS.model_copy(update={"batch_size": batch_size})
+    Engine(base_model(role.model), role.encoder, parameters, seed=1).answer(posts, prompts, settled)
+    assert groups == [at_once] * (len(posts) // at_once)
+    assert not unsettled
+
+
+def test_retries_enter_before_posts_that_were_only_read(role, posts, prompts):
+    """With one place, nothing else is written until a prompt is done with."""
+    order = []
+
+    def settled(asked, _):
+        order.append((asked.post_id, asked.task))
+        return asked.attempt == 3
+
+    one = PARAMETERS.model_copy(update={"batch_size": 1})
+    Engine(base_model(role.model), role.encoder, one, seed=1).answer(posts, prompts, settled)
+    assert order == [(post.id, task) for post in posts for task in TASKS for _ in range(3)]
 
 
 def test_retries_differ_and_depend_on_their_own_seed_alone(role, posts, prompts):

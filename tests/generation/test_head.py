@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mulcot_rd.generation import head
-from mulcot_rd.generation.head import Head, _in_eight_bits, _Screen, _screens, multiplies_eight_bits
+from mulcot_rd.generation.head import Head, _in_eight_bits, _lengths, _Screen, _screens, multiplies_eight_bits
 
 HIDDEN, COLUMNS, SURPLUS = 48, 1000, 24
 
@@ -155,6 +155,21 @@ def test_true_products_lie_within_the_bound_and_may_come_close_to_it():
         assert (off <= error).all()
         shares.append(float((off / error).max()))
     assert max(shares) > 0.6
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+@pytest.mark.parametrize("width", [1, 3, 256, 8192])
+def test_lengths_are_never_short_of_the_true_ones(scale, width):
+    generator = torch.Generator().manual_seed(width)
+    vectors = torch.randn(50, width, generator=generator).exp() * scale
+    # Equal numbers, whose squares are summed with the same rounding each time, are the worst.
+    vectors[::2] = vectors[::2, :1]
+    _, unit = _in_eight_bits(vectors, (1,))
+    found, true = _lengths(vectors, unit).double(), torch.linalg.vector_norm(vectors.double(), dim=1)
+    assert (found >= true * (1 - 1e-6)).all()
+    assert (found <= true * (1 + 2e-3)).all()
+    # Without what is added for it, summing loses more than the rest of the bound allows for, or nothing at all.
+    assert width < 256 or (found >= true).all()
 
 
 @needs_products

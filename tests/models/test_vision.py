@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from mulcot_rd.models import family_named, load_backbone
-from mulcot_rd.models.vision import PatchProduct, chunked_attention
+from mulcot_rd.models import AdapterParameters, attach_adapter, family_named, load_adapter, load_backbone
+from mulcot_rd.models.forward import base_model
+from mulcot_rd.models.vision import NAME, PatchProduct, chunked_attention
 
 of_qwen = pytest.mark.parametrize("family_name", ["qwen2_5_vl", "qwen3_vl"], indirect=True, scope="session")
 
@@ -51,6 +52,77 @@ def test_features_and_gradients_are_the_librarys(towers, sides):
         torch.testing.assert_close(own_weights[name], gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
 
 
+def is_fast(tower):
+    attentions = {block.attn.config._attn_implementation for block in tower.blocks}
+    return isinstance(tower.patch_embed.proj, PatchProduct) and attentions == {NAME}
+
+
+@of_qwen
+def test_loaded_towers_are_the_fast_ones(towers):
+    fast, plain, _ = towers
+    assert is_fast(fast)
+    assert not is_fast(plain)
+
+
+@of_qwen
+def test_who_wants_eager_attention_keeps_it(backbone_parameters, prepared):
+    parameters = backbone_parameters.model_copy(update={"attention": "eager"})
+    tower = load_backbone(parameters, prepared["location"]).model.model.visual
+    assert {block.attn.config._attn_implementation for block in tower.blocks} == {"eager"}
+    assert isinstance(tower.patch_embed.proj, PatchProduct)
+
+
+@of_qwen
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        pytest.param(AdapterParameters(full=True), id="trained whole"),
+        pytest.param(AdapterParameters(dropout=0.0, target_modules=["proj"]), id="low rank on patches too"),
+        pytest.param(
+            AdapterParameters(dropout=0.0, target_modules=["qkv"], fully_trained_modules=["patch_embed"]),
+            id="patches whole",
+        ),
+    ],
+)
+def test_a_tower_that_was_trained_comes_back_as_it_was(backbone_parameters, prepared, towers, adapter, tmp_path):
+    model = attach_adapter(load_backbone(backbone_parameters, prepared["location"]).model, adapter, 5).eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    model.save_pretrained(tmp_path)
+    backbone = load_backbone(backbone_parameters, prepared["location"])
+    again = load_adapter(backbone.model, tmp_path, backbone.family)
+    _, plain, processor = towers
+    images = [np.random.default_rng(6).integers(0, 256, (64, 64, 3), dtype=np.uint8)]
+    given = processor.image_processor(images=images, return_tensors="pt")
+    with torch.no_grad():
+        kept, loaded, untrained = (
+            tower(given["pixel_values"], grid_thw=given["image_grid_thw"]).pooler_output
+            for tower in (base_model(model).model.visual, base_model(again).model.visual, plain)
+        )
+    torch.testing.assert_close(loaded, kept)
+    assert not torch.allclose(kept, untrained, atol=1e-3)
+    if adapter.full:
+        assert is_fast(base_model(again).model.visual)
+
+
+@of_qwen
+def test_half_precision_gives_the_librarys_features_but_for_rounding(backbone_parameters, prepared):
+    parameters = backbone_parameters.model_copy(update={"dtype": "bfloat16"})
+    loaded = load_backbone(parameters, prepared["location"])
+    plain = loaded.family.model_class.from_pretrained(prepared["location"], attn_implementation="sdpa").eval()
+    draw = np.random.default_rng(7)
+    images = [draw.integers(0, 256, (*side, 3), dtype=np.uint8) for side in ((280, 280), (56, 112))]
+    given = loaded.processor.image_processor(images=images, return_tensors="pt")
+    with torch.no_grad():
+        own, wanted = (
+            model.model.visual(given["pixel_values"], grid_thw=given["image_grid_thw"]).pooler_output.float()
+            for model in (loaded.model, plain)
+        )
+    assert float((own - wanted).norm() / wanted.norm()) < 0.03
+
+
 @of_qwen
 def test_the_towers_weights_keep_their_names_and_shapes(towers):
     fast, plain, _ = towers
@@ -75,7 +147,7 @@ def test_an_image_never_sees_another(towers):
     assert not torch.allclose(a[half:], b[half:])
 
 
-@pytest.mark.parametrize("lengths", [[5], [4, 4, 4], [4, 2, 4, 1, 2], [3, 0, 3]])
+@pytest.mark.parametrize("lengths", [[5], [4, 4, 4], [4, 2, 4, 1, 2], [3, 0, 3], [1, 1], [2, 5, 5, 2]])
 def test_chunks_are_attended_to_one_by_one(lengths):
     generator = torch.Generator().manual_seed(1)
     query, key, value = (torch.randn(1, 2, sum(lengths), 8, generator=generator) for _ in range(3))
@@ -90,4 +162,11 @@ def test_chunks_are_attended_to_one_by_one(lengths):
 
 def test_a_convolution_whose_patches_overlap_is_refused():
     with pytest.raises(ValueError, match="side by side"):
-        PatchProduct(nn.Conv3d(3, 4, (2, 4, 4), stride=(2, 2, 2)))
+        PatchProduct.of(nn.Conv3d(3, 4, (2, 4, 4), stride=(2, 2, 2)))
+
+
+def test_tokens_that_no_chunk_holds_are_an_error():
+    query, key, value = (torch.zeros(1, 2, 8, 4) for _ in range(3))
+    for ends in ([0, 3, 6], [0, 4, 7]):
+        with pytest.raises(ValueError, match="do not make up"):
+            chunked_attention(nn.Module(), query, key, value, None, cu_seq_lens_q=torch.tensor(ends), scaling=1.0)

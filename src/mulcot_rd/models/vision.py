@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,22 +22,35 @@ class PatchProduct(nn.Conv3d):
     slow. (The fusion that transformers has for it gives the weights another shape, which saved adapters would not fit.)
 
     Args:
-        convolution: The layer, whose stride is its kernel's size; its weights are used, not copied.
+        arguments: As of the convolution, whose stride must be its kernel's size.
+        more: The same by name.
+
+    Raises:
+        ValueError: If patches overlap or have gaps.
     """
 
-    def __init__(self, convolution: nn.Conv3d) -> None:
-        side_by_side = convolution.stride == convolution.kernel_size and not any(convolution.padding)
-        if not side_by_side or convolution.groups != 1 or any(step != 1 for step in convolution.dilation):
-            raise ValueError(f"{convolution} is no layer of patches that lie side by side")
-        super().__init__(
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        side_by_side = self.stride == self.kernel_size and not any(self.padding)
+        if not side_by_side or self.groups != 1 or any(step != 1 for step in self.dilation):
+            raise ValueError(f"{self} is no layer of patches that lie side by side")
+
+    @classmethod
+    def of(cls, convolution: nn.Conv3d) -> "PatchProduct":
+        """The same layer, with the very weights."""
+        made = cls(
             convolution.in_channels,
             convolution.out_channels,
             convolution.kernel_size,
             convolution.stride,
+            convolution.padding,
+            convolution.dilation,
+            convolution.groups,
             bias=convolution.bias is not None,
             device="meta",
         )
-        self.weight, self.bias = convolution.weight, convolution.bias
+        made.weight, made.bias = convolution.weight, convolution.bias
+        return made
 
     def forward(self, patches: Tensor) -> Tensor:
         """Features [N, hidden size, 1, 1, 1] of patches [N, channels, frames, height, width]."""
@@ -69,8 +83,13 @@ def chunked_attention(
 
     Returns:
         [1, N, heads, units], and no weights.
+
+    Raises:
+        ValueError: If the chunks do not make up the sequence.
     """
     lengths = tuple(cu_seq_lens_q.diff().tolist())
+    if sum(lengths) != query.shape[2]:
+        raise ValueError(f"chunks of {sum(lengths)} tokens do not make up a sequence of {query.shape[2]}")
     # [N, heads, units] each, as they lie in memory.
     tokens = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
     order = _by_length(lengths, query.device)
@@ -126,6 +145,6 @@ def quicken(tower: PreTrainedModel) -> None:
     builds another model from that configuration has to name one of the library's.
     """
     if not isinstance(tower.patch_embed.proj, PatchProduct):
-        tower.patch_embed.proj = PatchProduct(tower.patch_embed.proj)
+        tower.patch_embed.proj = PatchProduct.of(tower.patch_embed.proj)
     if tower.config._attn_implementation == "sdpa":
         tower.config._attn_implementation = NAME
