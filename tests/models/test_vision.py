@@ -21,6 +21,13 @@ def towers(backbone_parameters, prepared):
     return loaded.model.model.visual, plain.model.visual, loaded.processor
 
 
+def image_inputs(processor, *sides):
+    """A tower's inputs of noise, an image for each (height, width) in pixels."""
+    draw = np.random.default_rng(3)
+    images = [draw.integers(0, 256, (*side, 3), dtype=np.uint8) for side in sides]
+    return processor.image_processor(images=images, return_tensors="pt")
+
+
 @of_qwen
 @pytest.mark.parametrize(
     "sides",
@@ -33,9 +40,7 @@ def towers(backbone_parameters, prepared):
 )
 def test_features_and_gradients_are_the_librarys(towers, sides):
     fast, plain, processor = towers
-    draw = np.random.default_rng(3)
-    images = [draw.integers(0, 256, (*side, 3), dtype=np.uint8) for side in sides]
-    given = processor.image_processor(images=images, return_tensors="pt")
+    given = image_inputs(processor, *sides)
     seen = []
     for tower in (fast, plain):
         pixels = given["pixel_values"].clone().requires_grad_()
@@ -94,8 +99,7 @@ def test_a_tower_that_was_trained_comes_back_as_it_was(backbone_parameters, prep
     backbone = load_backbone(backbone_parameters, prepared["location"])
     again = load_adapter(backbone.model, tmp_path, backbone.family)
     _, plain, processor = towers
-    images = [np.random.default_rng(6).integers(0, 256, (64, 64, 3), dtype=np.uint8)]
-    given = processor.image_processor(images=images, return_tensors="pt")
+    given = image_inputs(processor, (64, 64))
     with torch.no_grad():
         kept, loaded, untrained = (
             tower(given["pixel_values"], grid_thw=given["image_grid_thw"]).pooler_output
@@ -112,9 +116,7 @@ def test_half_precision_gives_the_librarys_features_but_for_rounding(backbone_pa
     parameters = backbone_parameters.model_copy(update={"dtype": "bfloat16"})
     loaded = load_backbone(parameters, prepared["location"])
     plain = loaded.family.model_class.from_pretrained(prepared["location"], attn_implementation="sdpa").eval()
-    draw = np.random.default_rng(7)
-    images = [draw.integers(0, 256, (*side, 3), dtype=np.uint8) for side in ((280, 280), (56, 112))]
-    given = loaded.processor.image_processor(images=images, return_tensors="pt")
+    given = image_inputs(loaded.processor, (280, 280), (56, 112))
     with torch.no_grad():
         own, wanted = (
             model.model.visual(given["pixel_values"], grid_thw=given["image_grid_thw"]).pooler_output.float()

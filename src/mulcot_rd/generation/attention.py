@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from mulcot_rd.models.forward import additive_mask
+
 NAME = "mulcot_packed"
 
 
@@ -92,9 +94,7 @@ def causal_mask(lengths: Tensor, width: int, window: int, dtype: torch.dtype) ->
         window: Columns.
         dtype: Of the scores.
     """
-    last = lengths[:, None] + torch.arange(width, device=lengths.device)
-    hidden = torch.arange(window, device=lengths.device) > last[:, :, None]
-    return (hidden.to(dtype) * torch.finfo(dtype).min)[:, None]
+    return additive_mask(distances(lengths, width, window) <= 0, dtype)[:, None]
 
 
 def distances(lengths: Tensor, width: int, window: int) -> Tensor:

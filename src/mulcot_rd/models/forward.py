@@ -94,7 +94,7 @@ def read(base: PreTrainedModel, rows: Rows, cache: Cache | None, places: Places)
 
 def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     """A boolean mask as what is added to attention scores: zero where allowed, else the type's least value."""
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
+    return (~allowed).to(dtype).mul_(torch.finfo(dtype).min)
 
 
 @contextmanager
