@@ -10,12 +10,22 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from mulcot_rd.fingerprint import file_fingerprint, fingerprint
 
 # The odd originals of Twitter-2015 include tall screenshots; anything larger than this is a decompression bomb.
 MAX_PIXELS = 64_000_000
+# What turns an image upright, by its EXIF orientation; 1 is upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageError(ValueError):
@@ -46,10 +56,11 @@ def load_image(path: Path | str, size: int | None = None) -> Image.Image:
                 if opened.width * opened.height > MAX_PIXELS:
                     raise ImageError(f"image of {opened.width} x {opened.height} pixels is too large: {path}")
                 opened.load()
-                image = _to_rgb(ImageOps.exif_transpose(opened))
+                image = _to_rgb(_upright(opened))
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    # Each of Pillow's decoders has errors of its own for broken files: struct.error, KeyError, zlib.error and others.
+    except Exception as error:
         raise ImageError(f"image can't be read ({type(error).__name__}): {path}") from error
     return image if size is None else image.resize((size, size), Image.Resampling.BICUBIC)
 
@@ -84,14 +95,23 @@ def images_fingerprint(paths: Iterable[Path | str]) -> str:
         raise ImageError(f"image not found: {error.filename}") from error
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; as it is where the EXIF block can't be read."""
+    try:
+        # Of all EXIF entries only this one is read: a broken one elsewhere says nothing about the pixels.
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image.copy()
-    if image.mode in ("I;16", "I;16L", "I;16B", "I", "F"):
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = image.convert("F")
         low, high = image.getextrema()
         scale = 255 / (high - low) if high > low else 0
-        image = image.point(lambda value: (value - low) * scale).convert("L")
-    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.point(lambda value: value * scale - low * scale).convert("L")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
