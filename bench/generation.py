@@ -156,7 +156,7 @@ def _trained(folder: Path) -> Evaluation:
     backbone = load_backbone(BackboneParameters(**parameters["assistant_backbone"]), str(base))
     encoder = InputEncoder(backbone.family, backbone.processor, parameters["inputs"]["image_size"])
     write_sample(folder / "posts" / "sample", TINY_POSTS_SEED)
-    posts = read_posts("sample", folder / "posts", IngestParameters(), 42, None).posts[:TINY_POSTS]
+    posts = read_posts("sample", folder / "posts", IngestParameters(), 42).posts[:TINY_POSTS]
     (reasonings,) = project.glob("data/05_model_input/**/teacher_reasoning.jsonl")
     teacher = [TeacherRecord.model_validate_json(line) for line in reasonings.read_text(encoding="utf-8").splitlines()]
     return Evaluation(

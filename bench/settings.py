@@ -70,8 +70,8 @@ class Setting:
     @cached_property
     def posts(self) -> list[Post]:
         """Training posts of the shipped sample."""
-        posts = read_posts("sample", ROOT / "data" / "01_raw", IngestParameters(), 42, self.rows).posts
-        return [post for post in posts if post.split == "train"]
+        posts = read_posts("sample", ROOT / "data" / "01_raw", IngestParameters(), 42).posts
+        return [post for post in posts if post.split == "train"][: self.rows]
 
     @cached_property
     def teacher(self) -> list[TeacherRecord]:

@@ -2,21 +2,30 @@
 
 import inspect
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pandas as pd
 import pytest
 from kedro.io import DatasetError
+from matplotlib.figure import Figure
 
 from mulcot_rd.datasets import (
     AdapterDataset,
     CredentialsDataset,
     JSONLinesDataset,
     PathDataset,
+    PostsDataset,
+    ReplacedCSVDataset,
+    ReplacedJSONDataset,
+    ReplacedMatplotlibDataset,
+    ReplacedTextDataset,
     ReportTableDataset,
     SoftLabelsDataset,
 )
 from mulcot_rd.frames import posts_from_frame, posts_to_frame
 from mulcot_rd.reporting.writers import ReportTable
+from mulcot_rd.schema import CaptionRecord, Post, Sentiment
 from mulcot_rd.training.soft_labels import NoSoftLabels
 
 
@@ -117,3 +126,113 @@ def test_posts_survive_their_table(posts, tmp_path):
     frame.loc[1, "label"] = "mixed"
     with pytest.raises(ValueError, match="row 1"):
         posts_from_frame(frame)
+
+
+def posts_table(per_split: int) -> pd.DataFrame:
+    return posts_to_frame(
+        [
+            Post(id=f"{split}-{n}", split=split, text=f"day {n}", aspect=None, image="a.jpg", label=Sentiment.NEUTRAL)
+            for split in ("train", "dev", "test")
+            for n in range(per_split)
+        ]
+    )
+
+
+def test_a_limit_cuts_what_a_run_loads_and_never_the_file(tmp_path):
+    path = str(tmp_path / "posts.parquet")
+    whole = posts_table(5)
+    PostsDataset(filepath=path, limit=2).save(whole)
+    few = PostsDataset(filepath=path, limit=2).load()
+    assert few["id"].tolist() == ["train-0", "train-1", "dev-0", "dev-1", "test-0", "test-1"]
+    pd.testing.assert_frame_equal(few, posts_table(2))
+    for limit in (None, 5, 9):
+        pd.testing.assert_frame_equal(PostsDataset(filepath=path, limit=limit).load(), whole)
+
+
+def test_posts_are_written_only_if_they_changed(tmp_path):
+    path = tmp_path / "posts.parquet"
+    dataset = PostsDataset(filepath=str(path), limit=2)
+    dataset.save(posts_table(5))
+    before = path.stat()
+    dataset.save(posts_table(5))
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    dataset.save(posts_table(6))
+    assert len(PostsDataset(filepath=str(path)).load()) == 18
+    # What an earlier version's two runs at once left behind is mended, not read.
+    path.write_bytes(path.read_bytes()[:-9])
+    dataset.save(posts_table(6))
+    assert len(PostsDataset(filepath=str(path)).load()) == 18
+
+
+class TornError(RuntimeError):
+    """What ends a save in its middle."""
+
+
+class TornFrame(pd.DataFrame):
+    def to_csv(self, path_or_buf, **_):
+        path_or_buf.write("half of a ta")
+        raise TornError
+
+    def to_parquet(self, path, **_):
+        if not hasattr(path, "getvalue"):
+            path.write(b"half of a ta")
+            raise TornError
+
+
+class TornFigure(Figure):
+    def savefig(self, stream, **_):
+        stream.write(b"half of a pic")
+        raise TornError
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "torn"),
+    [
+        (ReplacedJSONDataset, {"a": 1}, {"a": [1, object()]}),
+        (ReplacedTextDataset, "a report", "half\ud800"),
+        (ReplacedCSVDataset, pd.DataFrame({"a": [1]}), TornFrame({"a": [2]})),
+        (PostsDataset, posts_table(2), TornFrame(posts_table(3))),
+        (ReplacedMatplotlibDataset, Figure(), TornFigure()),
+    ],
+)
+def test_a_save_that_ends_halfway_leaves_the_file_as_it_was(tmp_path, kind, data, torn):
+    path = tmp_path / "out" / "file"
+    kind(filepath=str(path)).save(data)
+    whole = path.read_bytes()
+    with pytest.raises(DatasetError):
+        kind(filepath=str(path)).save(torn)
+    assert path.read_bytes() == whole
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_two_writers_of_one_file_never_mix(tmp_path):
+    tables = {4: posts_table(4), 900: posts_table(900)}
+    path = str(tmp_path / "posts.parquet")
+    together = Barrier(8)
+
+    def write_and_read(number):
+        together.wait()
+        PostsDataset(filepath=path).save(tables[4 if number % 2 else 900])
+        return len(PostsDataset(filepath=path).load())
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert set(pool.map(write_and_read, range(8))) <= {12, 2700}
+    assert [file.name for file in tmp_path.iterdir()] == ["posts.parquet"]
+
+
+def test_runs_that_add_captions_at_once_lose_none(tmp_path):
+    path = str(tmp_path / "captions.jsonl")
+    together = Barrier(8)
+
+    def add(number):
+        dataset = JSONLinesDataset(filepath=path, record="mulcot_rd.schema.CaptionRecord", merge_by="image")
+        together.wait()
+        for image in (f"{number}-a", f"{number}-b", "shared"):
+            dataset.save([CaptionRecord(image=image, caption=f"by {number}", model="m", attempts=1)])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    rows = JSONLinesDataset(filepath=path, record="mulcot_rd.schema.CaptionRecord").load()
+    assert len(rows) == 17
+    assert {row.image for row in rows} == {"shared", *(f"{number}-{letter}" for number in range(8) for letter in "ab")}

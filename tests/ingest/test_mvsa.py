@@ -28,8 +28,8 @@ def make(raw_dir: Path, rows: list[str], dataset: str = "mvsa_single", newline: 
     return folder
 
 
-def read(raw_dir: Path, dataset: str = "mvsa_single", seed: int = 42, limit: int | None = None, **settings):
-    return read_posts(dataset, raw_dir, IngestParameters(**settings), seed, limit)
+def read(raw_dir: Path, dataset: str = "mvsa_single", seed: int = 42, **settings):
+    return read_posts(dataset, raw_dir, IngestParameters(**settings), seed)
 
 
 def plain_rows(count: int) -> list[str]:
@@ -161,12 +161,12 @@ def test_the_seed_and_not_the_order_of_the_label_file_decides(tmp_path):
     assert first != other
 
 
-def test_limit_is_honest_about_row_faults_of_the_whole_file(tmp_path):
+def test_the_rejected_share_is_damaged_rows_over_all_rows(tmp_path):
     make(tmp_path, [*plain_rows(98), "200\tpositive", "201\tx,y"])
 
-    result = read(tmp_path, limit=2)
+    result = read(tmp_path)
 
-    assert len(result.posts) == 6
+    assert len(result.posts) == 98
     assert result.rejected_share == pytest.approx(0.02)
     check_rejected_share(result, IngestParameters(), "mvsa_single")
 

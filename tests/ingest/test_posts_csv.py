@@ -25,7 +25,7 @@ def make(raw_dir: Path, rows: list[str], header: str = HEADER, name: str = "mine
 
 
 def read(raw_dir: Path, dataset: str = "mine", **settings):
-    return read_posts(dataset, raw_dir, IngestParameters(**settings), seed=0, limit=None)
+    return read_posts(dataset, raw_dir, IngestParameters(**settings), seed=0)
 
 
 def test_a_data_set_of_ones_own_is_read(tmp_path):

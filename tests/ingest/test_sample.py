@@ -22,7 +22,7 @@ ANALYZER = SentimentIntensityAnalyzer()
 
 @pytest.fixture(scope="module")
 def posts():
-    result = read_posts("sample", RAW, IngestParameters(), seed=0, limit=None)
+    result = read_posts("sample", RAW, IngestParameters(), seed=0)
     assert result.rejected == []
     check_rejected_share(result, IngestParameters(max_rejected_share=0), "sample")
     return result.posts

@@ -13,8 +13,8 @@ from mulcot_rd.schema import Post
 PARAMETERS = IngestParameters()
 
 
-def read(raw_dir: Path, limit: int | None = None, **settings) -> IngestResult:
-    return read_posts("twitter2015", raw_dir, IngestParameters(**settings), seed=42, limit=limit)
+def read(raw_dir: Path, **settings) -> IngestResult:
+    return read_posts("twitter2015", raw_dir, IngestParameters(**settings), seed=42)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_all_of_twitter_2015_is_read_and_nothing_rejected(shared_data):
 
 
 def test_a_row_becomes_a_post(shared_data):
-    first = read(shared_data, limit=1).posts[0]
+    first = read(shared_data).posts[0]
 
     assert first == Post(
         id="train-1",
@@ -132,22 +132,6 @@ def test_line_numbers_count_blank_lines(raw_dir):
     assert [row.row for row in read(raw_dir).rejected] == ["4"]
 
 
-def test_limit_counts_good_posts_and_opens_no_more_images_than_needed(raw_dir, monkeypatch):
-    opened = []
-    monkeypatch.setattr("mulcot_rd.ingest.read.load_image", lambda path: opened.append(path) or load_image(path))
-    set_line(raw_dir / "twitter2015" / "train.tsv", 2, FAULTS["image not found"])
-    whole, opened[:] = read(raw_dir), []
-
-    result = read(raw_dir, limit=5)
-
-    assert Counter(post.split for post in result.posts) == {"train": 5, "dev": 5, "test": 5}
-    assert [post.id for post in result.posts if post.split == "train"] == [
-        post.id for post in whole.posts if post.split == "train"
-    ][:5]
-    assert result.opened == 16
-    assert len(opened) == len(set(opened)) <= 16
-
-
 def test_an_image_of_several_posts_is_opened_once(raw_dir, monkeypatch):
     opened = []
     monkeypatch.setattr("mulcot_rd.ingest.read.load_image", lambda path: opened.append(path) or load_image(path))
@@ -177,7 +161,7 @@ def test_an_empty_image_folder_rejects_every_row(raw_dir):
     shutil.rmtree(raw_dir / "twitter2015" / "images")
     (raw_dir / "twitter2015" / "images").mkdir()
 
-    result = read(raw_dir, limit=3)
+    result = read(raw_dir)
 
     assert len(result.rejected) == 90
     with pytest.raises(IngestError, match=r"100\.0% .* image not found \(90\)"):
@@ -193,7 +177,7 @@ def test_a_split_left_without_a_post_is_refused(raw_dir):
 
 def test_real_texts_without_images_are_refused_in_one_sentence(shared_data):
     with pytest.raises(IngestError, match=r"twitter2017: image folder not found: .*twitter2017_images"):
-        read_posts("twitter2017", shared_data, IngestParameters(folder="twitter2017_text"), seed=0, limit=None)
+        read_posts("twitter2017", shared_data, IngestParameters(folder="twitter2017_text"), seed=0)
 
 
 def test_the_image_folder_may_be_named_after_the_data_set(raw_dir):
@@ -218,4 +202,4 @@ def test_missing_folder_file_and_header_name_what_was_looked_for(raw_dir, tmp_pa
 def test_the_image_path_begins_as_raw_dir_was_given(raw_dir, monkeypatch):
     monkeypatch.chdir(raw_dir.parent)
 
-    assert read(Path("raw"), limit=1).posts[0].image == "raw/twitter2015/images/1860693.jpg"
+    assert read(Path("raw")).posts[0].image == "raw/twitter2015/images/1860693.jpg"

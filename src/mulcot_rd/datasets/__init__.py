@@ -4,6 +4,13 @@ from mulcot_rd.datasets.adapter import AdapterDataset
 from mulcot_rd.datasets.credentials import CredentialsDataset
 from mulcot_rd.datasets.jsonl import JSONLinesDataset
 from mulcot_rd.datasets.path import PathDataset
+from mulcot_rd.datasets.posts import PostsDataset
+from mulcot_rd.datasets.replaced import (
+    ReplacedCSVDataset,
+    ReplacedJSONDataset,
+    ReplacedMatplotlibDataset,
+    ReplacedTextDataset,
+)
 from mulcot_rd.datasets.report_table import ReportTableDataset
 from mulcot_rd.datasets.soft_labels import SoftLabelsDataset
 
@@ -12,6 +19,11 @@ __all__ = [
     "CredentialsDataset",
     "JSONLinesDataset",
     "PathDataset",
+    "PostsDataset",
+    "ReplacedCSVDataset",
+    "ReplacedJSONDataset",
+    "ReplacedMatplotlibDataset",
+    "ReplacedTextDataset",
     "ReportTableDataset",
     "SoftLabelsDataset",
 ]

@@ -9,7 +9,7 @@ from kedro.utils import load_obj
 from kedro_datasets._typing import JSONPreview
 from pydantic import BaseModel, ValidationError
 
-from mulcot_rd.files import write_text
+from mulcot_rd.files import locked, write_text
 
 
 class JSONLinesDataset(AbstractDataset[list[BaseModel], list[BaseModel]]):
@@ -63,9 +63,16 @@ class JSONLinesDataset(AbstractDataset[list[BaseModel], list[BaseModel]]):
 
     def save(self, data: list[BaseModel]) -> None:
         """Replace the file by these rows, and by those of its own that are kept."""
-        if self._merge_by is not None and self._exists():
+        if self._merge_by is None:
+            self._write(data)
+            return
+        # Between reading the rows that are kept and writing them, no other run may add any.
+        with locked(self._filepath):
             names = {getattr(record, self._merge_by) for record in data}
-            data = [*data, *(record for record in self.load() if getattr(record, self._merge_by) not in names)]
+            there = self.load() if self._exists() else []
+            self._write([*data, *(record for record in there if getattr(record, self._merge_by) not in names)])
+
+    def _write(self, data: list[BaseModel]) -> None:
         rows = (json.dumps(record.model_dump(mode="json"), ensure_ascii=False) for record in data)
         write_text(self._filepath, "".join(f"{row}\n" for row in rows))
 

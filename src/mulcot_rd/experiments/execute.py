@@ -115,13 +115,10 @@ def _carry_out(planned: PlannedRun, state: RunState, project: Path, which: str, 
 
 
 def _make_reports(planned: PlannedRun, project: Path) -> RunReport:
-    """The pipeline reporting, once, from a run that is complete; its tables are of all runs on disk.
-
-    The posts are read again first: another run of the data set may have left other ones.
-    """
+    """The pipeline reporting, once, from a run that is complete; its tables are of all runs on disk."""
     started = time.monotonic()
     log = project / "data" / "08_reporting" / "experiments_reporting.log"
-    reason = _run_kedro(planned, ["data_preparation", "reporting"], project, log)
+    reason = _run_kedro(planned, ["reporting"], project, log)
     state: State = "done" if reason is None else "failed"
     return RunReport("reporting", "", state, time.monotonic() - started, reason or "", log)
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 from mulcot_rd.images import ImageError, load_image
@@ -17,11 +16,8 @@ TWITTER = ("twitter2015", "twitter2017")
 MVSA = tuple(mvsa.ANNOTATORS)
 DATASETS = ("sample", *TWITTER, *MVSA)
 
-# Rows whose images are handed to the thread pool together; the progress bar moves once for each such batch.
-BATCH = 64
 
-
-def read_posts(dataset: str, raw_dir: Path, parameters: IngestParameters, seed: int, limit: int | None) -> IngestResult:
+def read_posts(dataset: str, raw_dir: Path, parameters: IngestParameters, seed: int) -> IngestResult:
     """Read a raw data set and open every image of it.
 
     Args:
@@ -29,8 +25,6 @@ def read_posts(dataset: str, raw_dir: Path, parameters: IngestParameters, seed: 
         raw_dir: The folder of raw data; ``Post.image`` begins with it as it is given.
         parameters: Folder name, split files.
         seed: Seed of MVSA's 8:1:1 split.
-        limit: Good posts a split, or ``None`` for all. Once a split has them no more of its images are opened; rows
-            whose fault is not the image are listed all the same.
 
     Returns:
         Good posts and rejected rows. Whether too many were rejected is for :func:`check_rejected_share` to say, so
@@ -44,18 +38,15 @@ def read_posts(dataset: str, raw_dir: Path, parameters: IngestParameters, seed: 
     candidates = [row for row in rows if isinstance(row, Candidate)]
     faults = _duplicate_ids(candidates)
     posts: list[Post] = []
-    opened = 0
     for split in SPLITS:
         of_split = [row for row in candidates if row.post.split == split and _key(row) not in faults]
-        good, broken, count = _open_images(of_split, split, limit)
+        good, broken = _open_images(of_split, split)
         posts += good
         faults |= broken
-        opened += count
     return IngestResult(
         posts=posts,
         rejected=list(_rejected(rows, faults)),
         rows=sum(isinstance(row, Candidate) or not row.reason.startswith(LEFT_OUT_BY_DESIGN) for row in rows),
-        opened=opened,
     )
 
 
@@ -93,35 +84,21 @@ def _duplicate_ids(candidates: list[Candidate]) -> dict[tuple[str, str], str]:
     return faults
 
 
-def _open_images(
-    candidates: list[Candidate], split: str, limit: int | None
-) -> tuple[list[Post], dict[tuple[str, str], str], int]:
-    """Decode the images of one split, each file once, until ``limit`` posts are good.
+def _open_images(candidates: list[Candidate], split: str) -> tuple[list[Post], dict[tuple[str, str], str]]:
+    """Decode the images of one split, each file once.
 
     Returns:
-        The good posts, the reasons of the others by split and row, and the number of rows looked at.
+        The good posts, and the reasons of the others by split and row.
     """
-    posts: list[Post] = []
-    faults: dict[tuple[str, str], str] = {}
-    problems: dict[str, str | None] = {}
-    remaining = iter(candidates)
-    total = len(candidates) if limit is None else min(limit, len(candidates))
+    images = list(dict.fromkeys(row.post.image for row in candidates))
     # Decoding is native code that lets other threads run: two cores are twice as fast as one.
-    with (
-        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-        progress(total=total, desc=f"opening images of {split}", unit="post") as bar,
-    ):
-        while batch := list(islice(remaining, BATCH if limit is None else min(BATCH, limit - len(posts)))):
-            new = list(dict.fromkeys(row.post.image for row in batch if row.post.image not in problems))
-            problems.update(zip(new, pool.map(_image_problem, new), strict=True))
-            for row in batch:
-                problem = problems[row.post.image]
-                if problem is None:
-                    posts.append(row.post)
-                else:
-                    faults[_key(row)] = problem
-            bar.update(len(batch) if limit is None else len(posts) - bar.n)
-    return posts, faults, len(posts) + len(faults)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        found = progress(
+            pool.map(_image_problem, images), total=len(images), desc=f"opening images of {split}", unit="image"
+        )
+        problems = dict(zip(images, found, strict=True))
+    good = [row.post for row in candidates if problems[row.post.image] is None]
+    return good, {_key(row): problem for row in candidates if (problem := problems[row.post.image]) is not None}
 
 
 def _image_problem(path: str) -> str | None:

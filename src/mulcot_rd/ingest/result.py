@@ -40,13 +40,11 @@ class IngestResult:
         posts: Good posts in the order of SPLITS, within a split in the order of the raw file.
         rejected: Every row that was left out, with the reason.
         rows: Raw rows that were read, without those left out by design.
-        opened: Well-formed rows whose image was opened; with ``limit`` fewer than there are.
     """
 
     posts: list[Post]
     rejected: list[Rejected]
     rows: int
-    opened: int
 
     @property
     def damaged(self) -> list[Rejected]:
@@ -55,16 +53,8 @@ class IngestResult:
 
     @property
     def rejected_share(self) -> float:
-        """Share of damaged rows (fraction, 0 to 1).
-
-        One minus the share of well-formed rows times the share of opened images that are good. Without ``limit``
-        this is simply damaged rows over all rows; with it, it is an estimate for the whole of the data set.
-        """
-        if not self.posts:
-            return 1.0
-        broken_images = self.opened - len(self.posts)
-        well_formed = 1 - (len(self.damaged) - broken_images) / self.rows
-        return 1 - well_formed * len(self.posts) / self.opened
+        """Share of damaged rows (fraction, 0 to 1); 1 where no row is good."""
+        return len(self.damaged) / self.rows if self.posts else 1.0
 
 
 def check_rejected_share(result: IngestResult, parameters: IngestParameters, dataset: str) -> None:

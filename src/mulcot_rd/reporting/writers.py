@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from mulcot_rd.files import write_text
+
 Decimals = tuple[int, int]
 _ONE_DECIMAL: Decimals = (1, 1)
 
@@ -42,7 +44,6 @@ def write_table(table: ReportTable, folder: Path, name: str) -> list[Path]:
     Returns:
         The four files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     frame, caption, note = table.frame, table.caption, table.note
     parts = [f"**{caption}**", to_markdown(frame, table.decimals), note]
     texts = {
@@ -53,7 +54,7 @@ def write_table(table: ReportTable, folder: Path, name: str) -> list[Path]:
     }
     files = [folder / f"{name}.{ending}" for ending in texts]
     for file, text in zip(files, texts.values(), strict=True):
-        file.write_text(text, encoding="utf-8")
+        write_text(file, text)
     return files
 
 

@@ -111,8 +111,8 @@ def trained_encoder(
     name = adapter["role"]
     if adapter["posts"] != posts_fingerprint(posts):
         raise StaleInputError(
-            f"the posts on disk are not those that the {name} in {adapter['folder']} was trained with: run "
-            "`kedro run --pipeline data_preparation` with its --params again (limit, seed, raw_dir), or train it again"
+            f"the posts at hand are not those that the {name} in {adapter['folder']} was trained with: use the --params "
+            "of its training (limit), restore its raw data, or train it again"
         )
     if adapter["backbone"] != parameters.model_dump() or adapter["base"] != dict(prepared):
         raise StaleInputError(
@@ -196,8 +196,8 @@ def training_examples(
         chosen = [training[row.post_id] for row in rows]
     except KeyError as error:
         raise StaleInputError(
-            f"{what} names post {error}, which is not in the training split on disk: run the pipelines from "
-            "data_preparation on again, with the same --params (limit, seed, raw_dir)"
+            f"{what} names post {error}, which is not in the training split at hand: use the --params "
+            "that it was made with (limit), or run the pipelines from teacher_annotation on again"
         ) from error
     return [make_example(row, post, encoder, tasks) for row, post in zip(rows, chosen, strict=True)]
 

@@ -13,8 +13,8 @@ logger = logging.getLogger(__name__)
 
 
 def read_raw(run: RunParameters, ingest: IngestParameters) -> tuple[IngestResult, pd.DataFrame]:
-    """Read the raw data set; what had to be left out is saved before anything is decided about it."""
-    result = read_posts(run.dataset, Path(run.raw_dir), ingest, ingest.split_seed, run.limit)
+    """Read the whole raw data set; what had to be left out is saved before anything is decided about it."""
+    result = read_posts(run.dataset, Path(run.raw_dir), ingest, ingest.split_seed)
     return result, rejected_to_frame(result.rejected)
 
 

@@ -1,0 +1,52 @@
+"""The posts of a data set: all of them on disk, the first so many of each split in a run."""
+
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+from kedro_datasets.pandas import ParquetDataset
+
+from mulcot_rd.datasets.replaced import ReplacedFile
+
+
+class PostsDataset(ReplacedFile, ParquetDataset):
+    """The table of posts that all runs of a data set share.
+
+    The file holds every post. ``limit`` is applied here, when the table is loaded, and nowhere else: so no run
+    changes what another one reads. Saving replaces the file in one step, and leaves one of equal content as it is.
+
+    Example:
+        .. code-block:: yaml
+
+            posts:
+              type: mulcot_rd.datasets.PostsDataset
+              filepath: data/03_primary/sample/posts.parquet
+              limit: 64
+    """
+
+    def __init__(self, *, filepath: str, limit: int | None = None, **kwargs: Any) -> None:
+        """Name the file.
+
+        Args:
+            filepath: Path of the file.
+            limit: Posts a split to load, the first so many; ``None`` loads all.
+            kwargs: Of :class:`kedro_datasets.pandas.ParquetDataset`.
+        """
+        super().__init__(filepath=filepath, save_args={"index": False}, **kwargs)
+        self._limit = limit
+
+    def load(self) -> pd.DataFrame:
+        """The posts, at most ``limit`` of each split, in the order of the file."""
+        # A table that is read by its path is opened several times, and may be replaced in between.
+        posts = pd.read_parquet(BytesIO(self._content()), **self._load_args)
+        return posts if self._limit is None else posts.groupby("split").head(self._limit).reset_index(drop=True)
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Replace the file by all posts of the data set, unless it holds just these."""
+        new = BytesIO()
+        data.to_parquet(new, **self._save_args)
+        if not self._exists() or self._content() != new.getvalue():
+            super().save(data)
+
+    def _content(self) -> bytes:
+        return self._fs.cat_file(str(self._get_load_path()))
