@@ -2,8 +2,10 @@
 
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.hooks import ProjectHooks
+from mulcot_rd.run_lock import RunLock
 
-HOOKS = (ProjectHooks(),)
+# The last one is called first: its checks come before the lock.
+HOOKS = (RunLock(), ProjectHooks())
 CONFIG_LOADER_CLASS = ProjectConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -1,4 +1,8 @@
-"""Hooks: what helpers begin from is got ready where processes will share a training, and nowhere else."""
+"""Hooks: helpers are got ready where processes will share a training and nowhere else; a run has one writer."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -6,9 +10,11 @@ from kedro.pipeline import Pipeline
 from kedro.runner import ParallelRunner, SequentialRunner
 
 from mulcot_rd import crew, hooks
+from mulcot_rd.errors import UserError
 from mulcot_rd.hooks import prepare_helpers
 from mulcot_rd.parameters import MethodParameters, RunParameters
 from mulcot_rd.pipeline_registry import stage
+from mulcot_rd.run_lock import RunLock
 from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
 from tests.project.conftest import load as _load
 
@@ -80,3 +86,47 @@ def test_a_run_prepares_them_before_its_first_node_but_for_a_runner_that_forks(p
         monkeypatch.setattr(hooks, check, lambda *_: None)
     hooks.ProjectHooks().before_pipeline_run({"runner": str(runner())}, stage("assistant_training"), _catalog())
     assert len(prepared) == times
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mulcot_rd.run_lock import RunLock
+lock = RunLock()
+lock.take(Path(sys.argv[1]), "a run")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_runs_lock_names_its_holder_and_ends_with_it(tmp_path):
+    path = tmp_path / ".lock"
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=rf"^a run is being written by process {other.pid} on .* since .*run=NAME"):
+            RunLock().take(path, "a run")
+        RunLock().take(tmp_path / "another", "another run")
+        other.kill()
+    mine = RunLock()
+    mine.take(path, "a run")
+    # The next run in the same process, of the same name or another one, is not kept out by what was left.
+    mine.take(path, "a run")
+    with pytest.raises(UserError, match=f"process {os.getpid()}"):
+        RunLock().take(path, "a run")
+    mine.release()
+    RunLock().take(path, "a run")
+
+
+def test_a_second_writer_of_a_run_is_refused_in_one_sentence(project, kedro):
+    path = project / "data/05_model_input/sample/mine/.lock"
+    path.parent.mkdir(parents=True)
+    mine = RunLock()
+    mine.take(path, "mine")
+    refused = kedro("run", "--pipeline", "data_preparation", "--params", "run=mine")
+    assert refused.returncode != 0
+    (said,) = [line for line in refused.stderr.splitlines() if line.startswith("Error: ")]
+    assert said.startswith(f"Error: run mine on sample is being written by process {os.getpid()} on ")
+    assert not (project / "data/03_primary").exists()
+    assert kedro("run", "--pipeline", "data_preparation", "--params", "run=other").returncode == 0
+    mine.release()
+    assert kedro("run", "--pipeline", "data_preparation", "--params", "run=mine").returncode == 0

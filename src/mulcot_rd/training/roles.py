@@ -111,8 +111,8 @@ def trained_encoder(
     name = adapter["role"]
     if adapter["posts"] != posts_fingerprint(posts):
         raise StaleInputError(
-            f"the posts at hand are not those that the {name} in {adapter['folder']} was trained with: use the --params "
-            "of its training (limit), restore its raw data, or train it again"
+            f"the posts at hand are not those that the {name} in {adapter['folder']} was trained with: use the "
+            "--params of its training (limit), restore its raw data, or train it again"
         )
     if adapter["backbone"] != parameters.model_dump() or adapter["base"] != dict(prepared):
         raise StaleInputError(
