@@ -19,7 +19,6 @@ from mulcot_rd.generation.cache import RowCache
 from mulcot_rd.generation.choice import drawn, draws
 from mulcot_rd.generation.decoder import Decoder, Step
 from mulcot_rd.generation.drafts import Drafts
-from mulcot_rd.generation.head import Head
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.prefill import ReadPost, read_posts
 from mulcot_rd.generation.records import Generated
@@ -78,7 +77,6 @@ class Engine:
         self._base, self._encoder, self._parameters, self._seed = base, encoder, parameters, seed
         self._examples = examples[:_EXAMPLES]
         self._static = base.device.type == "cuda" if static is None else static
-        self._head = Head(base, len(encoder.tokenizer))
         self._limits: dict[Task, int] = {
             "label": parameters.max_label_tokens,
             "reasoning": parameters.max_new_tokens,
@@ -141,6 +139,10 @@ class Engine:
             for key, asked in zip(keys, entering, strict=True)
         ]
 
+    def _logits(self, states: Tensor) -> Tensor:
+        """Logits [N, V] of last hidden states [N, hidden size]; columns without a token are left out."""
+        return self._base.lm_head(states)[:, : len(self._encoder.tokenizer)]
+
     def _ended(self, written: Sequence[int]) -> bool:
         return written[-1] == self._encoder.tokenizer.eos_token_id
 
@@ -170,7 +172,7 @@ class Engine:
             ending = example.read.branches[task].last_tokens if task in example.read.branches else []
             drafts.learn([*ending, *self._encoder.target(text, task)], len(ending))
         end = self._encoder.tokenizer.eos_token_id
-        return _Batch(cache, decoder, self._head, drafts, self._limits, end, self._parameters)
+        return _Batch(cache, decoder, self._logits, drafts, self._limits, end, self._parameters)
 
 
 @dataclass
@@ -206,13 +208,13 @@ class _Batch:
         self,
         cache: RowCache,
         decoder: Decoder,
-        head: Head,
+        logits: Callable[[Tensor], Tensor],
         drafts: Drafts,
         limits: Mapping[Task, int],
         end: int,
         parameters: GenerationParameters,
     ) -> None:
-        self._cache, self._decoder, self._head, self._drafts = cache, decoder, head, drafts
+        self._cache, self._decoder, self._logits, self._drafts = cache, decoder, logits, drafts
         self._limits, self._end = limits, end
         self._parameters = parameters
         self._rows: list[_Row] = []
@@ -278,11 +280,11 @@ class _Batch:
 
     def _choose(self, first: int, step: Step) -> Tensor:
         """Token ids [rows, width]: the likeliest ones, drawn ones in the first place of rows that are sampled."""
-        tokens = step.by_row(self._head.likeliest(step.states))
+        tokens = step.by_row(self._logits(step.states).argmax(dim=-1))
         sampled = [number for number, row in enumerate(self._rows[first:]) if row.numbers is not None]
         if sampled:
             rows = [self._rows[first + number] for number in sampled]
-            logits = self._head.logits(step.by_row(step.states)[sampled, 0])
+            logits = self._logits(step.by_row(step.states)[sampled, 0])
             numbers = torch.stack([row.numbers[len(row.context) - row.prompt] for row in rows]).to(logits.device)
             settings = self._parameters
             tokens[sampled, 0] = drawn(logits, numbers, settings.retry_temperature, settings.retry_top_p)
