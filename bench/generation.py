@@ -160,7 +160,7 @@ def _trained(folder: Path) -> Evaluation:
     (reasonings,) = project.glob("data/05_model_input/**/teacher_reasoning.jsonl")
     teacher = [TeacherRecord.model_validate_json(line) for line in reasonings.read_text(encoding="utf-8").splitlines()]
     return Evaluation(
-        model=load_adapter(backbone.model, adapter, backbone.family),
+        model=load_adapter(backbone.model, adapter),
         encoder=encoder,
         posts=posts,
         prompts=_prompts(posts, encoder.prompt),

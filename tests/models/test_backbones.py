@@ -127,7 +127,7 @@ def test_what_was_trained_survives_saving_and_loading(backbone_parameters, prepa
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) * 0.01)
     model.eval().save_pretrained(tmp_path)
     loaded_backbone = load_backbone(backbone_parameters, prepared["location"])
-    loaded = load_adapter(loaded_backbone.model, tmp_path, loaded_backbone.family)
+    loaded = load_adapter(loaded_backbone.model, tmp_path)
     encoder = InputEncoder(loaded_backbone.family, loaded_backbone.processor, 56)
     prompt = encoder.prompt(posts[0], "label")
     with torch.no_grad():

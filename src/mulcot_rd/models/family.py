@@ -106,10 +106,6 @@ class Family(ABC):
     def load_processor(self, location: str, revision: str | None = None) -> Processor:
         """The processor of a checkpoint; never through ``AutoProcessor``, which needs torchvision for videos."""
 
-    def quickened(self, base: PreTrainedModel) -> PreTrainedModel:
-        """A loaded model with faster operations than the library's, where there are any; values differ by rounding."""
-        return base
-
     def image_text(self, tokens: int) -> str:
         """What stands in the text for an image that takes ``tokens`` tokens, in place of its one placeholder."""
         return (self.image_token or "") * tokens

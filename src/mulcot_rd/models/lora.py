@@ -10,8 +10,6 @@ from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel
 
-from mulcot_rd.models.family import Family
-
 # A model with an adapter, or one that is trained whole.
 TrainedModel = PeftModel | PreTrainedModel
 
@@ -66,20 +64,17 @@ def attach_adapter(model: PreTrainedModel, parameters: AdapterParameters, seed: 
         return get_peft_model(model, lora_config(parameters))
 
 
-def load_adapter(model: PreTrainedModel, folder: Path, family: Family) -> TrainedModel:
+def load_adapter(model: PreTrainedModel, folder: Path) -> TrainedModel:
     """The trained model of ``folder`` for inference, frozen, dropout off: its adapter on ``model``, or all its own.
 
     Args:
         model: The family's model as it was before training.
         folder: Where the trained one was saved.
-        family: The family.
     """
     if trained_weights(folder).name == ADAPTER_WEIGHTS:
         return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
-    whole = type(model).from_pretrained(
-        folder, dtype=model.dtype, attn_implementation=model.config._attn_implementation, use_safetensors=True
-    )
-    return family.quickened(whole.to(model.device).requires_grad_(False).eval())
+    whole = type(model).from_pretrained(folder, config=model.config, dtype=model.dtype, use_safetensors=True)
+    return whole.to(model.device).requires_grad_(False).eval()
 
 
 def trained_weights(folder: Path) -> Path:

@@ -144,7 +144,7 @@ def load_role(
     own = backbone.model.num_parameters()
     model: TrainedModel = backbone.model
     if adapter["trained"]:
-        model = load_adapter(backbone.model, Path(adapter["folder"]), backbone.family)
+        model = load_adapter(backbone.model, Path(adapter["folder"]))
     return Role(adapter["role"], backbone, model, encoder, own + _low_rank(model))
 
 

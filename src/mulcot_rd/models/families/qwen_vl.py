@@ -16,7 +16,6 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mulcot_rd.models.family import ChatFormat, Family
-from mulcot_rd.models.vision import quicken
 
 _PAD, _START, _END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _VISION_START, _VISION_END = "<|vision_start|>", "<|vision_end|>"
@@ -76,11 +75,6 @@ class QwenVL(Family):
         return self.processor_class(
             images, tokenizer, chat_template=processor.get("chat_template", tokenizer.chat_template)
         )
-
-    def quickened(self, base: PreTrainedModel) -> PreTrainedModel:
-        """The vision tower's patches as a product, its chunks of one length together."""
-        quicken(base.model.visual)
-        return base
 
     def image_inputs(self, processor: ProcessorMixin, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
         """``pixel_values`` [patches of all images, values a patch] and ``image_grid_thw`` [images, 3]."""
