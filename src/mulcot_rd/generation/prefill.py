@@ -69,12 +69,7 @@ def read_posts(
     if rows.family.encoder_decoder:
         crossed = DynamicCache()
         cache = EncoderDecoderCache(cache, crossed)
-    ends = [
-        (index, start + len(ending) - 1)
-        for index, (starts, own) in enumerate(zip(begins, branches, strict=True))
-        for start, ending in zip(starts, own, strict=True)
-    ]
-    states, positions = read(base, rows, cache, tuple(torch.tensor(ends).unbind(dim=1)))
+    states, positions = read(base, rows, cache)
     dimensions = 0 if positions is None else 3 if positions.dim() == 3 else 1
     own = _stacked(cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache)
     other = None if crossed is None else _stacked(crossed)

@@ -105,7 +105,9 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
             use_safetensors=True,
         ),
     )
-    return Backbone(family, model.to(device or device_at_hand()).eval(), load_processor(family, location, parameters.revision))
+    return Backbone(
+        family, model.to(device or device_at_hand()).eval(), load_processor(family, location, parameters.revision)
+    )
 
 
 def _from_checkpoint(location: str, revision: str | None, load: object) -> object:

@@ -163,10 +163,6 @@ class Family(ABC):
             return {"mm_encoder_outputs": {"image": self.vision_output(images)}}
         return dict(images)
 
-    def last_mlp(self, base: PreTrainedModel) -> nn.Module:
-        """The MLP of the decoder's last layer: from it on, a state depends on nothing but itself."""
-        return base.get_decoder().layers[-1].mlp
-
     def encode_images(self, base: PreTrainedModel, images: dict[str, Tensor]) -> dict[str, Tensor]:
         """The vision tower's output, which stands for the pixels wherever :meth:`forward_kwargs` takes them.
 

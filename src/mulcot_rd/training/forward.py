@@ -1,11 +1,10 @@
 """The forward pass of training and of soft-label caching: states at target positions only."""
 
-import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mulcot_rd.models.forward import base_model, states_at
+from mulcot_rd.models.forward import base_model, read
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Batch
 
@@ -20,9 +19,11 @@ def target_states(model: PeftModel | PreTrainedModel, batch: Batch) -> dict[Task
     Returns:
         Task name to states [N, hidden size], in the order of ``batch.targets``.
     """
-    rows, columns = zip(*batch.predictors.values(), strict=True)
-    states = states_at(base_model(model), batch, (torch.cat(rows), torch.cat(columns)))
-    return dict(zip(batch.predictors, states.split([len(own) for own in rows]), strict=True))
+    states, _ = read(base_model(model), batch)
+    return {
+        task: states[rows.to(states.device), columns.to(states.device)]
+        for task, (rows, columns) in batch.predictors.items()
+    }
 
 
 def head_logits(model: PeftModel | PreTrainedModel, states: dict[Task, Tensor]) -> dict[Task, Tensor]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import transformers
 from tokenizers import AddedToken, decoders, pre_tokenizers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, T5Config
 
 from mulcot_rd.models.family import ChatFormat, Family, TinySize, head_columns
@@ -78,10 +78,6 @@ class FlanT5(Family):
             max_distance=attention.relative_attention_max_distance,
         )
         return attention.relative_attention_bias(buckets).permute(0, 3, 1, 2)
-
-    def last_mlp(self, base: PreTrainedModel) -> nn.Module:
-        """The feed-forward part of the decoder's last block."""
-        return base.decoder.block[-1].layer[-1].DenseReluDense
 
     def build_tiny_processor(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         """The tokenizer itself."""
