@@ -46,12 +46,9 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
         _check_equal(setting, student, assistant, examples, stored)
         with ExitStack() as stack:
             forms = [ours(setting, student, examples, stored, stack)]
-            forms.append(ours(setting, student, examples, stored, stack, posts_together=True))
             forms.append(_as_written(setting, student, assistant, examples))
-            *fast, slow = (len(examples) / seconds for seconds in alternate(forms, repetitions))
-        name = "student_training_samples_per_s"
-        for order, speed in zip(("", "_posts_together"), fast, strict=True):
-            made.append(row(f"{name}{order}", scale, speed, slow, AS_WRITTEN, "samples/s", repetitions))
+            fast, slow = (len(examples) / seconds for seconds in alternate(forms, repetitions))
+        made.append(row("student_training_samples_per_s", scale, fast, slow, AS_WRITTEN, "samples/s", repetitions))
         del student, assistant, forms
         fused, plain = (_peak_of(form, setting, len(examples)) for form in ("ours", "as_written"))
         made.append(row("student_training_peak_memory", scale, fused, plain, AS_WRITTEN, "MiB", PEAKS))
@@ -80,8 +77,6 @@ def ours(
     examples: Sequence[Example],
     stored: SoftLabels,
     stack: ExitStack,
-    *,
-    posts_together: bool = False,
 ) -> Epoch:
     """The project's own form, of the parts that its training loop is made of; helpers run until ``stack`` closes."""
     images = ImageStore(setting.folder / "images", student.encoder, student.model, "bench")
@@ -94,7 +89,7 @@ def ours(
         terms = crew.step(list(range(len(cut))), counts)
         return _total(terms, setting.weights(student))
 
-    epoch = _epoch(setting.scale, student, examples, crew.begin, window, posts_together=posts_together)
+    epoch = _epoch(setting.scale, student, examples, crew.begin, window)
     return with_helpers(crew, epoch, stack)
 
 
@@ -131,14 +126,11 @@ def _epoch(
     examples: Sequence[Example],
     begin: Callable[[Sequence[Sequence[Sequence[int]]]], None],
     window: Callable[[Sequence[Sequence[int]], dict[Task, int]], float],
-    *,
-    posts_together: bool = False,
 ) -> Epoch:
     """One pass over the rows with steps of AdamW, the same for both forms."""
     lengths = [example.length for example in examples]
-    posts = [example.post_id for example in examples] if posts_together else None
-    order = windows(lengths, WINDOW[scale], seed=1, epoch=0, posts=posts)
-    cut = [list(micro_batches(rows, BATCH_SIZE[scale], lengths, posts=posts)) for rows in order]
+    order = windows(lengths, WINDOW[scale], seed=1, epoch=0)
+    cut = [list(micro_batches(rows, BATCH_SIZE[scale], lengths)) for rows in order]
     trained = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
     # A rate of zero: each repetition does the same work on the same weights.
     optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)

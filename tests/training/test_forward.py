@@ -1,10 +1,7 @@
 """The shared opening: one pass over opening and both branches equals separate passes."""
 
-from collections import Counter
-
 import pytest
 import torch
-from tests.training.rows import with_other_reasonings
 
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
@@ -46,34 +43,6 @@ def test_one_pass_equals_separate_passes_in_value_and_gradient(role, examples, s
         assert (mine is None) == (theirs is None)
         if mine is not None:
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_rows_of_one_post_share_its_opening_and_equal_separate_passes(role, examples, separate_logits):
-    doubled = with_other_reasonings(examples)
-    batch = collate(doubled, role.encoder)
-    assert len(batch.input_ids) == len(examples)
-    trained = [parameter for parameter in role.model.parameters() if parameter.requires_grad]
-    shared = head_logits(role.model, target_states(role.model, batch))
-    separate = {task: separate_logits(doubled, task) for task in TASKS}
-    for task in TASKS:
-        assert batch.targets[task].tolist() == [token for example in doubled for token in example.targets[task]]
-        torch.testing.assert_close(shared[task], separate[task], rtol=1e-5, atol=1e-5)
-    ours = torch.autograd.grad(_loss(shared, batch.targets), trained, allow_unused=True)
-    plain = torch.autograd.grad(_loss(separate, batch.targets), trained, allow_unused=True)
-    for mine, theirs in zip(ours, plain, strict=True):
-        if mine is not None:
-            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_rows_share_an_opening_only_where_that_saves_padding(role, examples):
-    doubled = with_other_reasonings(examples)
-    # One pair among rows of their own: all would be padded to the pair's length.
-    few = [*examples, doubled[len(examples)]]
-    batch = collate(few, role.encoder)
-    pair = few[0].length + few[-1].length - len(few[0].opening)
-    apart, together = len(few) * max(example.length for example in few), len(examples) * pair
-    assert len(batch.input_ids) == (len(few) if apart <= together else len(examples))
-    assert batch.targets["reasoning"].tolist() == [token for example in few for token in example.targets["reasoning"]]
 
 
 def test_a_branch_does_not_see_the_other(role, examples):
@@ -124,36 +93,6 @@ def test_windows_hold_every_row_once_in_an_order_of_seed_and_epoch(rows, tokens)
                 assert len(batch) <= 2
             else:
                 assert len(batch) == 1 or len(batch) * max(LENGTHS[index] for index in batch) <= tokens
-
-
-POSTS = ["a", "b", "c", "a", "d", "b"]
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("rows", [2, 3, 4, 6])
-@pytest.mark.parametrize("tokens", [None, 100, 700, 10_000])
-def test_rows_of_one_post_stay_together(seed, rows, tokens):
-    order = windows(LENGTHS, rows, seed=seed, epoch=0, posts=POSTS)
-    assert sorted(index for window in order for index in window) == list(range(len(LENGTHS)))
-    apart = Counter(post for window in order for post in {POSTS[index] for index in window})
-    # A window's end may come between a post's rows.
-    assert sum(apart.values()) - len(apart) <= len(order) - 1
-    for window in order:
-        within = [POSTS[index] for index in window]
-        assert all(within[within.index(post) :][: within.count(post)] == [post] * within.count(post) for post in within)
-        counts = [within.count(post) for post in within]
-        assert counts == sorted(counts)
-        batches = list(micro_batches(window, 2, LENGTHS, tokens, POSTS))
-        assert sorted(index for batch in batches for index in batch) == sorted(window)
-        if tokens is not None:
-            for batch in batches:
-                assert len(batch) == 1 or len(batch) * max(LENGTHS[index] for index in batch) <= tokens
-                assert len({within.count(POSTS[index]) for index in batch}) == 1
-
-
-def test_posts_of_one_row_keep_the_order_of_rows():
-    lengths = list(range(50, 90))
-    assert windows(lengths, 8, 3, 1, [str(length) for length in lengths]) == windows(lengths, 8, 3, 1)
 
 
 def test_a_token_budget_takes_more_of_the_short_rows_than_of_the_long_ones():

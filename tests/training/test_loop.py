@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from tests.training.rows import with_other_reasonings
 
 from mulcot_rd.fingerprint import file_fingerprint
 from mulcot_rd.models import trained_weights
@@ -76,25 +75,6 @@ def test_batch_size_and_accumulation_change_nothing(fresh, examples, tmp_path, b
     for name, value in weights.items():
         # Adam's first step has the gradient's sign alone, so rounding of a gradient near zero may flip it.
         assert (value - others[name]).abs().gt(1e-4).float().mean() < 0.02
-
-
-def test_keeping_the_rows_of_a_post_together_changes_no_step(fresh, examples, tmp_path):
-    """Where a window holds all rows, and dropout, which draws per micro-batch, is off."""
-    doubled = with_other_reasonings(examples)
-    first = {}
-    for together in (False, True):
-        role = fresh()
-        for module in role.model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        more = {"batch_size": 4, "accumulation": 3, "posts_together": together}
-        trainer = _trainer(role, doubled, tmp_path / f"{together}", scores=(0.1,), **more)
-        first[together] = trainer.run().history[0]
-        (window,) = trainer._windows(0)
-        shapes = [trainer.learner._prepare(rows).input_ids.shape[0] for rows in trainer._cut(window)]
-        if together:
-            assert shapes == [2, 2, 2]
-    assert first[True] == pytest.approx(first[False], rel=1e-5)
 
 
 def test_processes_that_share_a_window_take_the_same_steps(fresh, examples, tmp_path):

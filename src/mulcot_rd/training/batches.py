@@ -1,8 +1,7 @@
-"""Training rows as tensors: an opening once, and behind it a branch for each task of each row that has this opening.
+"""Training rows as tensors: a row's opening once, and behind it a branch for each task.
 
 A branch sees the opening and itself, never another branch, and its positions go on from the opening's end. The
-model's outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening. A post
-has one training row for each reasoning (the teacher's, the assistant's; Eq. 8), so its rows are kept together.
+model's outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening.
 """
 
 from array import array
@@ -79,9 +78,7 @@ def _ids(ids: Sequence[int]) -> array:
 
 
 def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSource | None = None) -> Batch:
-    """Pad examples into a batch, those with the same image and opening as one row where that makes it smaller.
-
-    Nothing is ever cut, so image tokens can't be lost.
+    """Pad examples into a batch; nothing is ever cut, so image tokens can't be lost.
 
     Args:
         examples: The rows; all have the tasks of the first.
@@ -89,25 +86,16 @@ def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSou
         images: Where the images' inputs come from, if they are stored; by default the encoder makes them.
     """
     tasks = list(examples[0].targets)
-    sharing = _sharing(examples)
     rows, begins = branch_rows(
-        [examples[own[0]].opening for own in sharing],
-        [[examples[n].endings[task] + examples[n].targets[task] for n in own for task in tasks] for own in sharing],
-        [examples[own[0]].image for own in sharing],
+        [example.opening for example in examples],
+        [[example.endings[task] + example.targets[task] for task in tasks] for example in examples],
+        [example.image for example in examples],
         encoder,
         images,
     )
-    # Of each example its row, and where its branches begin.
-    branches = {
-        number: (index, starts[place * len(tasks) : (place + 1) * len(tasks)])
-        for index, (own, starts) in enumerate(zip(sharing, begins, strict=True))
-        for place, number in enumerate(own)
-    }
     places: dict[Task, tuple[list[int], list[int]]] = {task: ([], []) for task in tasks}
     targets: dict[Task, list[int]] = {task: [] for task in tasks}
-    # In the order of the examples, as everything is that is known of their targets.
-    for number, example in enumerate(examples):
-        index, starts = branches[number]
+    for index, (example, starts) in enumerate(zip(examples, begins, strict=True)):
         for task, start in zip(tasks, starts, strict=True):
             first, count = start + len(example.endings[task]) - 1, len(example.targets[task])
             places[task][0].extend([index] * count)
@@ -120,73 +108,27 @@ def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSou
     )
 
 
-def _sharing(examples: Sequence[Example]) -> list[list[int]]:
-    """The examples of each row: those with the same image and opening, unless the others' padding takes more."""
-    together: dict[tuple[str, bytes], list[int]] = {}
-    for number, example in enumerate(examples):
-        together.setdefault((example.image, example.opening.tobytes()), []).append(number)
+def windows(lengths: Sequence[int], rows: int, seed: int, epoch: int) -> list[list[int]]:
+    """The epoch's accumulation windows as indices of rows: a permutation drawn from seed and epoch.
 
-    def padded_tokens(rows: Sequence[Sequence[int]]) -> int:
-        return len(rows) * max(
-            sum(examples[n].length for n in own) - (len(own) - 1) * len(examples[own[0]].opening) for own in rows
-        )
-
-    return min([[number] for number in range(len(examples))], list(together.values()), key=padded_tokens)
-
-
-def windows(
-    lengths: Sequence[int], rows: int, seed: int, epoch: int, posts: Sequence[str] | None = None
-) -> list[list[int]]:
-    """The epoch's accumulation windows as indices of rows: a permutation of posts drawn from seed and epoch.
+    Within a window the rows are ordered by length, so that micro-batches cut from it need little padding.
 
     Args:
         lengths: Tokens of each row of the training set.
         rows: Rows of a window.
         seed: Of the order.
         epoch: Counted from 0.
-        posts: The post of each row; rows of one post follow one another. ``None`` takes each row for a post.
-
-    Within a window the rows are ordered by length, so that micro-batches cut from it need little padding, and rows that
-    share a post come behind those that don't.
     """
-    grouped = list(_by_post(range(len(lengths)), posts).values())
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = [
-        index for number in torch.randperm(len(grouped), generator=generator).tolist() for index in grouped[number]
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    return [
+        sorted(order[start : start + rows], key=lambda index: (lengths[index], index))
+        for start in range(0, len(order), rows)
     ]
-    return [_by_length(order[start : start + rows], lengths, posts) for start in range(0, len(order), rows)]
-
-
-def _by_length(window: Sequence[int], lengths: Sequence[int], posts: Sequence[str] | None) -> list[int]:
-    """The window's rows by length, rows of one post beside one another."""
-    together = _together(window, posts)
-
-    def key(index: int) -> tuple[int, int, int, int, int]:
-        own = together[index]
-        return len(own), max(lengths[other] for other in own), own[0], lengths[index], index
-
-    return sorted(window, key=key)
-
-
-def _together(window: Sequence[int], posts: Sequence[str] | None) -> dict[int, list[int]]:
-    """Of each of the window's rows, those of its post in the window."""
-    return {index: own for own in _by_post(window, posts).values() for index in own}
-
-
-def _by_post(rows: Sequence[int], posts: Sequence[str] | None) -> dict[str | int, list[int]]:
-    """Rows of each post, in their order; ``None`` takes each row for a post."""
-    found: dict[str | int, list[int]] = {}
-    for index in rows:
-        found.setdefault(index if posts is None else posts[index], []).append(index)
-    return found
 
 
 def micro_batches(
-    window: Sequence[int],
-    rows: int,
-    lengths: Sequence[int],
-    tokens: int | None = None,
-    posts: Sequence[str] | None = None,
+    window: Sequence[int], rows: int, lengths: Sequence[int], tokens: int | None = None
 ) -> Iterator[Sequence[int]]:
     """A window cut into micro-batches, from its end.
 
@@ -195,20 +137,13 @@ def micro_batches(
         rows: Rows of a micro-batch where no token budget is given.
         lengths: Tokens of each row of the training set.
         tokens: Tokens of a micro-batch at most, padding included; a row that is longer has one of its own. The short
-            rows of a window then go together in greater numbers than the long ones, and rows that share a post's
-            opening are not padded with those that don't. The loss doesn't depend on it.
-        posts: The post of each row, as for :func:`windows`.
+            rows of a window then go together in greater numbers than the long ones. The loss doesn't depend on it.
     """
-    together = _together(window, posts)
     end = len(window)
     while end:
         begin = max(0, end - rows)
         if tokens is not None:
-            begin, longest, kind = end - 1, lengths[window[end - 1]], len(together[window[end - 1]])
-            while begin and len(together[window[begin - 1]]) == kind:
-                longest = max(longest, lengths[window[begin - 1]])
-                if (end - begin + 1) * longest > tokens:
-                    break
-                begin -= 1
+            # The last row is the longest.
+            begin = max(0, end - max(1, tokens // lengths[window[end - 1]]))
         yield window[begin:end]
         end = begin

@@ -79,7 +79,6 @@ class Trainer:
         self.folder = folder
         self.checkpoints = Checkpoints(folder / "checkpoint")
         self._lengths = [example.length for example in examples]
-        self._posts = [example.post_id for example in examples] if parameters.posts_together else None
         self._trained = learner.trained
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay, fused=True
@@ -106,7 +105,7 @@ class Trainer:
 
     def _windows(self, epoch: int) -> list[list[int]]:
         parameters = self.parameters
-        return windows(self._lengths, parameters.batch_size * parameters.accumulation, self.seed, epoch, self._posts)
+        return windows(self._lengths, parameters.batch_size * parameters.accumulation, self.seed, epoch)
 
     def _begin(self, fingerprint: str) -> TrainingState:
         state = self.checkpoints.state(fingerprint)
@@ -154,7 +153,7 @@ class Trainer:
     def _cut(self, window: Sequence[int]) -> list[Sequence[int]]:
         """The window's micro-batches."""
         parameters = self.parameters
-        return list(micro_batches(window, parameters.batch_size, self._lengths, parameters.batch_tokens, self._posts))
+        return list(micro_batches(window, parameters.batch_size, self._lengths, parameters.batch_tokens))
 
     def _step(self, window: Sequence[int], crew: LearningCrew) -> dict[str, float]:
         """One optimiser step over a window; returns the window's loss terms."""

@@ -36,12 +36,6 @@ class OptimisationParameters(BaseModel):
         "still holds batch_size x accumulation rows, and its loss is the same. Null takes batch_size rows",
     )
     accumulation: int = Field(20, ge=1, description="Micro-batches of one optimiser step (Section 4.1.3)")
-    posts_together: bool = Field(
-        False,
-        description="Draw an order of posts, not of rows, so that the rows of one post (the teacher's reasoning and "
-        "the assistant's, Eq. 8) share one reading of its image and text: a third less to compute, but a step then "
-        "sees half as many posts, and learns a little less from them",
-    )
     learning_rate: float = Field(3e-4, gt=0, description="Initial learning rate of AdamW (Section 4.1.3)")
     minimum_learning_rate: float = Field(1e-6, ge=0, description="The schedule's floor (Section 4.1.3)")
     halve_after: int = Field(2, ge=1, description="Epochs without a better score until the rate is halved (4.1.3)")
