@@ -1,4 +1,4 @@
-"""Stored images: what the model takes is the same, frozen towers see each image once."""
+"""Stored vision features: frozen towers see each image once, and nothing else changes."""
 
 import pytest
 import torch
@@ -28,6 +28,8 @@ def test_states_are_those_of_images_prepared_afresh(role, examples, tmp_path):
             kept = target_states(role.model, collate(examples, role.encoder, stored))
             for task, states in plain.items():
                 torch.testing.assert_close(kept[task], states, rtol=0, atol=0)
+    # Patches for a tower that is trained are never written.
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_frozen_tower_sees_each_image_once_and_changes_no_value_and_no_gradient(role, examples, tmp_path):

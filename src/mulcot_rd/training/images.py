@@ -1,4 +1,4 @@
-"""The model's view of each image, made once a run: patches, or the features of a vision tower that is not trained."""
+"""Features of a vision tower that is not trained, made once a run."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +24,10 @@ ImageSource = Callable[[Sequence[str]], dict[str, Tensor]]
 
 
 class ImageStore:
-    """What a model takes for each image, made once and then read from disk, a file a distinct image.
+    """What a model takes for each image; where the vision tower is frozen its features, a file a distinct image.
 
-    Files, and not memory, so that the number of posts doesn't show in the peak of memory; what is read often stays in
-    the system's cache. Where nothing that sees the image is trained, the vision tower's features are kept in place of
-    the patches, and the tower sees each image once.
+    A frozen tower sees each image once. The features lie in files, and not in memory, so that the number of posts
+    doesn't show in the peak of memory. Patches for a tower that is trained are made by the encoder each time.
 
     Args:
         folder: Where the files lie; those of another encoder or other weights have other names.
@@ -43,8 +42,7 @@ class ImageStore:
         self._base = base_model(model)
         family = encoder.family
         self._frozen_tower = bool(family.vision_modules(self._base)) and not family.trains_vision(self._base)
-        made_by = (family.name, weights if self._frozen_tower else None, encoder.image_size, str(self._base.dtype))
-        self._mark = fingerprint(*made_by)
+        self._mark = fingerprint(family.name, weights, encoder.image_size, str(self._base.dtype))
         self._names: dict[str, str] = {}
 
     def __call__(self, paths: Sequence[str]) -> dict[str, Tensor]:
@@ -53,27 +51,25 @@ class ImageStore:
         Raises:
             ImageError: If an image is missing or broken.
         """
-        if not self._encoder.sees_images:
-            return {}
-        parts = [self._inputs(path) for path in paths]
+        if not (self._frozen_tower and self._encoder.sees_images):
+            return self._encoder.images(paths)
+        parts = [load_file(self._file(path)) for path in paths]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def prepare(self, paths: Sequence[str]) -> None:
-        """Let a frozen tower encode the images that it has not seen yet; else patches are made as they are asked for.
-
-        The tower belongs to the thread that trains, patches may be made by another one meanwhile.
+        """Let a frozen tower encode the images that it has not seen yet.
 
         Raises:
             ImageError: If an image is missing or broken.
         """
-        if not self._frozen_tower or not self._encoder.sees_images:
+        if not (self._frozen_tower and self._encoder.sees_images):
             return
         missing = [path for path in dict.fromkeys(paths) if not self._file(path).exists()]
         with progress(total=len(missing), desc="images through the frozen tower", unit="image") as bar:
             for start in range(0, len(missing), _TOWER_BATCH):
                 chosen = missing[start : start + _TOWER_BATCH]
                 for path, features in zip(chosen, self._features(chosen), strict=True):
-                    self._write(path, features)
+                    replace_file(self._file(path), lambda target, own=features: save_file(own, target))
                 bar.update(len(chosen))
 
     def discard(self) -> None:
@@ -86,21 +82,7 @@ class ImageStore:
         images = {name: tensor.to(self._base.device) for name, tensor in self._encoder.images(paths).items()}
         features = self._encoder.family.encode_images(self._base, images)
         for number in range(len(paths)):
-            yield {name: tensor[number : number + 1].cpu() for name, tensor in features.items()}
-
-    def _inputs(self, path: str) -> dict[str, Tensor]:
-        file = self._file(path)
-        if not file.exists():
-            if self._frozen_tower:
-                raise RuntimeError(f"the features of {path} are asked for before they are prepared")
-            # The model casts pixels to its own type before it does anything else with them.
-            made = self._encoder.images([path])
-            self._write(path, {n: t.to(self._base.dtype) if t.is_floating_point() else t for n, t in made.items()})
-        return load_file(file)
-
-    def _write(self, path: str, tensors: dict[str, Tensor]) -> None:
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        replace_file(self._file(path), lambda target: save_file(tensors, target))
+            yield {name: tensor[number : number + 1].cpu().contiguous() for name, tensor in features.items()}
 
     def _file(self, path: str) -> Path:
         if path not in self._names:
