@@ -3,6 +3,8 @@
 import copy
 import functools
 import logging
+import os
+import re
 import signal
 import sys
 import warnings
@@ -13,11 +15,15 @@ from typing import Any
 import click
 from kedro.framework.cli.project import PARAMS_ARG_HELP, project_group
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.cli.utils import _split_params
 from kedro.framework.context import KedroContext
 from kedro.framework.session import KedroSession
+from kedro.utils import find_kedro_project
+from omegaconf import OmegaConf
 
-from mulcot_rd.messages import one_sentence, user_errors
+from mulcot_rd.checks import check_selection
+from mulcot_rd.errors import UserError
+from mulcot_rd.messages import is_users, nearest, one_sentence
+from mulcot_rd.yaml_reader import read_mapping, typed_value
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +36,63 @@ def _in_one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except user_errors() as error:
+        except Exception as error:
+            if not is_users(error):
+                raise
             logger.debug("the error in full", exc_info=error)
             raise click.ClickException(one_sentence(error)) from error
 
     return run
 
 
+def split_params(context: click.Context, option: click.Parameter, value: str | dict[str, Any]) -> dict[str, Any]:
+    """What ``--params`` gives: ``name=value``, separated by commas that are in no brackets; text stays as typed."""
+    if isinstance(value, dict):
+        return value
+    given = OmegaConf.create()
+    for item in re.split(r",(?![^\[\]]*\])", value):
+        name, equals, typed = item.partition("=")
+        if not equals and not item.strip():
+            continue
+        if not equals or not name.strip():
+            raise click.BadParameter(f"{item.strip()!r} must be NAME=VALUE", context, option)
+        OmegaConf.update(given, name.strip(), typed_value(name.strip(), typed))
+    return OmegaConf.to_container(given)
+
+
+@_in_one_sentence
+def read_recipe(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
+    """Take the options of ``--config FILE`` for those that are not given; names of parameters stay as typed."""
+    if path is None:
+        return None
+    recipe = read_mapping(Path(path).read_bytes(), path).get("run")
+    if not isinstance(recipe, dict):
+        raise UserError(f"{path}: it must have a mapping `run:` with options of kedro run")
+    known = [one.name for one in kedro_run.params if one.name not in (None, "config")]
+    for name in recipe:
+        if name not in known:
+            raise UserError(f"{path}: kedro run has no option {name}; {nearest(name, known)}")
+    context.default_map = {**(context.default_map or {}), **recipe}
+    return path
+
+
+def _checked_run(**options: Any) -> Any:
+    check_selection(options)
+    return kedro_run.callback(**options)
+
+
+def _ours(option: click.Parameter) -> click.Parameter:
+    """Kedro's option, or a copy with the function that reads it here."""
+    reads = {"params": split_params, "config": read_recipe}
+    if option.name in reads:
+        option = copy.copy(option)
+        option.callback = reads[option.name]
+    return option
+
+
 run = copy.copy(kedro_run)
-run.callback = _in_one_sentence(kedro_run.callback)
+run.params = [_ours(option) for option in kedro_run.params]
+run.callback = _in_one_sentence(_checked_run)
 
 
 @click.group(cls=type(project_group), name="mulcot_rd")
@@ -49,20 +103,18 @@ def cli() -> None:
 @cli.command()
 @click.argument("plan", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--force", is_flag=True, help="Do every run, also what is complete and up to date.")
+@_in_one_sentence
 def experiments(plan: Path, force: bool) -> None:
     """Do the runs of PLAN, a YAML file such as .kedro/experiments/sample.yml, then make all reports.
 
     Runs that are complete and up to date are skipped, failed ones are reported while the rest goes on. A plan that
     was interrupted goes on where it stopped.
     """
-    from mulcot_rd.experiments import PlanError, as_table, execute, read_plan
+    from mulcot_rd.experiments import as_table, execute, read_plan
 
     # Asked to end, it ends the run that is under way with it, as Ctrl-C does; the run keeps its checkpoints.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        reports = execute(read_plan(plan), Path.cwd(), force=force)
-    except PlanError as error:
-        raise click.ClickException(str(error)) from error
+    reports = execute(read_plan(plan), _project(), force=force)
     click.echo(as_table(reports))
     failed = sum(report.state == "failed" for report in reports)
     if failed:
@@ -77,7 +129,7 @@ def ratings() -> None:
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that name a run, as `kedro run` has them."""
     command = click.option("--env", "-e", default=None, help="Kedro configuration environment.")(command)
-    return click.option("--params", default="", help=PARAMS_ARG_HELP, callback=_split_params)(command)
+    return click.option("--params", default="", help=PARAMS_ARG_HELP, callback=split_params)(command)
 
 
 @ratings.command()
@@ -115,7 +167,7 @@ def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
 
 @ratings.command()
 @_run_options
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(resolve_path=True, path_type=Path))
 @_in_one_sentence
 def score(params: dict[str, Any], env: str | None, files: tuple[Path, ...]) -> None:
     """Score FILES, the filled sheets, one a rater: means of each system, and how far the raters agree."""
@@ -134,9 +186,16 @@ def score(params: dict[str, Any], env: str | None, files: tuple[Path, ...]) -> N
     click.echo("\n\n".join(tables))
 
 
+def _project() -> Path:
+    """The project's folder, from any folder of it."""
+    return Path(find_kedro_project(Path.cwd()) or Path.cwd())
+
+
 def _run_context(params: dict[str, Any], env: str | None) -> tuple[KedroContext, Path]:
     """The context of a run, and the folder of its ratings."""
-    project = Path.cwd()
+    project = _project()
+    # Relative paths of parameters are those of the project.
+    os.chdir(project)
     with KedroSession.create(project_path=project, env=env, runtime_params=params) as session:
         context = session.load_context()
     run = context.params["run_settings"]

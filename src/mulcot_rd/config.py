@@ -1,33 +1,186 @@
-"""The project's configuration loader: Kedro's own, with the user's credentials in every environment."""
+"""The project's configuration loader: environments and the command line are merged first, references followed after."""
 
 import warnings
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
+import fsspec
 from kedro.config import OmegaConfigLoader
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.resolvers import oc
 
 from mulcot_rd.credentials import Credentials
+from mulcot_rd.errors import UserError
+from mulcot_rd.messages import nearest
+from mulcot_rd.yaml_reader import read_mapping
 
 # A warning of Kedro's about OmegaConf, which a user of this project can do nothing about.
 warnings.filterwarnings("ignore", message=".*register_new_resolver.*")
 
+_ARCHIVES = {".gz": "tar", ".tar": "tar", ".tgz": "tar", ".zip": "zip"}
+_NOTHING = object()
+
 
 class ProjectConfigLoader(OmegaConfigLoader):
-    """Reads ``conf/local/credentials.yml`` whatever environment a run is started with.
+    """Kedro's loader, with one order for everything: base, then the environment, then the command line.
 
-    Kedro reads ``conf/local`` only where no other environment is named; a key kept there would be missing from
-    ``kedro run --env workstation``.
+    Kedro follows the references (``${...}``) of each environment before it merges them, so that a value of an
+    environment would reach neither what refers to it in the base nor the catalog. Here they are followed last: a
+    parameter holds everywhere, wherever it is set. The catalog knows every flat parameter as ``${_name}``.
+
+    The environment is the one that is named, else ``conf/local``. Credentials of ``conf/local`` are read in every
+    environment. A ``globals.yml`` with names of parameters still sets them.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """The configuration of that name."""
-        # OmegaConf's resolvers are the process's: another loader, made to check names, would leave its globals here.
-        self._register_globals_resolver()
-        found = super().__getitem__(key)
-        if key != "credentials":
-            return found
-        local = Path(self.conf_source) / "local" / "credentials.yml"
-        if self.env not in (None, "local") and local.is_file():
-            found = {**found, **(yaml.safe_load(local.read_text(encoding="utf-8")) or {})}
-        return {name: Credentials(entry) if isinstance(entry, dict) else entry for name, entry in found.items()}
+        """The configuration of that name.
+
+        Raises:
+            UserError: If a file is no YAML, the environment does not exist, or two files say the same.
+        """
+        if key in self or key not in self.config_patterns:
+            return super().__getitem__(key)
+        if key == "parameters":
+            return OmegaConf.to_container(self.parameters(), resolve=True)
+        found = {name: value for layer in self.layers(key) for name, value in layer.items()}
+        if key == "catalog":
+            flat = self["parameters"].items()
+            found |= {f"_{name}": value for name, value in flat if not isinstance(value, dict | list)}
+        if key == "credentials":
+            return _credentials(found)
+        resolved = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
+        return {name: value for name, value in resolved.items() if not name.startswith("_")}
+
+    def parameters(self) -> DictConfig:
+        """All parameters, merged, with their references."""
+        base, *above = self.layers("parameters")
+        globals_file = self["globals"]
+        # OmegaConf's resolvers are the process's, so they are set anew for this loader.
+        for name, values in (("globals", globals_file), ("runtime_params", self.runtime_params)):
+            OmegaConf.register_new_resolver(name, partial(_value, OmegaConf.create(values)), replace=True)
+        from_globals = {name: value for name, value in globals_file.items() if name in base}
+        return _laid_over(OmegaConf.create(base), [from_globals, *above, self.runtime_params])
+
+    def with_params(self, runtime_params: dict[str, Any]) -> "ProjectConfigLoader":
+        """The same configuration with other parameters on the command line."""
+        folders = {"base_env": self.base_env, "default_run_env": self.default_run_env}
+        return ProjectConfigLoader(self.conf_source, self.env, runtime_params, **folders)
+
+    def layers(self, key: str) -> list[dict[str, Any]]:
+        """What the base and the environment say, in order, with their references."""
+        environment = self.env or self.default_run_env
+        environments = [self.base_env, *([environment] if environment != self.base_env else [])]
+        if key == "credentials" and self.default_run_env not in environments:
+            environments.append(self.default_run_env)
+        return [self._read(name, key) for name in environments]
+
+    def _read(self, environment: str, key: str) -> dict[str, Any]:
+        files, root = self._source()
+        folder = f"{root}/{environment}"
+        if not files.isdir(folder):
+            # The user's own folder is theirs to make.
+            if environment == self.default_run_env:
+                return {}
+            there = sorted(PurePosixPath(name).name for name in files.ls(root, detail=False) if files.isdir(name))
+            raise UserError(
+                f"there is no environment {environment} in {self.conf_source}; {nearest(environment, there)}"
+            )
+        found: dict[str, Any] = {}
+        said: dict[Any, str] = {}
+        for path in sorted(files.find(folder)):
+            inside = PurePosixPath(path).relative_to(folder)
+            hidden = any(part.startswith(".") for part in inside.parts)
+            wanted = any(fnmatchcase(str(inside), pattern) for pattern in self.config_patterns[key])
+            if hidden or not wanted or inside.suffix not in (".yml", ".yaml", ".json"):
+                continue
+            content = read_mapping(files.cat_file(path), path, secret=key == "credentials")
+            names = [name for name, _ in leaves(content)] if key == "parameters" else [(name,) for name in content]
+            for name in names:
+                if name in said and not str(name[0]).startswith("_"):
+                    raise UserError(f"{said[name]} and {path} both set {'.'.join(map(str, name))}: remove one of them")
+                said[name] = path
+            found = _merged(found, content)
+        return found
+
+    def _source(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """The file system that holds the configuration, a packed one (``kedro package``) too, and its folder there."""
+        kind = _ARCHIVES.get(PurePosixPath(self.conf_source).suffix)
+        if kind is None:
+            files, root = fsspec.core.url_to_fs(self.conf_source)
+            if not files.isdir(root):
+                raise UserError(
+                    f"there is no configuration folder {self.conf_source}: start the command in the project's folder, "
+                    "or name the folder with --conf-source"
+                )
+            return files, root
+        files = fsspec.filesystem(kind, fo=self.conf_source)
+        return files, files.ls("", detail=False)[-1].rstrip("/")
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Both mappings; where both have a mapping, those of it."""
+    both = {name for name in second if isinstance(first.get(name), dict) and isinstance(second[name], dict)}
+    return {**first, **second, **{name: _merged(first[name], second[name]) for name in both}}
+
+
+def leaves(layer: dict[str, Any], above: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The values of nested mappings with their paths."""
+    for name, value in layer.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*above, name))
+        else:
+            yield (*above, name), value
+
+
+def _laid_over(config: DictConfig, layers: list[dict[str, Any]]) -> DictConfig:
+    """Merge the layers into ``config``.
+
+    What is set inside of a reference makes a copy of what it refers to, so it comes after all that is set there.
+    """
+    values = [leaf for layer in layers for leaf in leaves(layer)]
+    for path, value in sorted(values, key=lambda leaf: _references(config, leaf[0])):
+        nested = value
+        for name in reversed(path):
+            nested = {name: nested}
+        config.merge_with(nested)
+    return config
+
+
+def _references(config: DictConfig, path: tuple[Any, ...]) -> int:
+    """How many references lead to the mapping that holds a value."""
+    groups = [value_at(config, path[:depth]) for depth in range(len(path))]
+    return sum(
+        isinstance(group, DictConfig) and OmegaConf.is_interpolation(group, name)
+        for group, name in zip(groups, path[:-1], strict=False)
+    )
+
+
+def value_at(values: Any, path: Sequence[Any]) -> Any:
+    """The value at a path of nested mappings, references followed; ``None`` where there is none."""
+    for name in path:
+        values = values.get(name) if isinstance(values, dict | DictConfig) else None
+    return values
+
+
+def _value(values: DictConfig, name: str, default: Any = _NOTHING) -> Any:
+    """What ``${globals:name,default}`` and ``${runtime_params:name,default}`` stand for."""
+    found = OmegaConf.select(values, name, default=default)
+    if found is _NOTHING:
+        raise UserError(f"the configuration asks for {name}, which is not given: give it with --params {name}=VALUE")
+    return found
+
+
+def _credentials(found: dict[str, Any]) -> dict[str, Any]:
+    """Credentials, which may name variables of the environment (``${oc.env:NAME}``) and don't show themselves."""
+    OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
+    finally:
+        OmegaConf.clear_resolver("oc.env")
+    for name, entry in resolved.items():
+        if not isinstance(entry, dict | None):
+            raise UserError(f"credentials.yml: {name} must be a mapping, such as {name}: {{api_key: ...}}")
+    return {name: Credentials(entry or {}) for name, entry in resolved.items()}

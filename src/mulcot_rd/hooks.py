@@ -1,29 +1,22 @@
 """Hooks: what is checked before anything runs, so that a mistake costs seconds and is named in one sentence."""
 
-import difflib
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
+from mulcot_rd.checks import check_names, check_parameters, check_runner
+from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
 
 logger = logging.getLogger(__name__)
-
-FLAT_PARAMETERS = (
-    "arch", "dataset", "scale", "variant", "run", "raw_dir", "limit", "seed", "engine", "dry_run",
-)  # fmt: skip
-
-
-class UnknownParameterError(ValueError):
-    """A name after ``--params`` that no parameter has, or a value outside its choices."""
 
 
 class MissingInputError(FileNotFoundError):
@@ -35,39 +28,24 @@ class ProjectHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse runtime parameters that nothing would read, and an unknown architecture or scale."""
-        loader = context.config_loader
-        if isinstance(loader, OmegaConfigLoader):
-            check_runtime_parameters(loader.runtime_params or {}, Path(loader.conf_source), loader.base_env)
+        """Refuse parameters that nothing would read, and an unknown architecture, scale or variant."""
+        check_parameters(context.config_loader)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Refuse to start where an earlier pipeline has not written what this one needs."""
+        """Refuse to start where an earlier pipeline has not written what this one needs.
+
+        From here on relative paths of parameters are those of the project, whatever folder the command was given in.
+        """
+        check_runner(run_params["runner"])
+        project = Path(run_params["project_path"])
+        os.chdir(project)
+        run = RunParameters.model_validate(catalog.load("params:run_settings"))
+        check_names(project / "data", run.dataset, run.name)
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)
-        # That runner's processes are forks of this one, which could not use what this one has started.
-        if "ParallelRunner" not in str(run_params.get("runner")):
-            prepare_helpers(pipeline, catalog)
-
-
-def check_runtime_parameters(given: dict[str, Any], conf_source: Path, base_env: str) -> None:
-    """Check the names given after ``--params``, and the choices that select configuration.
-
-    Raises:
-        UnknownParameterError: If a name is unknown (with the nearest known one), or a choice does not exist.
-    """
-    plain = OmegaConfigLoader(conf_source=str(conf_source), base_env=base_env, default_run_env=base_env)
-    known = plain["parameters"]
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(FLAT_PARAMETERS)} and the groups"
-            raise UnknownParameterError(f'there is no parameter "{name}"; {hint}')
-    choices_of = {"arch": known["architectures"], "scale": known["scales"], "variant": known["variants"]}
-    for name, choices in choices_of.items():
-        if name in given and str(given[name]) not in choices:
-            raise UnknownParameterError(f"{name}={given[name]} does not exist; there are: {', '.join(choices)}")
+        prepare_helpers(pipeline, catalog)
 
 
 def fill_optional_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:

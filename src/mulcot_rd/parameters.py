@@ -1,21 +1,43 @@
 """Parameters of a run as a whole; those of each part live beside that part."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mulcot_rd.schema import Presentation
 
-# A name of digits alone arrives from the command line as a number; one of dots alone would leave its folder.
-Name = Annotated[str, BeforeValidator(str), StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?", name):
+        raise ValueError("a folder gets this name: use letters, digits, _ and -, dots only inside, no blanks")
+    return name
+
+
+def _own_dataset(name: str) -> str:
+    if name.casefold() in ("tables", "figures"):
+        raise ValueError("the reports of all runs are in a folder of this name: choose another")
+    return name
+
+
+def _own_run(name: str) -> str:
+    if name.casefold().startswith(("teacher_ledger.", "captions.")):
+        raise ValueError("what the runs of a data set share has this name: choose another")
+    return name
+
+
+# From Python a name may be a number.
+Name = Annotated[str, BeforeValidator(str), AfterValidator(_folder_name)]
 
 
 class RunParameters(BaseModel):
     """What a run is: the contract's flat parameters, resolved."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    dataset: Name = Field(description="Data set by name, also the name of its folder")
+    dataset: Annotated[Name, AfterValidator(_own_dataset)] = Field(
+        description="Data set by name, also the name of its folder"
+    )
     arch: int = Field(
         ge=1,
         description="Distillation architecture: one of those configured (paper, Table 2; 5: Appendix G)",
@@ -24,8 +46,8 @@ class RunParameters(BaseModel):
         description="Small random models of the same families, or the paper's models"
     )
     variant: Name = Field(description="What is left out of the method, one of the configured variants (paper, Table 6)")
-    name: Name = Field(description="Name of the run's folders")
-    raw_dir: str = Field(description="Folder that holds the raw data sets")
+    name: Annotated[Name, AfterValidator(_own_run)] = Field(description="Name of the run's folders")
+    raw_dir: Annotated[str, BeforeValidator(str)] = Field(description="Folder that holds the raw data sets")
     limit: int | None = Field(None, ge=1, description="Posts a split, the first so many; null takes all")
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random (42 in the authors' code)")
     engine: Literal["local"] = Field(description="Where training and generation run: in this process")

@@ -7,9 +7,4 @@ from mulcot_rd.run_lock import RunLock
 # The last one is called first: its checks come before the lock.
 HOOKS = (RunLock(), ProjectHooks())
 CONFIG_LOADER_CLASS = ProjectConfigLoader
-CONFIG_LOADER_ARGS = {
-    "base_env": "base",
-    "default_run_env": "local",
-    # An environment that overrides one nested parameter keeps its siblings.
-    "merge_strategy": {"parameters": "soft"},
-}
+CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}

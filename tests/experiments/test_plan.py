@@ -2,6 +2,8 @@
 
 import pytest
 
+from mulcot_rd.cli import run
+from mulcot_rd.errors import UserError
 from mulcot_rd.experiments import PlanError, read_plan
 from mulcot_rd.pipeline_registry import STAGES
 
@@ -40,6 +42,17 @@ def test_values_are_spelled_as_the_command_line_reads_them(tmp_path):
     assert read_plan(plan)[0].params_option == "limit=null,dry_run=false,a.b=0.001,raw_dir=../x"
 
 
+def test_names_reach_the_command_line_as_they_are_written(tmp_path):
+    path = write(
+        tmp_path, "runs:\n  - parameters: {dataset: 0012, run: [010, 1e5, true, null], a.b: '1.50', seed: 7}\n"
+    )
+    runs = read_plan(path)
+    assert [planned.parameters["run"] for planned in runs] == ["010", "1e5", "true", "null"]
+    for planned in runs:
+        given = run.make_context("run", ["--params", planned.params_option]).params["params"]
+        assert given == {"dataset": "0012", "run": planned.parameters["run"], "a": {"b": "1.50"}, "seed": 7}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -54,7 +67,7 @@ def test_values_are_spelled_as_the_command_line_reads_them(tmp_path):
 )
 def test_mistakes_name_file_and_entry(tmp_path, text, said):
     path = write(tmp_path, text)
-    with pytest.raises(PlanError, match=said.replace(".", r"\.")) as error:
+    with pytest.raises(UserError, match=said.replace(".", r"\.")) as error:
         read_plan(path)
     assert str(path) in str(error.value)
 

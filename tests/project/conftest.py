@@ -65,7 +65,6 @@ def load(env=None, conf=CONF, **runtime):
         base_env="base",
         default_run_env="local",
         runtime_params=runtime,
-        merge_strategy={"parameters": "soft"},
     )
 
 

@@ -1,8 +1,17 @@
 """Configuration: the paper's values, architectures that switch together, credentials in every environment."""
 
-import pytest
+import re
+import shutil
+import tarfile
+import traceback
 
-from mulcot_rd.hooks import check_runtime_parameters
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mulcot_rd.checks import check_names, check_parameters
+from mulcot_rd.cli import run
+from mulcot_rd.errors import UserError
 from mulcot_rd.models import BackboneParameters, parameter_counts
 from mulcot_rd.parameters import InputParameters, RunParameters
 from mulcot_rd.teacher import TeacherParameters
@@ -104,9 +113,229 @@ def test_the_users_credentials_are_read_in_every_environment(tmp_path, env):
     assert _load(env, conf=tmp_path)["credentials"] == {"openai": {"api_key": "made-up"}}
 
 
-def test_an_environments_globals_still_hold_after_names_were_checked():
-    """Checking makes a second loader, and both share the process's resolvers."""
-    loader = _load("workstation")
-    check_runtime_parameters({"arch": 4}, CONF, "base")
+FLAT = {"arch": 1, "scale": "full", "seed": 7, "dataset": "twitter2017", "limit": 5}
+
+
+def _conf(tmp_path, **files):
+    """A copy of the base, and files of other environments."""
+    shutil.copytree(CONF / "base", tmp_path / "conf" / "base")
+    for name, text in files.items():
+        path = tmp_path / "conf" / name.replace("__", "/")
+        path = path.with_name(f"{path.name}.yml")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "conf"
+
+
+@pytest.mark.parametrize("place", ["base", "local", "mine", "globals", "params"])
+def test_a_flat_parameter_holds_everywhere_wherever_it_is_set(tmp_path, place):
+    text = yaml.safe_dump(FLAT)
+    loader = {
+        "base": lambda: _load(conf=_conf(tmp_path)),
+        "local": lambda: _load(conf=_conf(tmp_path, local__parameters=text)),
+        "mine": lambda: _load("mine", conf=_conf(tmp_path, mine__parameters=text, local__parameters="arch: 6")),
+        "globals": lambda: _load(conf=_conf(tmp_path, local__globals=text)),
+        "params": lambda: _load(conf=_conf(tmp_path), **FLAT),
+    }[place]()
+    if place == "base":
+        base = tmp_path / "conf" / "base" / "parameters.yml"
+        lines = base.read_text().splitlines()
+        changed = [next((f"{n}: {v}" for n, v in FLAT.items() if line.startswith(f"{n}:")), line) for line in lines]
+        base.write_text("\n".join(changed))
+    parameters, catalog = loader["parameters"], loader["catalog"]
+    assert {name: parameters["run_settings"][name] for name in FLAT} == FLAT
+    assert parameters["assistant_backbone"]["model"] == "Qwen/Qwen3-VL-8B-Instruct"
+    assert parameters["teacher"]["model"] == "gpt-4o-mini"
+    assert parameters["assistant_training"]["optimisation"]["batch_size"] == 2
+    path = "data/08_reporting/twitter2017/arch1-full-full-seed7/metrics.json"
+    assert catalog["metrics"]["filepath"] == path
+
+
+def test_the_command_line_is_above_the_environment_and_siblings_stay(tmp_path):
+    conf = _conf(
+        tmp_path,
+        mine__parameters="arch: 1\nscale: full\nteacher: {provider: openai, max_retries: 5}\n"
+        "student_training: {optimisation: {epochs: 3, batch_size: 1}}\n",
+        mine__catalog="_report: elsewhere/${_run}",
+    )
+    given = {"arch": 2, "teacher": {"max_retries": 1}, "student_training": {"optimisation": {"epochs": 4}}}
+    loader = _load("mine", conf=conf, **given)
     parameters = loader["parameters"]
-    assert (parameters["scale"], parameters["dataset"]) == ("full", "twitter2015")
+    assert parameters["run_settings"]["name"] == "arch2-full-full"
+    assert parameters["student_backbone"]["model"] == "Qwen/Qwen2.5-VL-3B-Instruct"
+    assert (parameters["teacher"]["provider"], parameters["teacher"]["max_retries"]) == ("openai", 1)
+    student, assistant = (parameters[f"{role}_training"]["optimisation"] for role in ("student", "assistant"))
+    assert (student["epochs"], student["batch_size"], student["accumulation"]) == (4, 1, 20)
+    assert (assistant["epochs"], assistant["batch_size"]) == (20, 2)
+    assert loader["catalog"]["metrics"]["filepath"] == "elsewhere/arch2-full-full/metrics.json"
+
+
+def test_what_a_group_refers_to_is_set_before_what_is_set_in_the_group():
+    """In whatever order they are given, and for its other readers the shared group stays as it is."""
+    given = {"assistant_training": {"optimisation": {"epochs": 1}}, "tiny_optimisation": {"batch_size": 3}}
+    parameters = _load(**given)["parameters"]
+    assert (parameters["assistant_training"]["optimisation"]["epochs"]) == 1
+    assert (parameters["assistant_training"]["optimisation"]["batch_size"]) == 3
+    assert (parameters["tiny_optimisation"]["epochs"]) == 10
+    assert (parameters["student_training"]["optimisation"]["batch_size"]) == 3
+
+
+def _on_the_command_line(*arguments):
+    return run.make_context("run", list(arguments)).params["params"]
+
+
+@pytest.mark.parametrize(
+    "name", ["0012", "010", "1e5", "true", "null", "1_000", "12:30", "0x1f", "no", "1.10", "2026-01-01"]
+)
+def test_names_stay_as_they_are_typed(tmp_path, name):
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(f"run:\n  params:\n    dataset: {name}\n    run: {name}\n    seed: 7\n")
+    typed = _on_the_command_line("--params", f"dataset={name},run={name},seed=7")
+    assert typed == _on_the_command_line("--config", str(recipe)) == {"dataset": name, "run": name, "seed": 7}
+    of_environment = _load(conf=_conf(tmp_path, local__parameters=f"dataset: {name}\nrun: {name}\nseed: 7\n"))
+    for loader in (_load(**typed), of_environment):
+        assert loader["catalog"]["metrics"]["filepath"] == f"data/08_reporting/{name}/{name}/metrics.json"
+        settings = loader["parameters"]["run_settings"]
+        assert (settings["dataset"], settings["name"], settings["seed"]) == (name, name, 7)
+
+
+def test_other_values_are_read_as_yaml():
+    given = _on_the_command_line(
+        "--params", "limit=null,a.x=1e-3,a.y=true,a.z=[p, 2],b=0012,c='7',d=x: y #z,raw_dir=/data/[2]/{a} b#c=%"
+    )
+    assert given == {
+        "limit": None,
+        "a": {"x": 1e-3, "y": True, "z": ["p", 2]},
+        "b": "0012",
+        "c": "7",
+        "d": "x: y #z",
+        "raw_dir": "/data/[2]/{a} b#c=%",
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"name": name} for name in ("a/b", "..", ".a", "a.", "a ", " a", "", "a\n", "ä", "captions.jsonl")),
+        *({"dataset": name} for name in ("a/b", "tables", "Figures", "a.")),
+        {"seed": "042"},
+        {"seed": 1.5},
+        {"limit": True},
+        {"limit": "3"},
+    ],
+)
+def test_names_that_make_no_folder_of_their_own_and_other_types_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        RunParameters(**_load()["parameters"]["run_settings"] | wrong)
+
+
+def test_names_that_differ_in_case_alone_are_refused(tmp_path):
+    (tmp_path / "06_models" / "cafe" / "Mine").mkdir(parents=True)
+    check_names(tmp_path, "cafe", "Mine")
+    check_names(tmp_path, "cafe", "mine2")
+    for dataset, name in (("cafe", "mine"), ("Cafe", "Mine")):
+        with pytest.raises(UserError, match="differ in case alone"):
+            check_names(tmp_path, dataset, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "said"),
+    [
+        ("", {"arhc": 4}, "arch"),
+        ("sclae: full", {}, "scale"),
+        ("arch: 9", {}, "arch=9 does not exist; there are: 1, 2"),
+        ("", {"variant": "no_imag"}, "no_image"),
+        ("", {"teacher": {"budgt": 1}}, '"teacher.budgt"; did you mean "budget_usd"'),
+        ("", {"assistant_training": {"optimisation": {"epoch": 1}}}, "epochs"),
+        ("", {"assistant_training": {"optimization": {"epochs": 1}}}, "optimisation"),
+        ("", {"teacher": 5}, "teacher is a group"),
+        ("", {"student_training": {"optimisation": 5}}, "is a group"),
+        # Nothing reads it: tiny models have no such checkpoint.
+        ("", {"backbones": {"full": {"qwen2_5_vl_7b": {"modle": "x"}}}}, 'did you mean "model"'),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path, text, given, said):
+    loader = _load(conf=_conf(tmp_path, local__parameters=text), **given)
+    with pytest.raises(UserError, match=re.escape(said)):
+        check_parameters(loader)
+
+
+def test_names_that_only_a_user_knows_are_taken(tmp_path):
+    """An architecture of their own, a parameter that no file lists, and a helper of their own."""
+    mine = {"teacher": "gpt-4o", "assistant": "qwen3_vl_8b", "student": "qwen2_5_vl_3b"}
+    conf = _conf(tmp_path, local__parameters=f"_mine: {mine}\narchitectures: {{'7': '${{_mine}}'}}")
+    loader = _load(conf=conf, arch=7, student_training={"optimisation": {"weight_decay": 0.1}})
+    check_parameters(loader)
+    assert loader["parameters"]["teacher"]["model"] == "gpt-4o"
+
+
+def test_an_environment_that_is_missing_is_named_and_the_users_own_may_be(tmp_path):
+    conf = _conf(tmp_path, mine__parameters="")
+    assert not (conf / "local").exists()
+    assert _load(conf=conf)["parameters"]["arch"] == 4
+    assert _load(conf=conf)["credentials"] == {"openai": {}}
+    with pytest.raises(UserError, match=r"no environment mien .*did you mean \"mine\""):
+        _load("mien", conf=conf)["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("local__parameters", "arch: 4\nseed: [1", "parameters.yml, line 2"),
+        ("local__catalog", "posts:\n\ttype: x", "catalog.yml, line 2"),
+        ("local__globals", "arch: 4\n arch: 5", "globals.yml, line 2"),
+        ("local__parameters", "arch: 4\narch: 5", "parameters.yml, line 2, column 1: .*twice"),
+        ("local__parameters", "- arch", "must be a mapping"),
+        ("local__parameters", "seed: '", "parameters.yml, line 1"),
+    ],
+)
+def test_what_is_no_yaml_is_named_by_file_and_line(tmp_path, file, text, said):
+    with pytest.raises(UserError, match=said):
+        loader = _load(conf=_conf(tmp_path, **{file: text}))
+        for key in ("globals", "parameters", "catalog"):
+            loader[key]
+
+
+@pytest.mark.parametrize(
+    "text", ["openai:\n\tapi_key: SECRET", "openai: *SECRET", "!SECRET x: y", "openai: SECRET", "SECRET"]
+)
+def test_credentials_that_cant_be_read_are_not_shown(tmp_path, text):
+    with pytest.raises(UserError, match=r"credentials\.yml") as error:
+        _load("mine", conf=_conf(tmp_path, local__credentials=text, mine__parameters=""))["credentials"]
+    assert "SECRET" not in "".join(traceback.format_exception(error.value)).replace(f"local__credentials={text!r}", "")
+
+
+def test_two_files_of_one_environment_set_nothing_twice(tmp_path):
+    conf = _conf(
+        tmp_path, local__parameters="teacher: {provider: openai}", local__parameters_mine="teacher: {mode: batch}"
+    )
+    assert _load(conf=conf)["parameters"]["teacher"]["mode"] == "batch"
+    (conf / "local" / "parameters_mine.yml").write_text("teacher: {provider: offline}")
+    with pytest.raises(UserError, match=r"parameters\.yml and .*parameters_mine\.yml both set teacher\.provider"):
+        _load(conf=conf)["parameters"]
+
+
+@pytest.mark.parametrize("name", ["a [2] b", "{a}", "#1 100%", "conf.tar.gz"])
+def test_the_configuration_is_found_in_any_folder_and_packed(tmp_path, monkeypatch, name):
+    conf = _conf(tmp_path, local__parameters="seed: 7", local__credentials="openai: {api_key: '${oc.env:MADE_UP_KEY}'}")
+    place = tmp_path / name
+    if name.endswith("gz"):
+        with tarfile.open(place, "w:gz") as packed:
+            packed.add(conf, "conf")
+    else:
+        place = shutil.move(conf, place / "conf")
+    monkeypatch.setenv("MADE_UP_KEY", "made-up")
+    loader = _load(conf=place)
+    assert loader["parameters"]["run_settings"]["name"] == "arch4-tiny-full-seed7"
+    assert loader["credentials"] == {"openai": {"api_key": "made-up"}}
+
+
+def test_references_of_kedro_still_work_in_a_users_files(tmp_path):
+    conf = _conf(
+        tmp_path,
+        local__globals="bucket: s3://mine",
+        local__catalog="extra: {type: x, filepath: '${globals:bucket}/${runtime_params:part,none}/${_limit}'}",
+    )
+    first, second = _load(conf=conf, limit=3), _load()
+    second["parameters"]
+    assert first["catalog"]["extra"]["filepath"] == "s3://mine/none/3"

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from kedro.pipeline import Pipeline
-from kedro.runner import ParallelRunner, SequentialRunner
+from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
 from mulcot_rd import crew, hooks
 from mulcot_rd.errors import UserError
@@ -80,12 +81,21 @@ def test_on_a_gpu_nothing_is_prepared(prepared, monkeypatch):
     assert prepared == []
 
 
-@pytest.mark.parametrize(("runner", "times"), [(SequentialRunner, 1), (ParallelRunner, 0)])
-def test_a_run_prepares_them_before_its_first_node_but_for_a_runner_that_forks(prepared, monkeypatch, runner, times):
+@pytest.mark.parametrize("runner", [ThreadRunner, ParallelRunner])
+def test_a_runner_of_several_nodes_at_once_is_refused(runner):
+    """Nodes at once draw from one random generator: the same parameters would give another student."""
+    with pytest.raises(UserError, match=r"one node at a time.* leave --runner out"):
+        hooks.ProjectHooks().before_pipeline_run({"runner": str(runner())}, stage("assistant_training"), _catalog())
+
+
+def test_a_run_goes_to_the_projects_folder_and_prepares_before_its_first_node(prepared, monkeypatch, tmp_path):
     for check in ("fill_optional_inputs", "check_inputs", "check_backbones"):
         monkeypatch.setattr(hooks, check, lambda *_: None)
-    hooks.ProjectHooks().before_pipeline_run({"runner": str(runner())}, stage("assistant_training"), _catalog())
-    assert len(prepared) == times
+    monkeypatch.chdir("/")
+    run = {"runner": str(SequentialRunner()), "project_path": tmp_path.as_posix()}
+    hooks.ProjectHooks().before_pipeline_run(run, stage("assistant_training"), _catalog())
+    assert len(prepared) == 1
+    assert Path.cwd() == tmp_path
 
 
 HOLD = """

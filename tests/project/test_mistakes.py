@@ -1,6 +1,22 @@
 """Mistakes on the command line: one clear sentence, an exit code that is not 0, nothing half done."""
 
+import errno
+import shutil
+import subprocess
+import sys
+
 import pytest
+import torch
+from kedro.framework.project import configure_project
+from kedro.io import DatasetError
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from mulcot_rd.checks import check_selection
+from mulcot_rd.cli import run
+from mulcot_rd.errors import UserError
+from mulcot_rd.messages import is_users, one_sentence
+from tests.project.conftest import command, environment
 
 
 def _refused(result, *words):
@@ -29,6 +45,97 @@ def _refused(result, *words):
 )
 def test_a_mistake_is_one_sentence(kedro, pipeline, parameters, words):
     _refused(kedro("run", "--pipeline", pipeline, "--params", parameters), *words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--pipeline", "data_prep"], "data_preparation"),
+        (["--pipeline", "data_preparation", "--nodes", "read_raw"], "--nodes.*data_preparation.read_raw"),
+        (["--pipeline", "data_preparation", "--from-nodes", "x"], "data_preparation.accept_posts"),
+        (["--pipelines", "data_preparation,reporting", "--to-outputs", "postss"], "--to-outputs.*posts"),
+        (["--pipeline", "reporting", "--tags", "optional"], "--tags.*optional_inputs"),
+        (["--pipeline", "reporting", "--namespaces", "report"], "--namespaces.*reporting"),
+        (
+            ["--pipeline", "data_preparation", "--nodes", "data_preparation.read_raw", "--from-inputs", "posts"],
+            "no node",
+        ),
+        (["--pipeline", "data_preparation", "--runner", "Sequental"], "leave --runner out"),
+    ],
+)
+def test_what_does_not_exist_is_named_with_what_is_like_it(options, words):
+    configure_project("mulcot_rd")
+    with pytest.raises(UserError, match=words):
+        check_selection(run.make_context("run", options).params)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--pipeline", "data_preparation", "--tags", "x"], ("--tags",)),
+        (["--env", "workstatoin"], ("workstation",)),
+        (["--params", "teacher.budgt=1", "--pipeline", "data_preparation"], ("budget_usd",)),
+        (["--params", "arch"], ("NAME=VALUE",)),
+        (["--config", "recipe.yml"], ("recipe.yml, line 2",)),
+    ],
+)
+def test_what_does_not_exist_is_one_sentence(kedro, project, options, words):
+    (project / "recipe.yml").write_text("run:\n\tenv: x\n")
+    _refused(kedro("run", *options), *words)
+
+
+def test_a_subfolder_is_as_good_as_the_projects_folder(project):
+    """And the shell's folder has no say in relative paths, nor has what the project's folder is called."""
+    moved = project.rename(project.with_name("a [2] #1 100% clone"))
+    folder = moved / "data" / "01_raw"
+    shutil.copytree(folder, moved / "elsewhere")
+    shutil.rmtree(folder / "sample")
+    (moved / "plan.yml").write_text(
+        "runs:\n  - parameters: {raw_dir: elsewhere, limit: 3}\n    stages: [data_preparation, teacher_annotation]\n"
+    )
+
+    def kedro_there(*arguments):
+        done = subprocess.run(
+            command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    kedro_there("experiments", "../../plan.yml")
+    kedro_there("run", "--pipeline", "reporting", "--params", "raw_dir=elsewhere,limit=3")
+    assert (moved / "data/03_primary/sample/posts.parquet").is_file()
+    assert (moved / "data/08_reporting/tables/table_1.md").is_file()
+    assert list(folder.iterdir()) == []
+
+
+def test_the_packaged_project_is_a_command(project):
+    done = subprocess.run(
+        [sys.executable, "-m", "mulcot_rd", "--pipeline", "data_preparation", "--params", "limit=2,run=010"],
+        cwd=project,
+        env={**environment(), "PYTHONPATH": str(project / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (project / "data/03_primary/sample/posts.parquet").is_file()
+
+
+def test_a_full_or_closed_disk_is_one_sentence_wherever_it_is_met():
+    with pytest.raises(SafetensorError) as full:
+        save_file({"x": torch.zeros(10_000)}, "/dev/full")
+    closed = OSError(errno.EROFS, "Read-only file system", "/data/x")
+    wrapped = DatasetError("Failed while saving data to dataset")
+    wrapped.__cause__ = closed
+    for error, words in (
+        (full.value, "the disk is full: free some"),
+        (closed, "/data/x: the file system is read-only"),
+        (wrapped, "read-only"),
+    ):
+        assert is_users(error)
+        assert words in one_sentence(error)
+        assert "the same command again" in one_sentence(error)
+    assert not is_users(OSError(errno.ECONNRESET, "reset"))
 
 
 def test_missing_weights_and_missing_stages_are_named(kedro, project):

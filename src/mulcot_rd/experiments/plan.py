@@ -1,15 +1,16 @@
 """What an experiment plan says: a YAML file of parameter grids, each of which stands for one or more runs."""
 
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.pipeline_registry import STAGES
+from mulcot_rd.yaml_reader import read_yaml, typed_value
 
 Scalar = str | int | float | bool | None
 
@@ -60,7 +61,7 @@ class PlannedRun:
     @property
     def params_option(self) -> str:
         """The parameters as Kedro's command line takes them."""
-        return ",".join(f"{name}={_spelled(value)}" for name, value in self.parameters.items())
+        return ",".join(f"{name}={_spelled(name, value)}" for name, value in self.parameters.items())
 
 
 def read_plan(path: Path) -> list[PlannedRun]:
@@ -72,9 +73,7 @@ def read_plan(path: Path) -> list[PlannedRun]:
     if not path.is_file():
         raise PlanError(f"there is no plan {path}: name a YAML file such as .kedro/experiments/sample.yml")
     try:
-        plan = Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise PlanError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        plan = Plan.model_validate(read_yaml(path.read_bytes(), str(path)))
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(piece + 1) if isinstance(piece, int) else piece for piece in fault["loc"]) or "the file"
@@ -98,8 +97,8 @@ def read_plan(path: Path) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def _spelled(value: Scalar) -> str:
-    """A value as YAML and Kedro's command line read it back."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _spelled(name: str, value: Scalar) -> str:
+    """A value as the command line reads it back; text that looks like something else is quoted."""
+    if isinstance(value, str):
+        return value if typed_value(name, value) == value else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)
