@@ -147,7 +147,7 @@ def random_model(
     family: Family, config: PretrainedConfig, parameters: BackboneParameters, device: torch.device
 ) -> torch.nn.Module:
     """A model of these dimensions, its weights drawn on the device in the configured type."""
-    dtype = getattr(torch, parameters.dtype)
+    dtype = torch.float32 if parameters.dtype == "float32" else torch.bfloat16
     with torch.device(device):
         torch.manual_seed(1)
         model = AutoModelForImageTextToText.from_config(

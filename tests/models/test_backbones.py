@@ -20,6 +20,7 @@ from mulcot_rd.models import (
     parameter_numbers,
     trained_weights,
 )
+from mulcot_rd.models.backbone import resolved_dtype
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import PROJECTIONS
 from mulcot_rd.models.prepare import prepare_backbone
@@ -215,3 +216,38 @@ def test_low_rank_training_in_half_precision_keeps_the_base(backbone_parameters,
     for parameter in model.parameters():
         kinds[parameter.requires_grad].add(parameter.dtype)
     assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "gpu", "device", "wanted"),
+    [
+        ({"avx2": True, "avx512_f": True}, True, "cpu", torch.float32),
+        ({"avx512_bf16": True}, False, "cpu", torch.bfloat16),
+        ({"amx_bf16": True, "avx512_bf16": False}, False, "cpu", torch.bfloat16),
+        ({"bf16": True}, False, "cpu", torch.bfloat16),
+        ({}, True, "cuda", torch.bfloat16),
+        ({"avx512_bf16": True}, False, "cuda", torch.float32),
+    ],
+)
+def test_auto_is_half_precision_where_the_device_has_it(monkeypatch, caplog, capabilities, gpu, device, wanted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu or including_emulation)
+    resolved_dtype.cache_clear()
+    with caplog.at_level("INFO", "mulcot_rd"):
+        assert resolved_dtype("auto", torch.device(device)) == wanted
+        assert f"dtype auto is {str(wanted).removeprefix('torch.')}: this" in caplog.text
+        caplog.clear()
+        for _ in range(2):
+            assert resolved_dtype("bfloat16", torch.device(device)) == torch.bfloat16
+            assert resolved_dtype("float32", torch.device(device)) == torch.float32
+    assert caplog.text.count("set the backbone's dtype to auto or float32") == (wanted == torch.float32)
+    resolved_dtype.cache_clear()
+
+
+def test_what_is_trained_whole_stays_in_single_precision(backbone_parameters, prepared, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    resolved_dtype.cache_clear()
+    for whole, wanted in ((True, torch.float32), (False, torch.bfloat16)):
+        parameters = backbone_parameters.model_copy(update={"dtype": "auto", "adapter": AdapterParameters(full=whole)})
+        assert load_backbone(parameters, prepared["location"], torch.device("cpu")).model.dtype == wanted
+    resolved_dtype.cache_clear()

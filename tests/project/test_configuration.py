@@ -36,6 +36,7 @@ def test_an_architecture_switches_teacher_assistant_and_student_together(arch):
     assert [role.adapter.dropout for role in roles] == [0.2, 0.05]
     for role in roles:
         assert (role.adapter.rank, role.adapter.alpha, role.adapter.fully_trained_modules) == (16, 32, [])
+        assert role.dtype == "auto"
         assert len(role.revision) == 40
         parameter_counts(role.model)
     assert RunParameters(**parameters["run_settings"]).name == f"arch{arch}-full-full"

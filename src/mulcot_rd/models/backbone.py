@@ -1,8 +1,10 @@
 """Loading a backbone: full-size by hub id and pinned revision, or any checkpoint by local path."""
 
+import logging
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,8 @@ from transformers.utils import logging as transformers_logging
 from mulcot_rd.models.family import Family, Processor, TinySize, tokenizer_of
 from mulcot_rd.models.lora import AdapterParameters
 from mulcot_rd.models.registry import FAMILIES, family_named
+
+logger = logging.getLogger(__name__)
 
 transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -31,7 +35,10 @@ class BackboneParameters(BaseModel):
     )
     revision: str | None = Field(None, description="Commit of the hub repository; null takes the newest")
     tiny: TinySize | None = Field(None, description="Dimensions of the tiny random model; needed where model is null")
-    dtype: Literal["float32", "bfloat16"] = Field(description="Type of the frozen weights and of the computation")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        description="Type of the frozen weights and of the computation; auto is bfloat16 where the device computes in "
+        "it, else float32, and float32 for a model that is trained whole"
+    )
     attention: Literal["sdpa", "eager"] = Field(
         "sdpa", description="Attention implementation in transformers; it must take a mask of its own for each row"
     )
@@ -70,6 +77,29 @@ def device_at_hand() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@cache
+def resolved_dtype(dtype: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+    """The type that a configured ``dtype`` stands for on a device; the log says why, once.
+
+    A processor without instructions for bfloat16 emulates it, about a hundred times slower than float32.
+    """
+    if dtype == "float32":
+        return torch.float32
+    if device.type == "cpu":
+        # The names of x86's two kinds of instructions, and of ARM's.
+        found = [name for name in ("avx512_bf16", "amx_bf16", "bf16") if torch.cpu.get_capabilities().get(name)]
+        fast, why = bool(found), f"this processor has {found[0] if found else 'no instructions for bfloat16'}"
+    else:
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        why = f"this GPU {'computes' if fast else 'does not compute'} in bfloat16"
+    if dtype == "bfloat16":
+        if not fast:
+            logger.warning("%s: dtype bfloat16 is very slow here, set the backbone's dtype to auto or float32", why)
+        return torch.bfloat16
+    logger.info("dtype auto is %s: %s", "bfloat16" if fast else "float32", why)
+    return torch.bfloat16 if fast else torch.float32
+
+
 def load_processor(family: Family, location: str, revision: str | None = None) -> Processor:
     """The processor of a checkpoint.
 
@@ -93,7 +123,10 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
         WeightsError: If the weights are not at ``location``, not cached, or not loadable.
     """
     family = family_named(parameters.family)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[parameters.dtype]
+    device = device or device_at_hand()
+    # Steps of a training are lost on weights in bfloat16.
+    whole = parameters.adapter.full and parameters.dtype == "auto"
+    dtype = resolved_dtype("float32" if whole else parameters.dtype, device)
     model = _from_checkpoint(
         location,
         parameters.revision,
@@ -105,9 +138,7 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
             use_safetensors=True,
         ),
     )
-    return Backbone(
-        family, model.to(device or device_at_hand()).eval(), load_processor(family, location, parameters.revision)
-    )
+    return Backbone(family, model.to(device).eval(), load_processor(family, location, parameters.revision))
 
 
 def _from_checkpoint(location: str, revision: str | None, load: object) -> object:

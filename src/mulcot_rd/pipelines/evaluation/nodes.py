@@ -105,7 +105,7 @@ def measure_role_efficiency(
     return {
         "model": backbone.model or f"tiny {backbone.family}",
         "device": device_name(device),
-        "dtype": backbone.dtype,
+        "dtype": str(base.dtype).removeprefix("torch."),
         "parameters": total,
         "trainable_parameters": trainable,
         "trainable_percent": 100 * trainable / total,
