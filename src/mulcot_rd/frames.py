@@ -1,7 +1,11 @@
 """Posts as a table and back: parquet files hold tables, the code works on records."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
+from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.schema import Post, Rejected, Split
 
 POST_COLUMNS = [name for name in Post.model_fields if name != "caption"]
@@ -29,6 +33,16 @@ def posts_from_frame(frame: pd.DataFrame, split: Split | None = None) -> list[Po
         except ValueError as error:
             raise ValueError(f"row {number} of the posts table is not a post: {error}") from error
     return posts
+
+
+def post_fingerprint(post: Post) -> str:
+    """A hash of what a post says and where it stands; not of its image's folder or its caption."""
+    return fingerprint(post.id, post.split, post.text, post.aspect, Path(post.image).name, post.label)
+
+
+def posts_fingerprint(posts: Sequence[Post]) -> str:
+    """A hash of posts and their order."""
+    return fingerprint([post_fingerprint(post) for post in posts])
 
 
 def rejected_to_frame(rejected: list[Rejected]) -> pd.DataFrame:

@@ -127,7 +127,8 @@ class TeacherRecord(Reasoning):
     """One row of ``teacher_reasoning.jsonl`` and ``teacher_references.jsonl`` (Eqs. 2 to 4).
 
     ``stage`` is 1 where the teacher was not told the label and 2 where it was; ``attempts`` counts the
-    answers that were asked for in that stage, the usable one included.
+    answers that were asked for in that stage, the usable one included. ``post_fingerprint`` is that of the post it was
+    made from, as in the other records that are made of posts; files of earlier versions have none.
     """
 
     id: str
@@ -136,6 +137,7 @@ class TeacherRecord(Reasoning):
     attempts: int = Field(ge=1)
     model: str
     usage: Usage = Usage()
+    post_fingerprint: str | None = None
 
     @property
     def reasoning(self) -> Reasoning:
@@ -150,6 +152,7 @@ class ExpansionRecord(Reasoning):
     label: Sentiment
     attempts: int = Field(ge=1)
     raw_text: str
+    post_fingerprint: str | None = None
 
     @property
     def reasoning(self) -> Reasoning:
@@ -163,6 +166,7 @@ class TrainingRow(Record):
     post_id: str
     source: Literal["teacher", "assistant"]
     reasoning: Reasoning
+    post_fingerprint: str | None = None
 
 
 class PredictionRecord(Record):
@@ -187,6 +191,7 @@ class PredictionRecord(Record):
     raw_label_text: str
     attempts: int = Field(ge=0)
     label_attempts: int = Field(ge=0)
+    post_fingerprint: str | None = None
 
     @property
     def reasoning(self) -> Reasoning:

@@ -174,10 +174,53 @@ def test_other_posts_and_another_backbone_are_refused(undisturbed, tmp_path):
         result = run(project, "--pipeline", stage, "--params", f"{SMALL},inputs.image_size=84")
         assert result.returncode != 0
         assert words in result.stderr
-    fewer = SMALL.replace("limit=12", "limit=8")
-    for stage, words in (("evaluation", "was trained with"), ("student_distillation", "not in the training split")):
-        result = run(project, "--pipeline", stage, "--params", fewer)
-        assert result.returncode != 0
-        assert words in result.stderr
-        assert "Traceback" not in result.stderr
     assert _fingerprints(project) == _fingerprints(undisturbed)
+
+
+def test_no_start_puts_a_run_beside_other_posts(undisturbed, tmp_path):
+    """Whatever is run, with whatever limit or raw data: what was made from other posts is refused, and stays."""
+    project = tmp_path / "copy"
+    shutil.copytree(undisturbed, project)
+    fewer = SMALL.replace("limit=12", "limit=8")
+    training = [f"assistant_training.{node}" for node in ("prepare_assistant", "train_assistant")]
+    for start, parameters, words in (
+        (("--from-nodes", training[0], "--to-nodes", training[1]), fewer, "not in the training split"),
+        (("--pipeline", "student_distillation"), SMALL.replace("limit=12", "limit=14"), "no row of post"),
+        (("--pipeline", "evaluation"), fewer, "was trained with"),
+        (("--nodes", "evaluation.score_run"), fewer, "not in the test split"),
+        (("--pipeline", "reporting"), fewer, "other posts than those at hand"),
+    ):
+        _refused_as_stale(project, start, parameters, words)
+    raw = project / "data/01_raw/sample/posts.csv"
+    first, *rest = raw.read_text(encoding="utf-8").split("\n")
+    row = next(number for number, line in enumerate(rest) if ",train," in line)
+    label = rest[row].rsplit(",", 1)[1]
+    rest[row] = rest[row].replace(label, "neutral" if label != "neutral" else "positive")
+    raw.write_text("\n".join([first, *rest]), encoding="utf-8")
+    assert run(project, "--pipeline", "data_preparation", "--params", "run=other").returncode == 0
+    _refused_as_stale(project, ("--nodes", training[1]), SMALL, "has another text, aspect, image or label now")
+    assert _fingerprints(project) == _fingerprints(undisturbed)
+
+
+def _refused_as_stale(project, start, parameters, words):
+    result = run(project, *start, "--params", parameters)
+    assert result.returncode != 0
+    (said,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert words in said
+    assert "Traceback" not in result.stderr
+
+
+def test_a_trial_with_a_limit_changes_nothing_for_a_whole_run(undisturbed, tmp_path):
+    project = tmp_path / "copy"
+    shutil.copytree(undisturbed, project)
+    posts = project / "data/03_primary/sample/posts.parquet"
+    before = posts.stat().st_mtime_ns
+    result = run(project, "--pipelines", "data_preparation,teacher_annotation", "--params", "limit=3,run=trial")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert posts.stat().st_mtime_ns == before
+    trial = project / "data/05_model_input/sample/trial"
+    assert [_lines(trial / f"teacher_{name}.jsonl") for name in ("reasoning", "references")] == [3, 3]
+    result = run(project, "--pipeline", "reporting", "--params", SMALL)
+    assert result.returncode == 0, result.stderr[-2000:]
+    metrics = json.loads((project / f"data/08_reporting/{RUN}/metrics.json").read_text())
+    assert metrics["run"]["limit"] == 12

@@ -1,7 +1,7 @@
 """Data expansion with the trained assistant (paper, Appendix A, Eqs. 7 and 8)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mulcot_rd.generation.records import Answer
 from mulcot_rd.metrics import classification_scores, label_intervals
@@ -66,11 +66,15 @@ def no_expansion(posts: Sequence[Post]) -> dict[str, Any]:
 
 def teacher_rows(teacher: Sequence[TeacherRecord]) -> list[TrainingRow]:
     """``D_rea^t``: the teacher's reasonings as training rows (Eqs. 3 and 4)."""
-    return [TrainingRow(post_id=record.id, source="teacher", reasoning=record.reasoning) for record in teacher]
+    return [_row(record, "teacher") for record in teacher]
 
 
 def student_rows(teacher: Sequence[TeacherRecord], assistant: Sequence[ExpansionRecord]) -> list[TrainingRow]:
     """``D_rea^all``: the union of the teacher's and the assistant's reasonings (Eq. 8), N + N_a rows."""
-    return teacher_rows(teacher) + [
-        TrainingRow(post_id=record.id, source="assistant", reasoning=record.reasoning) for record in assistant
-    ]
+    return teacher_rows(teacher) + [_row(record, "assistant") for record in assistant]
+
+
+def _row(record: TeacherRecord | ExpansionRecord, source: Literal["teacher", "assistant"]) -> TrainingRow:
+    return TrainingRow(
+        post_id=record.id, source=source, reasoning=record.reasoning, post_fingerprint=record.post_fingerprint
+    )

@@ -180,7 +180,7 @@ def _one_a_teacher(runs: list[RunMetrics]) -> list[RunMetrics]:
         if run.teacher:
             # Intervals are drawn with the run's seed.
             scores = {name: value for name, value in run.teacher.items() if "interval" not in name}
-            seen.setdefault(f"{run.run.dataset} {run.teacher_source} {run.run.limit} {scores}", run)
+            seen.setdefault(f"{run.run.dataset} {run.teacher_source} {run.run.of_posts} {scores}", run)
     return list(seen.values())
 
 

@@ -65,7 +65,7 @@ def comparison_table(runs: list[RunMetrics], outputs: Path, compare_with: str | 
             a, b = answers(one), answers(other)
             if not a or not b:
                 continue
-            if [record.id for record in a] != [record.id for record in b]:
+            if _questions(a) != _questions(b):
                 logger.warning("%s and %s answered different posts and are not compared", one.name, other.name)
                 continue
             tested.append(_compare(one, other, a, b))
@@ -97,7 +97,7 @@ def _pairs(runs: list[RunMetrics], compare_with: str | None) -> Iterator[tuple[_
 
 def _ablates(run: RunMetrics, whole: RunMetrics) -> bool:
     """Whether a run is the other one without a part, all else equal."""
-    same = ("dataset", "arch", "scale", "seed", "limit")
+    same = ("dataset", "arch", "scale", "seed", "of_posts")
     return (
         whole.run.variant == "full"
         and run.run.variant in ABLATIONS
@@ -126,8 +126,8 @@ def _over_seeds(runs: list[RunMetrics], answers: Any) -> list[dict[str, Any]]:
             for model in whole[0].models:
                 sides = [(_Side(run, model), _Side(other, model)) for run, other in paired]
                 both = [(answers(one), answers(other)) for one, other in sides]
-                ids = {tuple(record.id for record in records) for pair in both for records in pair}
-                if len(ids) != 1 or not next(iter(ids)):
+                asked = {_questions(records) for pair in both for records in pair}
+                if asked == {()} or len(asked) != 1:
                     continue
                 a, b = (np.mean([_right(pair[index]) for pair in both], axis=0) for index in (0, 1))
                 names = [f"{group[0].run.without_seed}, {model}, {len(paired)} seeds" for group in (whole, part)]
@@ -148,6 +148,11 @@ def _row(side: _Side, name_a: str, name_b: str, a: np.ndarray, b: np.ndarray) ->
         "difference": 100 * (a - b).mean(),
         "interval": interval_text(100 * low, 100 * high),
     }
+
+
+def _questions(records: list[PredictionRecord]) -> tuple[tuple[str, str, str | None], ...]:
+    """The posts that were answered, with their gold labels."""
+    return tuple((record.id, record.label, record.post_fingerprint) for record in records)
 
 
 def _right(records: list[PredictionRecord]) -> np.ndarray:

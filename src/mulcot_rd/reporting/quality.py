@@ -63,7 +63,7 @@ def qualities_table(runs: Sequence[RunMetrics]) -> ReportTable:
             run.quality, {"dataset": info.dataset, "run": info.run}, run.teacher_source, info.source
         ):
             if row["written by"] == "teacher":
-                shared = (info.dataset, info.teacher, info.limit)
+                shared = (info.dataset, info.teacher, info.of_posts)
                 if shared in teachers:
                     continue
                 teachers.add(shared)

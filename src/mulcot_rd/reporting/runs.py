@@ -26,6 +26,7 @@ class RunInfo(BaseModel):
     variant: str
     seed: int
     limit: int | None = None
+    posts: str | None = None
     teacher: str | None = None
     checkpoints: list[str] = Field(default_factory=list)
     served: str | None = None
@@ -36,6 +37,11 @@ class RunInfo(BaseModel):
     def source(self) -> str:
         """How figures of its models are named wherever they appear."""
         return source_of_run(self.scale, self.model_dump())
+
+    @property
+    def of_posts(self) -> str:
+        """Equal for runs on the same posts: their fingerprint, or the limit, all that earlier versions wrote."""
+        return self.posts or f"limit {self.limit}"
 
     @property
     def without_seed(self) -> str:
@@ -149,7 +155,7 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
             info.arch,
             info.scale,
             info.variant,
-            info.limit,
+            info.of_posts,
             info.teacher,
             info.served,
             *info.checkpoints,

@@ -11,10 +11,17 @@ from mulcot_rd.generation.expansion import expansion_figures, keep_correct, no_e
 from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
-from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.pipelines.posts import (
+    check_made_from,
+    check_teacher_reasoning,
+    check_training_set,
+    model_posts,
+    with_fingerprints,
+)
 from mulcot_rd.pipelines.roles import answering_role, role_for
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
+from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.roles import examples_fingerprint, training_examples
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelManifest, SoftLabelParameters, write_soft_labels
 
@@ -62,14 +69,19 @@ def write_assistant_reasoning(
         examples=[("reasoning", write(record.reasoning)) for record in teacher_reasoning],
         api_key=credentials.get("api_key"),
     )["reasoning"]
-    kept = keep_correct(training_posts, answers)
+    kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)
     return kept, expansion_figures(training_posts, answers, len(kept), run.seed)
 
 
 def join_training_set(
-    teacher_reasoning: list[TeacherRecord], assistant_reasoning: list[ExpansionRecord]
+    posts: pd.DataFrame,
+    teacher_reasoning: list[TeacherRecord],
+    quarantine: list[QuarantinedPost],
+    assistant_reasoning: list[ExpansionRecord],
 ) -> list[TrainingRow]:
     """The union of the teacher's and the assistant's reasonings (Eq. 8)."""
+    check_teacher_reasoning(posts, teacher_reasoning, quarantine)
+    check_made_from(posts, "train", assistant_reasoning, "assistant_reasoning.jsonl", "data_expansion")
     return student_rows(teacher_reasoning, assistant_reasoning)
 
 
@@ -78,6 +90,7 @@ def cache_soft_labels(
     captions: list[CaptionRecord],
     captions_needed: bool,
     training_set: list[TrainingRow],
+    quarantine: list[QuarantinedPost],
     adapter: dict[str, Any],
     base: dict[str, Any],
     backbone: BackboneParameters,
@@ -89,6 +102,7 @@ def cache_soft_labels(
     """Store the assistant's distributions at every target of the student's training set (Eq. 10)."""
     if not method.trains_assistant:
         return NoSoftLabels("the variant has no trained assistant")
+    check_training_set(posts, training_set, quarantine)
     all_posts = model_posts(posts, captions, captions_needed)
     role = role_for(all_posts, adapter, base, backbone, inputs)
     examples = training_examples(training_set, all_posts, role.encoder, "the student's training set", method.tasks)

@@ -31,7 +31,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 join_training_set,
-                inputs=["teacher_reasoning", "assistant_reasoning"],
+                inputs=["posts", "teacher_reasoning", "teacher_quarantine", "assistant_reasoning"],
                 outputs="student_training_set",
                 name="join_training_set",
             ),
@@ -42,6 +42,7 @@ def create_pipeline() -> Pipeline:
                     "captions",
                     "params:captions_needed",
                     "student_training_set",
+                    "teacher_quarantine",
                     "assistant_adapter",
                     "assistant_base",
                     "params:assistant_backbone",

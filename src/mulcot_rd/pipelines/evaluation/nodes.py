@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel
 
-from mulcot_rd.frames import posts_from_frame
+from mulcot_rd.errors import StaleInputError
+from mulcot_rd.frames import posts_fingerprint, posts_from_frame
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.engine import Engine
 from mulcot_rd.generation.predict import predict
@@ -19,7 +20,7 @@ from mulcot_rd.models import BackboneParameters, stand_ins
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
-from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.pipelines.posts import check_made_from, model_posts, with_fingerprints
 from mulcot_rd.pipelines.roles import answering_role, role_for
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
@@ -51,10 +52,11 @@ def predict_test_split(
         return []
     all_posts = model_posts(posts, captions, captions_needed)
     model, encoder = answering_role(all_posts, adapter, base, backbone, inputs, generation)
-    return predict(
+    test = [post for post in all_posts if post.split == "test"]
+    records = predict(
         model,
         encoder,
-        [post for post in all_posts if post.split == "test"],
+        test,
         generation,
         seed=run.seed,
         log_path=workspace / f"{name}_test_answers.jsonl",
@@ -64,6 +66,7 @@ def predict_test_split(
         examples=[("reasoning", write(row.reasoning)) for row in training_set],
         api_key=credentials.get("api_key"),
     )
+    return with_fingerprints(records, test)
 
 
 def _absent(adapter: dict[str, Any], method: MethodParameters, generation: GenerationParameters) -> bool:
@@ -165,6 +168,15 @@ def score_run(
     run: RunParameters,
 ) -> dict[str, Any]:
     """All metrics of a run, as fractions (Tables 3 to 5 and 8); ``None`` for a role that the variant lacks."""
+    check_answers(posts, assistant_test, student_test, teacher_references)
+    check_made_from(posts, "train", training_set, "student_training_set.jsonl", "data_expansion")
+    rows = posts_from_frame(posts)
+    test = [post for post in rows if post.split == "test"]
+    if len(test) - len(teacher_references) != teacher_summary["references"]["missing"]:
+        raise StaleInputError(
+            f"teacher_references.jsonl was made for other posts than the {len(test)} test posts at hand: use the "
+            "--params that it was made with (limit), or run the pipeline teacher_annotation again"
+        )
     sizes = posts["split"].value_counts()
     return {
         "run": {
@@ -174,7 +186,9 @@ def score_run(
             "scale": run.scale,
             "variant": run.variant,
             "seed": run.seed,
-            "limit": run.limit,
+            # A limit that no split reaches has cut nothing.
+            "limit": run.limit if sizes.max() == run.limit else None,
+            "posts": posts_fingerprint(rows),
             "captions": _captioners(posts, captions) if captions_needed else None,
             "aspects": bool(posts["aspect"].notna().any()),
             "teacher": ", ".join(teacher_summary["models"]),
@@ -190,12 +204,29 @@ def score_run(
             # Earlier versions wrote none.
             "intervals": expansion_figures.get("intervals", {}),
         },
-        **teacher_scores(teacher_references, posts_from_frame(posts, "test"), seed=run.seed),
+        **teacher_scores(teacher_references, test, seed=run.seed),
         **{
             name: role_scores(records, teacher_references, seed=run.seed, name=name) if records else None
             for name, records in (("assistant", assistant_test), ("student", student_test))
         },
     }
+
+
+def check_answers(
+    posts: pd.DataFrame,
+    assistant_test: list[PredictionRecord],
+    student_test: list[PredictionRecord],
+    teacher_references: list[TeacherRecord],
+) -> None:
+    """Refuse answers to other test posts than those at hand; a role that the variant lacks answers none.
+
+    Raises:
+        StaleInputError: If there are any; the message names file and post.
+    """
+    check_made_from(posts, "test", teacher_references, "teacher_references.jsonl", "teacher_annotation")
+    for name, records in (("assistant", assistant_test), ("student", student_test)):
+        if records:
+            check_made_from(posts, "test", records, f"{name}_test.jsonl", "evaluation", without=())
 
 
 def _captioners(posts: pd.DataFrame, captions: list[CaptionRecord]) -> str:
@@ -216,6 +247,7 @@ def score_quality(
     run: RunParameters,
 ) -> dict[str, Any]:
     """Qualities of the reasonings that need no reference, by rules and, where it is asked for, by a judge."""
+    check_answers(posts, assistant_test, student_test, teacher_references)
     by_id = {post.id: post for post in posts_from_frame(posts, "test")}
     written = {
         "teacher": [(record.id, record.reasoning, write(record.reasoning)) for record in teacher_references],

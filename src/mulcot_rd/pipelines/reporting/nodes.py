@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mulcot_rd.errors import UserError
-from mulcot_rd.frames import posts_from_frame
+from mulcot_rd.errors import StaleInputError, UserError
+from mulcot_rd.frames import posts_fingerprint, posts_from_frame
 from mulcot_rd.models import stand_ins
 from mulcot_rd.parameters import RunParameters
+from mulcot_rd.pipelines.posts import check_made_from
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.case_study import case_study
 from mulcot_rd.reporting.collect import TABLES, collect_tables
@@ -41,8 +42,21 @@ def score_baselines(posts: pd.DataFrame, run: RunParameters) -> dict[str, Any]:
     return measure_baselines(posts_from_frame(posts), run.seed)
 
 
-def report_run(metrics: dict[str, Any], baselines: dict[str, Any], run: RunParameters) -> ReportTable:
-    """The run's result table, measured beside published."""
+def report_run(
+    metrics: dict[str, Any], baselines: dict[str, Any], posts: pd.DataFrame, run: RunParameters
+) -> ReportTable:
+    """The run's result table, measured beside published.
+
+    Raises:
+        StaleInputError: If the metrics are of other posts than those at hand, whose baselines would stand beside them.
+    """
+    # Earlier versions did not say which posts were scored.
+    scored = metrics.get("run", {}).get("posts")
+    if scored not in (None, posts_fingerprint(posts_from_frame(posts))):
+        raise StaleInputError(
+            f"metrics.json of run {run.name} on {run.dataset} is of other posts than those at hand: use the --params "
+            "of its evaluation (limit), or run the pipeline evaluation again"
+        )
     return run_report(metrics, baselines, run.dataset, run.name, run.scale)
 
 
@@ -64,6 +78,7 @@ def draw_case_study(
     if not student_test:
         empty = note_figure(title, "The student of this run has answered no test post yet.")
         return empty, empty, empty
+    check_made_from(posts, "test", student_test, "student_test.jsonl", "evaluation")
     by_id = {post.id: post for post in posts_from_frame(posts, "test")}
     answers = {record.id: record for record in student_test}
     references = {record.id: record for record in teacher_references}

@@ -22,7 +22,7 @@ def create_pipeline() -> Pipeline:
             Node(score_baselines, inputs=["posts", "params:run_settings"], outputs="baselines", name="score_baselines"),
             Node(
                 report_run,
-                inputs=["metrics", "baselines", "params:run_settings"],
+                inputs=["metrics", "baselines", "posts", "params:run_settings"],
                 outputs="result_table",
                 name="report_run",
             ),

@@ -8,8 +8,9 @@ import pandas as pd
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
-from mulcot_rd.pipelines.posts import model_posts
+from mulcot_rd.pipelines.posts import check_training_set, model_posts
 from mulcot_rd.schema import CaptionRecord, TrainingRow
+from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.parameters import StudentTrainingParameters
 from mulcot_rd.training.roles import untrained_role
 from mulcot_rd.training.soft_labels import SoftLabels
@@ -21,6 +22,7 @@ def distil_student_adapter(
     captions: list[CaptionRecord],
     captions_needed: bool,
     training_set: list[TrainingRow],
+    quarantine: list[QuarantinedPost],
     soft_labels: SoftLabels | None,
     prepared: dict[str, Any],
     backbone: BackboneParameters,
@@ -32,6 +34,7 @@ def distil_student_adapter(
     workspace: Path,
 ) -> dict[str, Any]:
     """Distil the student from hard and soft labels (Eqs. 9 to 13), unless the variant trains none."""
+    check_training_set(posts, training_set, quarantine)
     rows = model_posts(posts, captions, captions_needed)
     if not method.trained:
         return untrained_role("student", backbone, prepared, rows, folder=workspace)

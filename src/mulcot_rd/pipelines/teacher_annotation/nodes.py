@@ -8,6 +8,7 @@ import pandas as pd
 from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.metrics.summary import stage_one_scores
 from mulcot_rd.parameters import RunParameters
+from mulcot_rd.pipelines.posts import with_fingerprints
 from mulcot_rd.schema import CaptionRecord, TeacherRecord
 from mulcot_rd.teacher import (
     QuarantinedImage,
@@ -60,4 +61,8 @@ def annotate_posts(
     }
     summary = {**annotation.summary, "stage_one": stage_one}
     report = teacher_report(summary, f"{run.dataset}, {run.name}")
-    return annotation.reasoning, annotation.references, annotation.quarantine, summary, report
+    reasoning, references = (
+        with_fingerprints(records, of)
+        for records, of in ((annotation.reasoning, trained), (annotation.references, referred))
+    )
+    return reasoning, references, annotation.quarantine, summary, report
