@@ -12,8 +12,14 @@ from tests.project.conftest import ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What each must show when it has run.
 SHOWN = {
-    "explore_dataset": ("sample: 36 posts", "data:image/jpeg;base64,", "image/png"),
-    "read_reasonings": ("data:image/jpeg;base64,", "Final_conclusion", "student, label prompt", "conclusion_entails"),
+    "explore_dataset": ("sample: 600 posts", "data:image/jpeg;base64,", "image/png"),
+    "read_reasonings": (
+        "12 of the 120 test posts",
+        "data:image/jpeg;base64,",
+        "Final_conclusion",
+        "student, label prompt",
+        "conclusion_entails",
+    ),
     "results": ("arch4-tiny-full", "tiny model, random initial weights", "image/png", "McNemar"),
 }
 
