@@ -14,6 +14,7 @@ from mulcot_rd.cli import run
 from mulcot_rd.errors import UserError
 from mulcot_rd.models import BackboneParameters, parameter_counts
 from mulcot_rd.parameters import InputParameters, RunParameters
+from mulcot_rd.pipeline_registry import STAGES, stage
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
 from tests.project.conftest import CONF
@@ -95,7 +96,7 @@ def test_the_base_runs_anywhere():
 def test_paths_are_below_data_set_and_run():
     catalog = _load(dataset="twitter2015", arch=1)["catalog"]
     assert catalog["metrics"]["filepath"] == "data/08_reporting/twitter2015/arch1-tiny-full/metrics.json"
-    assert catalog["{role}_adapter"]["filepath"] == "data/06_models/twitter2015/arch1-tiny-full/{role}"
+    assert catalog["student_adapter"]["filepath"] == "data/06_models/twitter2015/arch1-tiny-full/student"
     other_seed = _load(seed=43)
     assert (
         other_seed["catalog"]["metrics"]["filepath"] == "data/08_reporting/sample/arch4-tiny-full-seed43/metrics.json"
@@ -103,6 +104,15 @@ def test_paths_are_below_data_set_and_run():
     assert other_seed["parameters"]["run_settings"]["name"] == "arch4-tiny-full-seed43"
     named = _load(run="mine", seed=43)["catalog"]
     assert named["metrics"]["filepath"] == "data/08_reporting/sample/mine/metrics.json"
+
+
+def test_every_dataset_of_the_pipelines_that_others_or_users_read_has_an_entry():
+    catalog = _load()["catalog"]
+    stages = [stage(name) for name in STAGES]
+    used = {name for each in stages for name in each.datasets() if not name.startswith("param")}
+    within = {"raw_posts", "assistant_efficiency", "student_efficiency"}
+    assert used - within == set(catalog) - {"run_lock"}
+    assert not any("{" in name for name in catalog)
 
 
 @pytest.mark.parametrize("env", [None, "workstation"])

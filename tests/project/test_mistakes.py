@@ -86,7 +86,7 @@ def test_what_does_not_exist_is_one_sentence(kedro, project, options, words):
 
 def test_a_subfolder_is_as_good_as_the_projects_folder(project):
     """And the shell's folder has no say in relative paths, nor has what the project's folder is called."""
-    moved = project.rename(project.with_name("a [2] #1 100% clone"))
+    moved = project.rename(project.with_name("a [2] {b} #1 100% clone"))
     folder = moved / "data" / "01_raw"
     shutil.copytree(folder, moved / "elsewhere")
     shutil.rmtree(folder / "sample")
