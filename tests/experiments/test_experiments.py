@@ -62,7 +62,7 @@ def test_two_runs_of_one_name_are_refused_before_any_is_begun(project, kedro):  
 
 
 def test_every_run_has_its_own_reports_whatever_posts_others_left(project, kedro):  # noqa: F811
-    """Runs of a data set share its posts file; each run's reports are of the posts that it was made from."""
+    """Runs of a data set share its posts file; each loads its own limit of it, and its reports are of those."""
     (project / "plan.yml").write_text(
         "runs:\n  - parameters: {run: many, limit: 12}\n    stages: &stages [data_preparation, reporting]\n"
         "  - parameters: {run: few, limit: 6}\n    stages: *stages\n"

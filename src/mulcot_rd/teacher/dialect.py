@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from mulcot_rd.files import write_json
+from mulcot_rd.files import locked, write_json
 from mulcot_rd.schema import Record
 
 Format = Literal["json_schema", "json_object", "plain"]
@@ -193,8 +193,10 @@ class Dialect:
     def _write(self) -> None:
         if self._path is None:
             return
-        known = {**_read(self._path), self._server: self._known}
-        write_json(self._path, {server: spoken.model_dump() for server, spoken in known.items()})
+        # Runs of a data set share the file, and may speak with different servers.
+        with locked(self._path):
+            known = {**_read(self._path), self._server: self._known}
+            write_json(self._path, {server: spoken.model_dump() for server, spoken in known.items()})
 
 
 def _format_of(sent: dict[str, Any]) -> Format:
