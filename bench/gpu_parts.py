@@ -169,7 +169,7 @@ def _optimisation(models: Models, name: RoleName) -> OptimisationParameters:
     """The configured optimisation, for one epoch that is checkpointed at its end alone."""
     parameters = OptimisationParameters(**models.parameters[f"{name}_training"]["optimisation"])
     accumulation = models.amount.accumulation or parameters.accumulation
-    return parameters.model_copy(update={"epochs": 1, "accumulation": accumulation, "checkpoint_every": 10**6})
+    return parameters.model_copy(update={"epochs": 1, "accumulation": accumulation, "checkpoint_minutes": 1e6})
 
 
 def _loss(models: Models, role: Role) -> LossFunction:

@@ -21,6 +21,7 @@ from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.crew import crew_size
 from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.ingest import IngestParameters, read_posts
+from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, family_named
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.models.tiny import build_tiny_checkpoint, chat_tokenizer
@@ -111,7 +112,7 @@ class Setting:
         backbone, folder = self.backbone(name), self.folder / name
         if self.scale == "tiny":
             size = self.parameters["inputs"]["tiny_vocabulary_size"]
-            made = prepare_backbone(backbone, self.posts, self.teacher, vocabulary_size=size, seed=1, folder=folder)
+            made = prepare_backbone(backbone, self.posts, self.teacher, vocabulary_size=size, seed=1, models=folder)
         else:
             made = {"location": str(folder), "revision": None, "fingerprint": f"random {name}"}
             if not folder.exists():
@@ -153,7 +154,10 @@ class Setting:
         chosen = SoftLabelParameters(**{**self.parameters["soft_labels"], "batch_size": 2, **parameters})
         folder = self.soft_label_folder(chosen)
         assistant.model.eval()
-        write_soft_labels(assistant.model, assistant.encoder, examples, folder, "bench", chosen)
+        kept = Kept(folder.parent, folder.name)
+        kept.put(
+            write_soft_labels(assistant.model, assistant.encoder, examples, kept, {"rows": "bench"}, chosen).folder
+        )
         return SoftLabels(folder)
 
     def soft_label_folder(self, parameters: SoftLabelParameters) -> Path:

@@ -147,5 +147,5 @@ def plain_logits() -> Callable[..., torch.Tensor]:
 @pytest.fixture(scope="session")
 def prepared(backbone_parameters, posts, reasonings, tmp_path_factory) -> dict:
     """Its checkpoint on disk."""
-    folder = tmp_path_factory.mktemp("base") / "assistant"
-    return prepare_backbone(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=1, folder=folder)
+    models = tmp_path_factory.mktemp("models")
+    return prepare_backbone(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=1, models=models)

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
+from mulcot_rd.files import write_json
 
 
 def fingerprint(*parts: Any) -> str:
@@ -22,6 +25,31 @@ def file_fingerprint(*paths: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:32]
+
+
+def remembered_fingerprint(path: Path, memory: Path) -> str:
+    """A hash of a large file's bytes, read once: ``memory`` keeps it under the file's name, size and time."""
+    stat = path.stat()
+    key = f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
+    known: dict[str, str] = json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {}
+    if key not in known:
+        known[key] = file_fingerprint(path)
+        write_json(memory, known)
+    return known[key]
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two results were made from, where it differs: each as ``name: value before -> value now``."""
+    old, new = _flat(before), _flat(now)
+    names = [*new, *(name for name in old if name not in new)]
+    return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in names if old.get(name) != new.get(name)]
+
+
+def _flat(made_from: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in made_from.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _plain(part: Any) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from mulcot_rd.fingerprint import file_fingerprint, fingerprint
+from mulcot_rd.fingerprint import file_fingerprint
 
 # The odd originals of Twitter-2015 include tall screenshots; anything larger than this is a decompression bomb.
 MAX_PIXELS = 64_000_000
@@ -83,14 +83,14 @@ def thumbnail_uri(path: Path | str, side: int) -> str:
     return data_uri(image)
 
 
-def images_fingerprint(paths: Iterable[Path | str]) -> str:
-    """A hash of the bytes of images, whatever the order in which they are named.
+def image_hashes(paths: Iterable[Path | str]) -> dict[str, str]:
+    """A hash of each image's bytes, by its path.
 
     Raises:
         ImageError: If one can't be read.
     """
     try:
-        return fingerprint([[str(path), file_fingerprint(Path(path))] for path in sorted(set(map(str, paths)))])
+        return {path: file_fingerprint(Path(path)) for path in sorted(set(map(str, paths)))}
     except OSError as error:
         raise ImageError(f"image not found: {error.filename}") from error
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import pandas as pd
@@ -23,7 +24,9 @@ from mulcot_rd.datasets import (
     ReportTableDataset,
     SoftLabelsDataset,
 )
+from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.frames import posts_from_frame, posts_to_frame
+from mulcot_rd.kept import Kept, file_hashes
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import CaptionRecord, Post, Sentiment
 from mulcot_rd.training.soft_labels import NoSoftLabels
@@ -51,24 +54,86 @@ def test_a_bad_line_is_named(jsonl, reasonings, tmp_path):
             jsonl.load()
 
 
-def test_an_adapter_is_there_once_its_manifest_is(tmp_path):
-    dataset = AdapterDataset(filepath=str(tmp_path))
-    with pytest.raises(DatasetError, match="adapter_model"):
-        dataset.save({"role": "student", "trained": True})
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
-    (tmp_path / "work" / "checkpoint").mkdir(parents=True)
-    (tmp_path / "work" / "history.jsonl").write_text("")
+def _finished(run, weights, name="student"):
+    """A finished training in the run's work, as training leaves it, and its manifest."""
+    made_from = {"training": {"learning_rate": weights}}
+    kept = Kept(run, name)
+    mark = fingerprint(made_from)
+    kept.begin(mark, made_from)
+    result = kept.result(mark)
+    result.mkdir(parents=True)
+    (result / "adapter_model.safetensors").write_text(weights)
+    files = file_hashes(result)
+    manifest = {"role": name, "trained": True, "fingerprint": mark, "made_from": made_from, "files": files}
+    (result / "manifest.json").write_text(json.dumps(manifest))
+    return {**manifest, "folder": str(result)}
+
+
+def test_an_adapter_is_there_once_it_is_put_in_use(tmp_path):
+    dataset = AdapterDataset(filepath=str(tmp_path / "student"))
+    manifest = _finished(tmp_path, "1e-4")
     assert not dataset.exists()
-    dataset.save({"role": "student", "trained": True})
+    dataset.save(manifest)
     assert dataset.exists()
-    assert dataset.load() == {"role": "student", "trained": True, "folder": str(tmp_path)}
-    assert [path.name for path in (tmp_path / "work").iterdir()] == ["history.jsonl"]
-    (tmp_path / "adapter_model.safetensors").unlink()
-    with pytest.raises(DatasetError, match="delete the folder"):
+    assert dataset.load() == {**manifest, "folder": str(tmp_path / "student")}
+    # Saved again it stays as it is; of the work only a copy of the manifest is left.
+    dataset.save(dataset.load())
+    assert [path.name for path in Kept(tmp_path, "student").work(manifest["fingerprint"]).iterdir()] == [
+        "manifest.json"
+    ]
+    (tmp_path / "student" / "adapter_model.safetensors").unlink()
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match=r"adapter_model\.safetensors is missing"):
         dataset.load()
-    # A variant that trains nothing has no weights to promise.
-    dataset.save({"role": "student", "trained": False})
+    with pytest.raises(DatasetError, match="not finished"):
+        dataset.save({**manifest, "folder": str(tmp_path / "nothing")})
+
+
+def test_an_adapter_that_is_replaced_is_kept_and_found_again(tmp_path, caplog):
+    dataset, kept = AdapterDataset(filepath=str(tmp_path / "student")), Kept(tmp_path, "student")
+    first = _finished(tmp_path, "1e-4")
+    dataset.save(first)
+    with caplog.at_level("INFO"):
+        second = _finished(tmp_path, "3e-4")
+    assert "training.learning_rate: 1e-4 -> 3e-4" in caplog.text
+    # Until the new one is finished and saved, the old one is the one in use.
+    assert dataset.load()["fingerprint"] == first["fingerprint"]
+    dataset.save(second)
+    assert dataset.load()["fingerprint"] == second["fingerprint"]
+    found = kept.find(first["fingerprint"])
+    assert Path(found["folder"], "adapter_model.safetensors").read_text() == "1e-4"
+    dataset.save(found)
+    assert dataset.load()["fingerprint"] == first["fingerprint"]
+    assert kept.find(second["fingerprint"]) is not None
+    # A variant that trains nothing replaces one that was trained, and deletes none.
+    untrained = {"role": "student", "trained": False, "fingerprint": "none", "files": {}}
+    dataset.save(untrained)
     assert dataset.load()["trained"] is False
+    assert kept.find(first["fingerprint"]) is not None
+
+
+def test_a_kill_between_the_renames_loses_nothing(tmp_path, monkeypatch):
+    dataset, kept = AdapterDataset(filepath=str(tmp_path / "student")), Kept(tmp_path, "student")
+    first = _finished(tmp_path, "1e-4")
+    dataset.save(first)
+    second = _finished(tmp_path, "3e-4")
+    kept._set_aside()
+    assert not dataset.exists()
+    for wanted in (second, first):
+        dataset.save(kept.find(wanted["fingerprint"]))
+        assert dataset.load()["fingerprint"] == wanted["fingerprint"]
+
+
+def test_a_manifest_that_was_deleted_beside_intact_files_is_written_again(tmp_path):
+    dataset, kept = AdapterDataset(filepath=str(tmp_path / "student")), Kept(tmp_path, "student")
+    manifest = _finished(tmp_path, "1e-4")
+    dataset.save(manifest)
+    (tmp_path / "student" / "manifest.json").unlink()
+    dataset.save(kept.find(manifest["fingerprint"]))
+    assert dataset.load()["fingerprint"] == manifest["fingerprint"]
+    (tmp_path / "student" / "manifest.json").unlink()
+    (tmp_path / "student" / "adapter_model.safetensors").write_text("other weights")
+    assert kept.find(manifest["fingerprint"]) is None
 
 
 def test_soft_labels_that_a_variant_lacks_load_as_none(tmp_path):

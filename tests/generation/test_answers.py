@@ -36,10 +36,11 @@ def test_answers_come_in_the_order_of_the_posts(role, posts):
 def test_processes_that_share_the_posts_write_the_same_texts(role, posts, tmp_path):
     alone = _ask(role, posts, TASKS)
     several = PARAMETERS.model_copy(update={"workers": 3})
-    assert _ask(role, posts, TASKS, several, AnswerLog(tmp_path / "log.jsonl", "x")) == alone
-    lines = (tmp_path / "log.jsonl").read_text()
-    assert _ask(role, posts, TASKS, several, AnswerLog(tmp_path / "log.jsonl", "x")) == alone
-    assert (tmp_path / "log.jsonl").read_text() == lines
+    assert _ask(role, posts, TASKS, several, AnswerLog(tmp_path, {"model": "x"})) == alone
+    (path,) = tmp_path.iterdir()
+    lines = path.read_text()
+    assert _ask(role, posts, TASKS, several, AnswerLog(tmp_path, {"model": "x"})) == alone
+    assert path.read_text() == lines
 
 
 @pytest.fixture
@@ -91,34 +92,39 @@ def test_the_least_incomplete_answer_is_kept_where_none_is_usable(role, posts, s
 def test_what_was_interrupted_ends_as_what_was_not(role, posts, tmp_path, scripted, lines):
     """Whole groups are read from the log; one that was cut anywhere, even inside a line, is answered anew."""
     whole = _ask(role, posts, tasks=TASKS)
-    path = tmp_path / "answers.jsonl"
-    assert _ask(role, posts, tasks=TASKS, log=AnswerLog(path, "same")) == whole
+    same = {"model": "same"}
+    assert _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same)) == whole
+    (path,) = tmp_path.iterdir()
     written = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(written[:lines]) + written[lines][:20], encoding="utf-8")
-    assert _ask(role, posts, tasks=TASKS, log=AnswerLog(path, "same")) == whole
+    assert _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same)) == whole
     assert sorted(path.read_text(encoding="utf-8").splitlines(keepends=True)) == sorted(written)
     groups = scripted(lambda attempt: "never")
-    assert _ask(role, posts, tasks=TASKS, log=AnswerLog(path, "same")) == whole
+    assert _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same)) == whole
     assert groups == []
 
 
-def test_a_log_of_another_model_is_started_anew(tmp_path):
-    AnswerLog(tmp_path / "log.jsonl", "one").add([Logged("label", "a", 1, Generated("text", True))])
-    assert AnswerLog(tmp_path / "log.jsonl", "one").get("label", "a", 1) == ("text", True)
-    assert AnswerLog(tmp_path / "log.jsonl", "two").get("label", "a", 1) is None
+def test_answers_of_another_model_stay_beside_those_of_this_one(tmp_path, caplog):
+    one, two = {"generation": {"max_new_tokens": 24}}, {"generation": {"max_new_tokens": 32}}
+    AnswerLog(tmp_path, one).add([Logged("label", "a", 1, Generated("text", True))])
+    with caplog.at_level("INFO"):
+        assert AnswerLog(tmp_path, two).get("label", "a", 1) is None
+    assert "generation.max_new_tokens: 24 -> 32" in caplog.text
+    assert AnswerLog(tmp_path, one).get("label", "a", 1) == ("text", True)
 
 
 def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
-    (tmp_path / "log.jsonl").write_text('{"finger')
-    log = AnswerLog(tmp_path / "log.jsonl", "one")
+    path = AnswerLog(tmp_path, {"model": "one"}).path
+    path.write_text('{"finger')
+    log = AnswerLog(tmp_path, {"model": "one"})
     assert log.get("label", "a", 1) is None
-    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"fingerprint": "one"}
+    assert json.loads(path.read_text())["made_from"] == {"model": "one"}
 
 
 def test_unusual_line_ends_in_an_answer_lose_nothing(tmp_path):
-    log = AnswerLog(tmp_path / "log.jsonl", "one")
+    log = AnswerLog(tmp_path, {"model": "one"})
     log.add([Logged("label", "a", 1, Generated("x\u2028y\x85z", True)), Logged("label", "b", 1, Generated("l", False))])
-    again = AnswerLog(tmp_path / "log.jsonl", "one")
+    again = AnswerLog(tmp_path, {"model": "one"})
     assert again.get("label", "a", 1) == ("x\u2028y\x85z", True)
     assert again.get("label", "b", 1) == ("l", False)
 

@@ -40,7 +40,7 @@ def reply(posts, reasonings):
 def _ask(server, encoder, posts, tmp_path, mark="one"):
     served = {"base_url": f"{server.url}", "model": "student", "max_concurrency": 4}
     parameters = GenerationParameters(backend="served", served=served, max_retries=2)
-    log = AnswerLog(tmp_path / "answers.jsonl", mark)
+    log = AnswerLog(tmp_path, {"model": mark})
     return answer_posts(None, encoder, posts, TASKS, parameters, seed=1, log=log, description="test")
 
 

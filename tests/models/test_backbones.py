@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,8 +41,12 @@ def encoder(backbone):
 
 def test_a_checkpoint_is_a_function_of_its_seed(backbone_parameters, posts, reasonings, tmp_path):
     folders = [tmp_path / name for name in ("a", "b", "c")]
-    for folder, seed in zip(folders, (1, 1, 2), strict=True):
-        prepare_backbone(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=seed, folder=folder)
+    made = [
+        prepare_backbone(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=seed, models=models)
+        for models, seed in zip(folders, (1, 1, 2), strict=True)
+    ]
+    folders = [Path(base["location"]) for base in made]
+    assert made[0]["fingerprint"] == made[1]["fingerprint"] != made[2]["fingerprint"]
     a, b, c = (file_fingerprint(folder / "model.safetensors") for folder in folders)
     assert a == b != c
     assert (folders[0] / "tokenizer.json").read_bytes() == (folders[2] / "tokenizer.json").read_bytes()

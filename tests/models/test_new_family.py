@@ -72,7 +72,7 @@ def test_the_configuration_is_an_architecture(parameters, family, scale):
 def test_the_family_trains_as_the_others_do(parameters, family, posts, reasonings, plain_logits, tmp_path):
     """One pass over both branches equals plain passes, and stored features stand for the pixels."""
     backbone = BackboneParameters(**parameters(scale="tiny")["student_backbone"])
-    prepared = prepare_backbone(backbone, posts, reasonings, vocabulary_size=500, seed=1, folder=tmp_path / "base")
+    prepared = prepare_backbone(backbone, posts, reasonings, vocabulary_size=500, seed=1, models=tmp_path)
     loaded = load_backbone(backbone, prepared["location"])
     model = attach_adapter(loaded.model, backbone.adapter, seed=2).eval()
     assert {name for name, p in model.named_parameters() if p.requires_grad and "vision_tower" in name}

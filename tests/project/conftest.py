@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 # What a small run is made of; the real sample, few posts, few epochs.
 SMALL = (
-    "limit=12,assistant_training.optimisation.epochs=2,student_training.optimisation.epochs=2,"
+    "limit=12,assistant_training.optimisation.checkpoint_minutes=0,student_training.optimisation.checkpoint_minutes=0,"
+    "assistant_training.optimisation.validation.max_new_tokens=24,student_training.optimisation.validation.max_new_tokens=24,"
+    "assistant_training.optimisation.epochs=2,student_training.optimisation.epochs=2,"
     "assistant_training.optimisation.batch_size=2,student_training.optimisation.batch_size=4,"
     "generation.max_new_tokens=24,generation.max_retries=1,generation.batch_size=5,generation.group_size=5,soft_labels.rows_per_shard=4"
 )

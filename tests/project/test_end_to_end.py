@@ -117,20 +117,22 @@ def _fingerprints(project: Path) -> dict[str, str]:
 
 
 def _steps(project: Path, role: str) -> int:
-    state = project / f"data/06_models/{RUN}/{role}/work/checkpoint/state.json"
-    return json.loads(state.read_text())["step"] if state.exists() else 0
+    states = (project / f"data/06_models/{RUN}/work/{role}").glob("*/training/checkpoint/state.json")
+    return max((json.loads(state.read_text())["step"] for state in states), default=0)
 
 
-def _lines(path: Path) -> int:
-    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
+def _lines(folder: Path) -> int:
+    return sum(path.read_text(encoding="utf-8").count("\n") for path in folder.glob("*.jsonl"))
 
 
 MOMENTS = {
     "the assistant's training": lambda p: _steps(p, "assistant") >= 2,
-    "data expansion": lambda p: _lines(p / f"data/05_model_input/{RUN}/expansion_work/answers.jsonl") >= 6,
-    "soft labels": lambda p: (p / f"data/05_model_input/{RUN}/soft_labels/shard-00000.safetensors").exists(),
+    "data expansion": lambda p: _lines(p / f"data/05_model_input/{RUN}/work/expansion") >= 6,
+    "soft labels": lambda p: any(
+        (p / f"data/05_model_input/{RUN}/work/soft_labels").glob("*/result/shard-00000.safetensors")
+    ),
     "the student's distillation": lambda p: _steps(p, "student") >= 1,
-    "evaluation": lambda p: _lines(p / f"data/07_model_output/{RUN}/work/student_test_answers.jsonl") >= 6,
+    "evaluation": lambda p: _lines(p / f"data/07_model_output/{RUN}/work/student_test") >= 6,
 }
 
 

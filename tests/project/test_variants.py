@@ -25,7 +25,7 @@ def walk(kedro, variant):
 
 def test_no_cot_learns_and_answers_labels_alone(project, kedro):
     walk(kedro, "no_cot")
-    history = rows(project, "06_models", "no_cot", "student/work/history.jsonl")
+    history = rows(project, "06_models", "no_cot", "student/history.jsonl")
     steps = [row for row in history if "label_loss" in row]
     assert steps
     assert not any("reasoning_loss" in row for row in history)
@@ -41,7 +41,7 @@ def test_no_cot_learns_and_answers_labels_alone(project, kedro):
 
 def test_no_assistant_has_neither_soft_labels_nor_expansion(project, kedro):
     walk(kedro, "no_assistant")
-    steps = rows(project, "06_models", "no_assistant", "student/work/history.jsonl")
+    steps = rows(project, "06_models", "no_assistant", "student/history.jsonl")
     assert any("reasoning_loss" in row for row in steps)
     assert not any("label_soft_loss" in row for row in steps)
     assert read(project, "06_models", "no_assistant", "assistant/manifest.json")["trained"] is False

@@ -26,12 +26,13 @@ def _trainer(role, examples, folder, scores=(0.5, 0.6, 0.7), fingerprint="same",
             "batch_size": 2,
             "accumulation": 1,
             "learning_rate": 1e-2,
+            "checkpoint_minutes": 0,
             "validation": ValidationParameters(),
             **optimisation,
         }
     )
 
-    prepare = Preparation(examples, role.encoder, None, None, torch.device("cpu"))
+    prepare = Preparation(examples, role.encoder, None, None, role.model.device)
     loss = AssistantObjective(role.model, TaskWeights(), len(role.encoder.tokenizer))
     trainer = Trainer(
         role="assistant",
@@ -151,6 +152,49 @@ def test_a_kill_after_any_step_changes_nothing(fresh, examples, tmp_path, monkey
     assert resumed.history == whole.history
     assert len([row for row in whole.history if "score" not in row]) == steps
     assert file_fingerprint(trained_weights(resumed.best_folder)) == wanted
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")),
+    ],
+)
+def test_the_optimizer_comes_back_as_it_was_where_it_was(backbone_parameters, prepared, examples, tmp_path, device):
+    """The fused optimizer keeps its step counter beside the weights."""
+
+    def trainer():
+        role = start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+        role.model.to(device)
+        return _trainer(role, examples, tmp_path, scores=(0.1, 0.2))
+
+    whole = trainer()
+    whole.run()
+    states = [whole.optimizer.state[parameter] for parameter in whole.learner.trained]
+    resumed = trainer()
+    for parameter, before in zip(resumed.learner.trained, states, strict=True):
+        again = resumed.optimizer.state[parameter]
+        assert set(again) == set(before)
+        for name, value in before.items():
+            assert again[name].device == value.device
+            assert torch.equal(again[name], value)
+    # Another step is taken with it.
+    for parameter in resumed.learner.trained:
+        parameter.grad = torch.ones_like(parameter)
+    resumed.optimizer.step()
+
+
+def test_checkpoints_are_written_by_time_and_before_an_epoch_is_scored(fresh, examples, tmp_path, monkeypatch):
+    trainer = _trainer(fresh(), examples, tmp_path, scores=(0.1, 0.2), checkpoint_minutes=60)
+    saved = []
+    save = trainer.checkpoints.save
+    monkeypatch.setattr(
+        trainer.checkpoints, "save", lambda state, *more: (saved.append(state.step), save(state, *more))
+    )
+    trainer.run()
+    # At the end of each epoch, before and after its scoring.
+    assert saved == [3, 3, 6, 6]
 
 
 def test_a_kill_while_the_best_adapter_is_written_changes_nothing(fresh, examples, tmp_path, monkeypatch):

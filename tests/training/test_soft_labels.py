@@ -1,6 +1,7 @@
 """Soft labels: they rebuild the assistant's distributions exactly, and refuse whatever they don't belong to."""
 
 import re
+import shutil
 from array import array
 from copy import copy
 from dataclasses import replace
@@ -8,6 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.kept import Kept
 from mulcot_rd.models import train_tokenizer
 from mulcot_rd.schema import Presentation
 from mulcot_rd.training.batches import collate
@@ -24,10 +27,19 @@ from mulcot_rd.training.soft_labels import (
 PARAMETERS = SoftLabelParameters(batch_size=2, rows_per_shard=4)
 
 
+MADE_FROM = {"model": "this one"}
+
+
+def _write(role, examples, folder, parameters=PARAMETERS, made_from=MADE_FROM):
+    """Soft labels as the pipeline leaves them: written, and put in use."""
+    kept = Kept(folder, "soft")
+    kept.put(write_soft_labels(role.model, role.encoder, examples, kept, made_from, parameters).folder)
+    return folder / "soft"
+
+
 @pytest.fixture
 def written(role, examples, tmp_path):
-    write_soft_labels(role.model, role.encoder, examples, tmp_path / "soft", "made from", PARAMETERS)
-    return tmp_path / "soft"
+    return _write(role, examples, tmp_path)
 
 
 def test_they_are_the_assistants_own_logits(role, examples, written):
@@ -45,22 +57,55 @@ def test_they_are_the_assistants_own_logits(role, examples, written):
 
 
 def test_a_restart_keeps_finished_shards_and_gives_the_same(role, examples, written, tmp_path):
-    wanted = {path.name: path.read_bytes() for path in written.iterdir()}
-    first = written / "shard-00000.safetensors"
-    kept = first.stat().st_mtime_ns
-    (written / "shard-00001.safetensors").unlink()
-    (written / "manifest.json").rename(written / "gone")
-    (written / "gone").unlink()
-    (written / "in_progress.json").write_text('{"fingerprint": "made from"}')
-    write_soft_labels(role.model, role.encoder, examples, written, "made from", PARAMETERS)
-    assert {path.name: path.read_bytes() for path in written.iterdir()} == wanted
-    assert first.stat().st_mtime_ns == kept
+    wanted = {path.name: path.read_bytes() for path in written.glob("*.safetensors")}
+    result = Kept(tmp_path / "killed", "soft").result(fingerprint(MADE_FROM))
+    shutil.copytree(written, result)
+    for name in ("shard-00001.safetensors", "manifest.json", "hashes.json"):
+        (result / name).unlink()
+    (result / ".shard-00001.safetensors.1.partial").write_bytes(b"torn")
+    kept = (result / "shard-00000.safetensors").stat().st_mtime_ns
+    # The killed start cut shards of four rows; another size now doesn't mix with them.
+    other = PARAMETERS.model_copy(update={"rows_per_shard": 5})
+    done = _write(role, examples, tmp_path / "killed", other)
+    assert {path.name: path.read_bytes() for path in done.glob("*.safetensors")} == wanted
+    assert (done / "shard-00000.safetensors").stat().st_mtime_ns == kept
+    assert SoftLabels(done).manifest.rows_per_shard == 4
 
 
-def test_shards_of_another_assistant_are_thrown_away(role, examples, written):
-    before = (written / "shard-00000.safetensors").stat().st_mtime_ns
-    write_soft_labels(role.model, role.encoder, examples, written, "another", PARAMETERS)
-    assert (written / "shard-00000.safetensors").stat().st_mtime_ns != before
+def test_those_of_another_assistant_are_made_beside_and_both_are_found_again(role, examples, written, tmp_path, caplog):
+    before = {path.name: path.read_bytes() for path in written.iterdir()}
+    with caplog.at_level("INFO"):
+        _write(role, examples, tmp_path, made_from={"model": "another"})
+    assert "model: this one -> another" in caplog.text
+    (earlier,) = (tmp_path / "earlier").iterdir()
+    assert {path.name: path.read_bytes() for path in earlier.iterdir()} == before
+    _write(role, examples, tmp_path, PARAMETERS.model_copy(update={"rows_per_shard": 1, "batch_size": 1}))
+    assert {path.name: path.read_bytes() for path in written.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["shard-00001.safetensors", "head.safetensors"])
+def test_a_file_that_is_missing_or_changed_is_refused_and_made_anew(role, examples, written, tmp_path, name):
+    wanted = {path.name: path.read_bytes() for path in written.glob("*.safetensors")}
+    for damage in (lambda path: path.unlink(), _flip):
+        damage(written / name)
+        with pytest.raises(SoftLabelError, match=rf"{name} is missing or not the file that was written: run .*again"):
+            SoftLabels(written)
+        _write(role, examples, tmp_path)
+        SoftLabels(written)
+        assert {path.name: path.read_bytes() for path in written.glob("*.safetensors")} == wanted
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_states_that_are_not_finite_are_no_soft_labels(role, examples, tmp_path):
+    with torch.no_grad():
+        next(p for name, p in role.model.named_parameters() if "norm" in name and p.dim() == 1)[:] = torch.nan
+    with pytest.raises(SoftLabelError, match="not finite, of posts p0, p1"):
+        _write(role, examples, tmp_path)
 
 
 def test_unfinished_labels_are_no_labels(written):
@@ -107,9 +152,9 @@ def _divergence(one, other):
 @pytest.mark.parametrize("top_k", [1, 16, 10_000])
 def test_compact_ones_keep_the_likeliest_ids_and_the_mass_of_all_others(role, examples, written, tmp_path, top_k):
     parameters = PARAMETERS.model_copy(update={"kind": "compact", "top_k": top_k, "temperature": 1.5})
-    write_soft_labels(role.model, role.encoder, examples, tmp_path / "compact", "made from", parameters)
+    compact_folder = _write(role, examples, tmp_path / "compact", parameters)
     indices, device = [5, 0, 3], torch.device("cpu")
-    compact = SoftLabels(tmp_path / "compact").distributions(indices, examples, device)
+    compact = SoftLabels(compact_folder).distributions(indices, examples, device)
     vocabulary = len(role.encoder.tokenizer)
     for task, exact in SoftLabels(written).distributions(indices, examples, device).items():
         log_p = (exact.logits().double() / 1.5).log_softmax(dim=1)
@@ -126,8 +171,8 @@ def test_compact_ones_keep_the_likeliest_ids_and_the_mass_of_all_others(role, ex
 
 def test_compact_ones_are_for_one_temperature(role, examples, tmp_path):
     parameters = PARAMETERS.model_copy(update={"kind": "compact"})
-    write_soft_labels(role.model, role.encoder, examples, tmp_path / "compact", "made from", parameters)
-    stored = SoftLabels(tmp_path / "compact")
+    compact_folder = _write(role, examples, tmp_path / "compact", parameters)
+    stored = SoftLabels(compact_folder)
     stored.check(role.encoder, examples, temperature=2.0)
     with pytest.raises(SoftLabelError, match=r"hold for temperature 2\.0, the student is to learn at 3\.0"):
         stored.check(role.encoder, examples, temperature=3.0)
@@ -149,8 +194,8 @@ def test_ids_of_any_vocabulary_are_packed_into_16_bits_and_a_count_a_block(vocab
 def test_the_size_is_known_before_it_is_written(role, examples, tmp_path, kind, caplog):
     parameters = PARAMETERS.model_copy(update={"kind": kind})
     with caplog.at_level("INFO"):
-        write_soft_labels(role.model, role.encoder, examples, tmp_path, "made from", parameters)
+        folder = _write(role, examples, tmp_path, parameters)
     announced = float(re.search(r"will take ([\d.]+) MiB", caplog.text)[1])
-    written = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
+    written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert announced == pytest.approx(written / 2**20, abs=0.1)
-    assert SoftLabels(tmp_path).manifest.bytes == written
+    assert SoftLabels(folder).manifest.bytes == written

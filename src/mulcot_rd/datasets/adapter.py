@@ -1,7 +1,5 @@
 """Trained adapters: folders that are complete when their manifest is there."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +7,14 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
 from mulcot_rd.files import write_json
-from mulcot_rd.models.lora import trained_weights
-
-MANIFEST = "manifest.json"
+from mulcot_rd.kept import MANIFEST, Kept, read_manifest
 
 
 class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
     """A folder with an adapter in peft's own layout, or a model that was trained whole, its processor and a manifest.
 
-    What travels between nodes is the manifest: weights stay on disk. Saving writes the manifest, last of all, and
-    drops the checkpoints of the training that is now complete.
+    What travels between nodes is the manifest: weights stay on disk. Saving puts the folder that the manifest names in
+    use; the one that was in use before moves to ``earlier`` beside it (:mod:`mulcot_rd.kept`).
 
     Example:
         .. code-block:: yaml
@@ -42,32 +38,39 @@ class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         """The manifest, with the folder's path under "folder".
 
         Raises:
-            DatasetError: If the adapter's weights are missing beside their manifest.
+            DatasetError: If there is none, or a file that it names is missing.
         """
-        manifest = json.loads((self._filepath / MANIFEST).read_text(encoding="utf-8"))
-        weights = trained_weights(self._filepath)
-        if manifest["trained"] and not weights.is_file():
-            raise DatasetError(f"{weights} is missing beside its manifest: delete the folder and train again")
+        manifest = read_manifest(self._filepath)
+        if manifest is None:
+            raise DatasetError(f"{self._filepath} has no {MANIFEST}: run the pipeline that trains it")
+        if missing := _missing(self._filepath, manifest):
+            raise DatasetError(
+                f"{', '.join(missing)} is missing in {self._filepath} beside its manifest: put it back, or move the "
+                "folder away and run the pipeline that trains it"
+            )
         return {**manifest, "folder": str(self._filepath)}
 
     def save(self, data: dict[str, Any]) -> None:
-        """Write the manifest; the weights are there already, unless the variant trains none.
+        """Put the finished folder that the manifest names in use; of a role that is not trained write the manifest.
 
         Raises:
-            DatasetError: If they are not.
+            DatasetError: If the folder is not finished.
         """
-        weights = trained_weights(self._filepath)
-        if data["trained"] and not weights.is_file():
-            raise DatasetError(f"{weights} is missing: the manifest would promise what is not there")
-        write_json(self._filepath / MANIFEST, {key: value for key, value in data.items() if key != "folder"})
-        shutil.rmtree(self._filepath / "work" / "checkpoint", ignore_errors=True)
+        kept = Kept(self._filepath.parent, self._filepath.name)
+        if data["trained"]:
+            made = Path(data["folder"])
+            manifest = read_manifest(made)
+            if manifest is None or _missing(made, manifest):
+                raise DatasetError(f"{made} is not finished: the manifest would promise what is not there")
+            kept.put(made)
+        elif read_manifest(self._filepath) != data:
+            made = kept.result(data["fingerprint"])
+            write_json(made / MANIFEST, data)
+            kept.put(made)
 
     def _exists(self) -> bool:
-        manifest = self._filepath / MANIFEST
-        if not manifest.is_file():
-            return False
-        trained = json.loads(manifest.read_text(encoding="utf-8"))["trained"]
-        return not trained or trained_weights(self._filepath).is_file()
+        manifest = read_manifest(self._filepath)
+        return manifest is not None and not _missing(self._filepath, manifest)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
@@ -75,3 +78,7 @@ class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
     def preview(self) -> JSONPreview:
         """The manifest, for kedro-viz."""
         return JSONPreview((self._filepath / MANIFEST).read_text(encoding="utf-8"))
+
+
+def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    return [name for name in manifest.get("files", ()) if not (folder / name).is_file()]

@@ -1,17 +1,18 @@
 """Folders of soft labels."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
-from mulcot_rd.files import empty_folder, write_json
-from mulcot_rd.training.soft_labels import MANIFEST, NoSoftLabels, SoftLabelManifest, SoftLabels
+from mulcot_rd.files import write_json
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.kept import MANIFEST, Kept, read_manifest
+from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabels
 
 
-class SoftLabelsDataset(AbstractDataset[SoftLabelManifest | NoSoftLabels, SoftLabels | None]):
+class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | None]):
     """A folder of soft labels, complete when its manifest is there; loads as a reader that maps the files.
 
     Variants without an assistant have none: their folder holds a manifest that says so, and loads as ``None``.
@@ -36,25 +37,24 @@ class SoftLabelsDataset(AbstractDataset[SoftLabelManifest | NoSoftLabels, SoftLa
 
     def load(self) -> SoftLabels | None:
         """A reader of what is stored."""
-        manifest = json.loads((self._filepath / MANIFEST).read_text(encoding="utf-8"))
-        return None if "none" in manifest else SoftLabels(self._filepath)
+        manifest = read_manifest(self._filepath)
+        return None if manifest is not None and "none" in manifest else SoftLabels(self._filepath)
 
-    def save(self, data: SoftLabelManifest | NoSoftLabels) -> None:
-        """Check that the folder holds what the manifest says; the shards and the manifest are written by then.
-
-        Raises:
-            DatasetError: If the folder's own manifest is another one.
-        """
+    def save(self, data: SoftLabels | NoSoftLabels) -> None:
+        """Put finished soft labels in use."""
+        kept = Kept(self._filepath.parent, self._filepath.name)
         if isinstance(data, NoSoftLabels):
-            write_json(empty_folder(self._filepath) / MANIFEST, {"none": data.reason})
+            manifest = {"none": data.reason, "fingerprint": fingerprint("no soft labels", data.reason), "files": {}}
+            if read_manifest(self._filepath) != manifest:
+                made = kept.result(manifest["fingerprint"])
+                write_json(made / MANIFEST, manifest)
+                kept.put(made)
             return
-        if SoftLabels(self._filepath).manifest != data:
-            raise DatasetError(
-                f"{self._filepath} holds other soft labels than those just written: run the pipeline again"
-            )
+        kept.put(data.folder)
 
     def _exists(self) -> bool:
-        return (self._filepath / MANIFEST).is_file()
+        manifest = read_manifest(self._filepath)
+        return manifest is not None and all((self._filepath / name).is_file() for name in manifest["files"])
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

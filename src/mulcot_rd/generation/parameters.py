@@ -1,8 +1,13 @@
 """Parameters of generation."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# All other parameters change speed and memory.
+_ANSWERS_DEPEND_ON = (
+    "max_new_tokens", "max_label_tokens", "max_retries", "retry_temperature", "retry_top_p", "backend",
+)  # fmt: skip
 
 
 class ServedParameters(BaseModel):
@@ -64,6 +69,13 @@ class GenerationParameters(BaseModel):
         if self.backend == "served" and not (self.served.base_url and self.served.model):
             raise ValueError("generation.backend=served needs generation.served.base_url and generation.served.model")
         return self
+
+    def result_settings(self) -> dict[str, Any]:
+        """What answers depend on: not on how many are written at once or by whom, which changes rounding alone."""
+        settings = self.model_dump(mode="json", include=set(_ANSWERS_DEPEND_ON))
+        if self.backend == "served":
+            settings["served"] = {"base_url": self.served.base_url, "model": self.served.model}
+        return settings
 
     @property
     def posts_a_group(self) -> int:

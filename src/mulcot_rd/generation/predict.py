@@ -7,7 +7,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation.answers import Answer, answer_posts
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import AnswerLog
-from mulcot_rd.images import images_fingerprint
+from mulcot_rd.images import image_hashes
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import TrainedModel
 from mulcot_rd.prompts import TASKS, Task
@@ -16,9 +16,9 @@ from mulcot_rd.schema import Post, PredictionRecord, Reasoning
 
 def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[Post], tasks: Sequence[Task] = TASKS) -> str:
     """A hash of the token ids of the tasks' prompts and the images of all posts."""
-    images = images_fingerprint(post.image for post in posts)
-    prompts = [[post.id, post.image, *(encoder.prompt(post, task).ids for task in tasks)] for post in posts]
-    return fingerprint(images, encoder.image_size, prompts)
+    images = image_hashes(post.image for post in posts)
+    prompts = [[post.id, images[post.image], *(encoder.prompt(post, task).ids for task in tasks)] for post in posts]
+    return fingerprint(encoder.image_size, prompts)
 
 
 def predict(
@@ -28,7 +28,7 @@ def predict(
     parameters: GenerationParameters,
     *,
     seed: int,
-    log_path: Path,
+    folder: Path,
     weights: str,
     name: str,
     tasks: Sequence[Task] = TASKS,
@@ -45,14 +45,20 @@ def predict(
         posts: The split's posts.
         parameters: Batch size, lengths, retries.
         seed: Of the retries' sampling.
-        log_path: JSONL file that keeps finished answers.
-        weights: Fingerprint of the model's weights and base; answers of other ones are not kept.
+        folder: Where finished answers are kept.
+        weights: What tells the model's weights from others; answers of other ones are not taken.
         name: Names the model on the progress bar.
         tasks: Which prompts to ask; at least one.
         examples: Answers such as the model was trained to write: tokens are guessed ahead by them.
         api_key: Of the server, where one answers.
     """
-    log = AnswerLog(log_path, fingerprint(weights, prompts_fingerprint(encoder, posts, tasks), parameters, seed))
+    made_from = {
+        "model": weights,
+        "prompts": prompts_fingerprint(encoder, posts, tasks),
+        "generation": parameters.result_settings(),
+        "seed": seed,
+    }
+    log = AnswerLog(folder, made_from)
     answers = answer_posts(
         model, encoder, posts, tasks, parameters,
         seed=seed, log=log, description=f"{name}, {len(posts)} posts by {' and '.join(tasks)} prompt",

@@ -1,15 +1,19 @@
 """Answers: as they come from a model, as they are kept, and the log that keeps them across interruptions."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mulcot_rd.fingerprint import differences, fingerprint
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import parse
 from mulcot_rd.schema import Reasoning
+
+logger = logging.getLogger(__name__)
 
 
 class Generated(NamedTuple):
@@ -66,20 +70,21 @@ class AnswerLog:
     """Append-only JSONL of answers; what is in it is not asked for again.
 
     Args:
-        path: The file; its first line names the fingerprint of model, prompts and parameters.
-        fingerprint: A log of another fingerprint is started anew.
+        folder: Where the logs of one kind of work lie, a file for what each was made from: none replaces another.
+        made_from: What the answers depend on, by name: model, prompts, parameters. The first line holds it.
     """
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self.path, self.fingerprint = path, fingerprint
+    def __init__(self, folder: Path, made_from: Mapping[str, Any]) -> None:
+        mark = fingerprint(made_from)
+        self.path = path = folder / f"{mark[:12]}.jsonl"
         self._answers: dict[tuple[str, str, int], Generated] = {}
         # Not splitlines: an answer may hold other characters that it takes for the end of a line.
         lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
         # A first line without its end was being written when the process was killed: nothing was logged yet.
-        begun = len(lines) > 1
-        if not begun or json.loads(lines[0]).get("fingerprint") != fingerprint:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"fingerprint": fingerprint}) + "\n", encoding="utf-8")
+        if len(lines) < 2:
+            _say_what_differs(folder, made_from)
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"fingerprint": mark, "made_from": made_from}) + "\n", encoding="utf-8")
             return
         for line in lines[1:-1]:
             row = json.loads(line)
@@ -92,7 +97,7 @@ class AnswerLog:
     @property
     def folder(self) -> Path:
         """Where else answers of this model, prompts and parameters may be kept."""
-        return self.path.parent / f"{self.path.stem}_{self.fingerprint}"
+        return self.path.with_suffix("")
 
     def get(self, task: Task, post_id: str, attempt: int) -> Generated | None:
         """The logged answer, or ``None``."""
@@ -117,3 +122,17 @@ class AnswerLog:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write("".join(line + "\n" for line in lines))
         self._answers.update(((row.task, row.post_id, row.attempt), row.answer) for row in new)
+
+
+def _say_what_differs(folder: Path, made_from: Mapping[str, Any]) -> None:
+    """Log why answers are asked for though others are there: against the newest of them."""
+    others = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    if not others:
+        return
+    with others[-1].open(encoding="utf-8") as stream:
+        first = stream.readline()
+    if first.endswith("\n"):
+        changed = differences(json.loads(first)["made_from"], made_from)
+        logger.info(
+            "answers are asked for anew; those in %s stay, made from other things: %s", others[-1], "; ".join(changed)
+        )

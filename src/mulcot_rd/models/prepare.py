@@ -1,21 +1,19 @@
 """Making a role's backbone ready: the tiny checkpoint is built, a full-size one is only named."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mulcot_rd.files import empty_folder, write_json
-from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.models.backbone import BackboneParameters, looks_local
+from mulcot_rd.fingerprint import fingerprint, remembered_fingerprint
+from mulcot_rd.kept import MANIFEST, DamagedError, file_hashes, read_manifest, verify
+from mulcot_rd.models.backbone import BackboneParameters, WeightsError, looks_local
 from mulcot_rd.models.inputs import prompt_text
 from mulcot_rd.models.registry import family_named
 from mulcot_rd.models.tiny import build_tiny_checkpoint, train_tokenizer
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.schema import Post, TeacherRecord
-
-_NOTE = "prepared.json"
 
 
 def prepare_backbone(
@@ -25,7 +23,7 @@ def prepare_backbone(
     *,
     vocabulary_size: int,
     seed: int,
-    folder: Path,
+    models: Path,
 ) -> dict[str, Any]:
     """Say where a role's weights are, after building them where they are tiny.
 
@@ -38,36 +36,74 @@ def prepare_backbone(
         teacher: The teacher's reasonings of these posts.
         vocabulary_size: Upper bound of the tiny tokenizer's token ids.
         seed: Of the random weights.
-        folder: Where a tiny checkpoint goes.
+        models: The run's folder of models; a tiny checkpoint goes into its subfolder ``base``.
 
     Returns:
         ``location`` (hub id or path), ``revision`` and a ``fingerprint`` of what the weights are.
+
+    Raises:
+        WeightsError: If there is no checkpoint at a local path.
+        DamagedError: If a file of a tiny checkpoint is not the one that was written.
     """
-    family = family_named(backbone.family)
     if backbone.model is not None:
         made = {"location": backbone.model, "revision": backbone.revision}
-        return {**made, "fingerprint": fingerprint(made, _contents(backbone.model))}
+        return {**made, "fingerprint": base_fingerprint(backbone, models)}
     if backbone.tiny is None:
         raise ValueError("a backbone without `model` needs `tiny`, the dimensions of the random model to build")
+    family = family_named(backbone.family)
     texts = [prompt_text(family, post, task) for post in posts for task in TASKS]
     texts += [write(record.reasoning) for record in teacher]
     texts += [write_label(record.label) for record in teacher]
-    made = {"location": str(folder), "revision": None}
-    made["fingerprint"] = fingerprint(family.name, backbone.tiny, vocabulary_size, seed, texts)
-    note = folder / _NOTE
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) == made:
-        return made
-    empty_folder(folder)
-    tokenizer = train_tokenizer(texts, vocabulary_size, family.chat)
-    build_tiny_checkpoint(folder, family, backbone.tiny, tokenizer, seed)
-    write_json(note, made)
-    return made
+    mark = fingerprint(family.name, backbone.tiny, vocabulary_size, seed, texts)
+    folder = models / "base" / mark[:12]
+    manifest = read_manifest(folder)
+    if manifest is None:
+        empty_folder(folder)
+        tokenizer = train_tokenizer(texts, vocabulary_size, family.chat)
+        build_tiny_checkpoint(folder, family, backbone.tiny, tokenizer, seed)
+        write_json(folder / MANIFEST, {"fingerprint": mark, "files": file_hashes(folder)})
+    else:
+        verify(folder, manifest["files"])
+    return {"location": str(folder), "revision": None, "fingerprint": mark}
 
 
-def _contents(location: str) -> list[object]:
-    """What tells whether a local checkpoint was replaced: its configuration, names, sizes and times of its weights."""
-    if not looks_local(location):
-        return []
-    weights = sorted(Path(location).glob("*.safetensors"))
-    marks = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
-    return [(Path(location) / "config.json").read_text(encoding="utf-8"), marks]
+def base_fingerprint(backbone: BackboneParameters, models: Path) -> str | None:
+    """What identifies a checkpoint: hub id and revision, or its content at a local path; ``None`` for a tiny one.
+
+    Hashes of large files are remembered by size and time in the run's folder ``models``.
+
+    Raises:
+        WeightsError: If there is no checkpoint at a local path.
+    """
+    if backbone.model is None:
+        return None
+    if not looks_local(backbone.model):
+        return fingerprint(backbone.model, backbone.revision)
+    folder = Path(backbone.model).expanduser()
+    files = sorted(path for kind in ("safetensors", "json", "jinja", "txt") for path in folder.glob(f"*.{kind}"))
+    if not files:
+        raise WeightsError(f"there is no checkpoint in {folder}: correct the role's `model` parameter")
+    return fingerprint([[path.name, remembered_fingerprint(path, models / "base" / "hashes.json")] for path in files])
+
+
+def location_below(prepared: Mapping[str, Any], models: Path) -> dict[str, Any]:
+    """A base model for a manifest: a tiny one, which lies in the run's folder of models, by its path from there."""
+    location = Path(prepared["location"])
+    inside = location.is_relative_to(models)
+    return {**prepared, "location": location.relative_to(models).as_posix() if inside else prepared["location"]}
+
+
+def located(backbone: BackboneParameters, base: Mapping[str, Any], models: Path) -> dict[str, Any]:
+    """The base model of a manifest, where it is now: a tiny one in the run's folder, another where parameters say.
+
+    Raises:
+        DamagedError: If a file of a tiny checkpoint is missing or not the one that was written.
+    """
+    if backbone.model is not None:
+        return {**base, "location": backbone.model, "revision": backbone.revision}
+    folder = models / base["location"]
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise DamagedError(f"{folder}, the tiny model below the adapters, is missing: run the training pipeline again")
+    verify(folder, manifest["files"])
+    return {**base, "location": str(folder)}

@@ -7,10 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.expansion import teacher_rows
-from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models import BackboneParameters, TrainedModel
 from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
 from mulcot_rd.schema import Post, Presentation, TeacherRecord
@@ -19,15 +17,8 @@ from mulcot_rd.training.forward import target_states
 from mulcot_rd.training.fused import fused_multi_task_loss, output_head
 from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.parameters import AssistantTrainingParameters
-from mulcot_rd.training.roles import (
-    examples_fingerprint,
-    finished_manifest,
-    posts_fingerprint,
-    role_encoder,
-    start_role,
-    train_role,
-    training_examples,
-)
+from mulcot_rd.training.roles import role_encoder
+from mulcot_rd.training.train import train_role, training_examples
 
 
 def train_assistant(
@@ -35,51 +26,36 @@ def train_assistant(
     teacher: Sequence[TeacherRecord],
     backbone: BackboneParameters,
     prepared: Mapping[str, Any],
-    parameters: AssistantTrainingParameters,
+    training: AssistantTrainingParameters,
     generation: GenerationParameters,
     *,
     image_size: int,
     seed: int,
-    folder: Path,
+    models: Path,
     shown: Presentation = WHOLE_POST,
     tasks: Sequence[Task] = TASKS,
 ) -> dict[str, Any]:
     """Train the assistant on the teacher's reasonings and return the manifest of its adapter.
-
-    An adapter that is complete and made from the same things is left as it is; one in work is continued.
 
     Args:
         posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
         teacher: The teacher's reasonings (``D_rea^t``).
         backbone: The assistant's backbone.
         prepared: Where its weights are.
-        parameters: Weights of the tasks, optimiser, schedule and batches.
+        training: Weights of the tasks, optimiser, schedule and batches.
         generation: How dev posts are answered.
         image_size: Side of the images in pixels.
         seed: Of adapter, order and dropout.
-        folder: The adapter's folder.
+        models: The run's folder of models.
         shown: What of a post the model sees.
         tasks: What it learns.
     """
     encoder = role_encoder(backbone, prepared, image_size=image_size, shown=shown)
-    dev = [post for post in posts if post.split == "dev"]
     examples = training_examples(teacher_rows(teacher), posts, encoder, "the teacher's reasoning", tasks)
-    mark = fingerprint(
-        "assistant", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
-        prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
-    )  # fmt: skip
-    done = finished_manifest(folder, mark)
-    if done is not None:
-        return done
-    role = start_role("assistant", backbone, prepared, image_size=image_size, seed=seed, shown=shown)
-    loss = AssistantObjective(role.model, parameters.weights, len(encoder.tokenizer))
     return train_role(
-        role, examples, loss, None, dev, parameters.optimisation, generation,
-        seed=seed, folder=folder, mark=mark,
-        details={
-            "backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts),
-            "task_weights": parameters.weights.model_dump(),
-        },
+        "assistant", posts, examples, None, backbone, prepared, training, generation, encoder,
+        lambda role: AssistantObjective(role.model, training.weights, len(encoder.tokenizer)),
+        seed=seed, models=models,
     )  # fmt: skip
 
 

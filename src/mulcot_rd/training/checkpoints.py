@@ -14,6 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from mulcot_rd.files import replace_file, write_text
 
+# What AdamW keeps of a parameter.
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
 
 class TrainingState(BaseModel):
     """Where a training stands.
@@ -74,20 +77,17 @@ class Checkpoints:
         if state.tensors is None:
             return
         tensors = load_file(self.folder / state.tensors)
+        trained = _trained(model)
         with torch.no_grad():
-            for name, parameter in _trained(model):
+            for name, parameter in trained:
                 parameter.copy_(tensors[f"weight/{name}"])
-                kept = {
-                    key: tensors[f"{key}/{name}"]
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{key}/{name}" in tensors
-                }
-                if kept:
-                    # AdamW keeps its step counter on the CPU and its moments beside the weights.
-                    optimizer.state[parameter] = {
-                        key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
-                        for key, value in kept.items()
-                    }
+        moments = {
+            index: {key: tensors[f"{key}/{name}"] for key in _MOMENTS}
+            for index, (name, _) in enumerate(trained)
+            if f"{_MOMENTS[0]}/{name}" in tensors
+        }
+        # The optimizer knows on which device each of its tensors belongs.
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 def _trained(model: PeftModel) -> list[tuple[str, torch.nn.Parameter]]:

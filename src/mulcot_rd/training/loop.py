@@ -2,8 +2,9 @@
 
 import json
 import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from mulcot_rd.crew import Crew, crew_size
+from mulcot_rd.errors import UserError
 from mulcot_rd.files import empty_folder, write_text
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
@@ -21,8 +23,14 @@ from mulcot_rd.training.parameters import OptimisationParameters
 
 logger = logging.getLogger(__name__)
 
+HISTORY = "history.jsonl"
+
 # Rows to learn from, epochs taken together, from which on helpers are worth their start.
 _WORTH_HELPERS = 2000
+
+
+class TrainingError(UserError):
+    """A training that can't go on, since its loss or gradient is not finite."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +119,7 @@ class Trainer:
         state = self.checkpoints.state(fingerprint)
         if state is None:
             if self.folder.exists() and any(self.folder.iterdir()):
-                logger.info(
-                    "%s: what is in %s belongs to other parameters or data; starting anew", self.role, self.folder
-                )
+                logger.info("%s: %s holds no checkpoint to go on from; starting anew", self.role, self.folder)
             empty_folder(self.folder)
             return TrainingState(fingerprint=fingerprint, learning_rate=self.parameters.learning_rate)
         logger.info("%s: going on at epoch %d, step %d", self.role, state.epoch + 1, state.step)
@@ -136,6 +142,7 @@ class Trainer:
             desc=f"{self.role}, epoch {state.epoch + 1} of at most {parameters.epochs}",
             unit="row",
         )
+        saved = started
         crew.begin([self._cut(window) for window in order[state.window :]])
         with bar:
             while state.window < len(order):
@@ -144,8 +151,9 @@ class Trainer:
                 state.window += 1
                 state.step += 1
                 self._record({"epoch": state.epoch + 1, "step": state.step, **terms})
-                if state.step % parameters.checkpoint_every == 0 or state.window == len(order):
+                if state.window == len(order) or time.monotonic() - saved >= 60 * parameters.checkpoint_minutes:
                     self.checkpoints.save(state, self.model, self.optimizer)
+                    saved = time.monotonic()
                 bar.update(len(window))
                 bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()}, refresh=False)
         self._finish_epoch(time.monotonic() - started, crew)
@@ -166,11 +174,22 @@ class Trainer:
             group["lr"] = rate
         seeds = [hash((self.seed, self.state.step, number)) % (1 << 63) for number in range(len(self._cut(window)))]
         terms = crew.step(seeds, tokens)
+        norm = torch.nn.utils.get_total_norm(p.grad for p in self._trained if p.grad is not None)
+        self._check_finite({**terms, "gradient norm": float(norm)}, window)
         if self.parameters.gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._trained, self.parameters.gradient_norm)
+            torch.nn.utils.clip_grads_with_norm_(self._trained, self.parameters.gradient_norm, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return terms
+
+    def _check_finite(self, values: Mapping[str, float], window: Sequence[int]) -> None:
+        broken = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+        if broken:
+            posts = list(dict.fromkeys(self.examples[index].post_id for index in window))
+            raise TrainingError(
+                f"{self.role}: {', '.join(broken)} in step {self.state.step + 1}, of posts {', '.join(posts)}: lower "
+                f"the learning rate (now {self._rate():g}), or look at these posts; nothing finished was changed"
+            )
 
     def _rate(self) -> float:
         warmup = self.parameters.warmup_steps
@@ -210,7 +229,7 @@ class Trainer:
 
     @property
     def _history_file(self) -> Path:
-        return self.folder / "history.jsonl"
+        return self.folder / HISTORY
 
     def _record(self, row: dict[str, Any]) -> None:
         with self._history_file.open("a", encoding="utf-8") as stream:

@@ -14,12 +14,16 @@ class ValidationParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: list[Task] = Field(
-        ["label"], min_length=1, description="Prompts that are answered; the score is the mean over them"
+        ["label", "reasoning"],
+        min_length=1,
+        description="Prompts that are answered, of those that are learned; the score is the mean over them",
     )
     metric: Literal["accuracy", "macro_f1", "weighted_f1"] = Field(
         "accuracy", description="Score of the labels read from the answers, a fraction"
     )
     posts: int | None = Field(None, ge=1, description="Dev posts to score, the first so many; null scores all")
+    max_new_tokens: int = Field(512, ge=8, description="Longest reasoning answer, in tokens")
+    max_label_tokens: int = Field(16, ge=4, description="Longest label answer, in tokens")
 
 
 class OptimisationParameters(BaseModel):
@@ -45,8 +49,11 @@ class OptimisationParameters(BaseModel):
     warmup_steps: int = Field(0, ge=0, description="Steps over which the rate rises linearly; none in the paper")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay (PyTorch's default)")
     gradient_norm: float | None = Field(1.0, gt=0, description="Gradients are scaled down to this norm; null never")
-    checkpoint_every: int = Field(
-        1, ge=1, description="Optimiser steps between checkpoints; a kill loses at most these"
+    checkpoint_minutes: float = Field(
+        1.0,
+        ge=0,
+        description="Minutes between checkpoints, of which one is always written before an epoch is scored; a kill "
+        "loses at most the steps since the last. 0 writes one each step",
     )
     workers: int | None = Field(
         1,
@@ -66,6 +73,11 @@ class AssistantTrainingParameters(BaseModel):
     weights: TaskWeights = Field(TaskWeights(), description="lambda_cls and lambda_rea of Eq. 6 (Section 4.1.3)")
     optimisation: OptimisationParameters = Field(description="Optimiser, schedule and batches")
 
+    @property
+    def task_weights(self) -> TaskWeights:
+        """The weights of the two tasks."""
+        return self.weights
+
 
 class StudentTrainingParameters(BaseModel):
     """Distillation of the student (Eqs. 9 to 13)."""
@@ -74,3 +86,8 @@ class StudentTrainingParameters(BaseModel):
 
     weights: StudentLossWeights = Field(StudentLossWeights(), description="Weights of Eqs. 10, 12 and 13")
     optimisation: OptimisationParameters = Field(description="Optimiser, schedule and batches")
+
+    @property
+    def task_weights(self) -> TaskWeights:
+        """The weights of the two tasks' hard-label losses (Eq. 12)."""
+        return self.weights.hard

@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from mulcot_rd.files import empty_folder, replace_file, write_json
-from mulcot_rd.fingerprint import fingerprint as fingerprint_of
+from mulcot_rd.files import replace_file, write_json
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.kept import MANIFEST, Kept, damaged_files, file_hashes, read_manifest
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
@@ -36,8 +37,8 @@ from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout, La
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-IN_PROGRESS = "in_progress.json"
+# Hashes of files by size and time: there are gigabytes of them.
+HASHES = "hashes.json"
 _HEAD = "head.safetensors"
 _ID = torch.int32
 
@@ -70,6 +71,10 @@ class SoftLabelParameters(BaseModel):
     batch_size: int = Field(8, ge=1, description="Rows of one forward pass")
     rows_per_shard: int = Field(64, ge=1, description="Training rows of one file; a kill loses at most the one in work")
 
+    def result_settings(self) -> dict[str, Any]:
+        """What distributions depend on: exact ones hold for any temperature, sizes change nothing."""
+        return self.model_dump(include={"kind", "top_k", "temperature"} if self.kind == "compact" else {"kind"})
+
 
 class SoftLabelManifest(BaseModel):
     """What a finished folder of soft labels holds."""
@@ -77,7 +82,8 @@ class SoftLabelManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: str
-    kind: Literal["exact", "compact"] = "exact"  # manifests without a kind are older than the compact one
+    made_from: dict[str, Any]
+    kind: Literal["exact", "compact"]
     top_k: int | None = None
     temperature: float | None = None
     tokenizer: str
@@ -85,13 +91,14 @@ class SoftLabelManifest(BaseModel):
     rows: int
     rows_per_shard: int
     tasks: list[Task]
-    inputs: dict[str, Any] | None = None  # none in manifests that are older than this check
+    inputs: dict[str, Any]
     bytes: int
+    files: dict[str, str]
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of the mapping of tokens to ids: equal for two models if and only if their token ids agree."""
-    return fingerprint_of(sorted(tokenizer.get_vocab().items()))
+    return fingerprint(sorted(tokenizer.get_vocab().items()))
 
 
 def expected_bytes(
@@ -107,27 +114,40 @@ def write_soft_labels(
     model: PeftModel,
     encoder: InputEncoder,
     examples: Sequence[Example],
-    folder: Path,
-    fingerprint: str,
+    kept: Kept,
+    made_from: Mapping[str, Any],
     parameters: SoftLabelParameters,
-) -> SoftLabelManifest:
+) -> "SoftLabels":
     """Compute and store the assistant's distributions for all examples, going on behind the last finished shard.
 
-    A finished folder of the same fingerprint is left as it is.
+    Finished ones of the same fingerprint are found again; a file of theirs that is missing or was changed is written
+    anew.
 
     Args:
         model: The trained assistant, in evaluation mode.
         encoder: Makes the inputs, as in training.
         examples: The student's training rows, in the order in which the student will name them.
-        folder: Where to write.
-        fingerprint: Of assistant and rows; shards of another fingerprint are thrown away.
+        kept: Where soft labels lie.
+        made_from: Assistant, rows, and what of the parameters the distributions depend on, by name.
         parameters: Kind, temperature, batch and shard size.
+
+    Raises:
+        SoftLabelError: If the assistant's hidden states are not finite.
     """
-    if (folder / MANIFEST).exists() and not (folder / IN_PROGRESS).exists():
-        manifest = SoftLabels(folder).manifest
-        if manifest.fingerprint == fingerprint:
-            return manifest
-    _begin(folder, fingerprint)
+    mark = fingerprint(made_from)
+    finished = kept.find(mark)
+    if finished is None:
+        kept.begin(mark, made_from)
+        folder = kept.result(mark)
+    else:
+        folder = Path(finished["folder"])
+        damaged = damaged_files(folder, finished["files"], folder / HASHES)
+        if not damaged:
+            return SoftLabels(folder)
+        logger.warning("%s: %s is missing or was changed, and is written anew", folder, ", ".join(damaged))
+        for name in damaged:
+            (folder / name).unlink(missing_ok=True)
+    rows_per_shard = _shard_size(folder, parameters.rows_per_shard)
     vocabulary = len(encoder.tokenizer)
     head = output_head(model).cut(vocabulary)
     layout = _layout(folder, parameters, head)
@@ -137,43 +157,50 @@ def write_soft_labels(
         "%s soft labels of %d rows will take %.1f MiB in %s", parameters.kind, len(examples), size / 2**20, folder
     )
     with progress(total=len(examples), desc="soft labels", unit="row") as bar:
-        for start in range(0, len(examples), parameters.rows_per_shard):
-            rows = examples[start : start + parameters.rows_per_shard]
-            shard = _shard(folder, start // parameters.rows_per_shard)
+        for start in range(0, len(examples), rows_per_shard):
+            rows = examples[start : start + rows_per_shard]
+            shard = _shard(folder, start // rows_per_shard)
             if not shard.exists():
                 tensors = _shard_tensors(model, encoder, rows, head, layout, parameters.batch_size)
                 replace_file(shard, lambda path, tensors=tensors: save_file(tensors, path))
             bar.update(len(rows))
     manifest = SoftLabelManifest(
-        fingerprint=fingerprint,
+        fingerprint=mark,
+        made_from=dict(made_from),
         kind=parameters.kind,
         top_k=parameters.top_k if parameters.kind == "compact" else None,
         temperature=parameters.temperature if parameters.kind == "compact" else None,
         tokenizer=tokenizer_fingerprint(encoder.tokenizer),
         vocabulary_size=vocabulary,
         rows=len(examples),
-        rows_per_shard=parameters.rows_per_shard,
+        rows_per_shard=rows_per_shard,
         tasks=list(examples[0].targets),
         inputs=encoder.settings,
         bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        files=file_hashes(folder, folder / HASHES),
     )
     write_json(folder / MANIFEST, manifest.model_dump())
-    (folder / IN_PROGRESS).unlink()
-    return manifest
+    return SoftLabels(folder)
 
 
 class SoftLabels:
     """The stored soft labels of one training set, read from disk as they are asked for.
 
     Raises:
-        SoftLabelError: If the folder holds no finished soft labels.
+        SoftLabelError: If the folder holds no finished soft labels, or a file of theirs is missing or was changed.
     """
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / MANIFEST).exists():
+        stored = read_manifest(folder)
+        if stored is None:
             raise SoftLabelError(f"{folder} holds no finished soft labels: run the pipeline data_expansion first")
+        if damaged := damaged_files(folder, stored.get("files", {MANIFEST: ""}), folder / HASHES):
+            raise SoftLabelError(
+                f"{folder}: {', '.join(damaged)} is missing or not the file that was written: run the pipeline "
+                "data_expansion again, which writes it anew"
+            )
         self.folder = folder
-        self.manifest = SoftLabelManifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        self.manifest = SoftLabelManifest(**stored)
         self._layout = self._stored_layout()
         self._starts = lru_cache(maxsize=None)(self._load_starts)
 
@@ -261,13 +288,12 @@ class SoftLabels:
         return ExactLayout(head["weight"], head.get("bias"))
 
 
-def _begin(folder: Path, fingerprint: str) -> None:
-    """Keep the shards of an earlier start with the same fingerprint, throw any others away."""
-    work = folder / IN_PROGRESS
-    if work.exists() and json.loads(work.read_text(encoding="utf-8"))["fingerprint"] == fingerprint:
-        return
-    empty_folder(folder)
-    write_json(work, {"fingerprint": fingerprint})
+def _shard_size(folder: Path, rows: int) -> int:
+    """Rows of a shard: those of the shards that are there already, which may have been begun with another number."""
+    note = folder / "shards.json"
+    if not note.is_file():
+        write_json(note, {"rows": rows})
+    return json.loads(note.read_text(encoding="utf-8"))["rows"]
 
 
 def _layout(folder: Path, parameters: SoftLabelParameters, head: OutputHead) -> Layout:
@@ -293,6 +319,11 @@ def _shard_tensors(
     for start in range(0, len(rows), batch_size):
         batch = collate(rows[start : start + batch_size], encoder)
         for task, states in target_states(model, batch).items():
+            if not bool(states.isfinite().all()):
+                raise SoftLabelError(
+                    f"the assistant's {task} states are not finite, of posts "
+                    f"{', '.join(dict.fromkeys(row.post_id for row in rows))}: train it again at a lower learning rate"
+                )
             exact = ExactDistributions(states * head.scale, head.weight, head.bias)
             for name, tensor in layout.pack(exact).items():
                 parts.setdefault(f"{task}/{name}", []).append(tensor)

@@ -7,9 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
-from mulcot_rd.images import images_fingerprint
 from mulcot_rd.models import BackboneParameters, TrainedModel
 from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
 from mulcot_rd.schema import Post, Presentation, TrainingRow
@@ -17,18 +15,12 @@ from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import target_states
 from mulcot_rd.training.fused import fused_student_loss, output_head
+from mulcot_rd.training.learner import LossFunction
 from mulcot_rd.training.objective import StudentLossWeights
 from mulcot_rd.training.parameters import StudentTrainingParameters
-from mulcot_rd.training.roles import (
-    examples_fingerprint,
-    finished_manifest,
-    posts_fingerprint,
-    role_encoder,
-    start_role,
-    train_role,
-    training_examples,
-)
+from mulcot_rd.training.roles import Role, role_encoder
 from mulcot_rd.training.soft_labels import SoftLabels
+from mulcot_rd.training.train import train_role, training_examples
 
 
 def distil_student(
@@ -37,18 +29,16 @@ def distil_student(
     soft_labels: SoftLabels | None,
     backbone: BackboneParameters,
     prepared: Mapping[str, Any],
-    parameters: StudentTrainingParameters,
+    training: StudentTrainingParameters,
     generation: GenerationParameters,
     *,
     image_size: int,
     seed: int,
-    folder: Path,
+    models: Path,
     shown: Presentation = WHOLE_POST,
     tasks: Sequence[Task] = TASKS,
 ) -> dict[str, Any]:
     """Distil the student and return the manifest of its adapter.
-
-    An adapter that is complete and made from the same things is left as it is; one in work is continued.
 
     Args:
         posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
@@ -57,11 +47,11 @@ def distil_student(
             the hard labels alone, with the whole weight of Eq. 13.
         backbone: The student's backbone.
         prepared: Where its weights are.
-        parameters: Weights, temperature, optimiser, schedule and batches.
+        training: Weights, temperature, optimiser, schedule and batches.
         generation: How dev posts are answered.
         image_size: Side of the images in pixels.
         seed: Of adapter, order and dropout.
-        folder: The adapter's folder.
+        models: The run's folder of models.
         shown: What of a post the model sees.
         tasks: What it learns.
 
@@ -69,35 +59,21 @@ def distil_student(
         SoftLabelError: If the soft labels belong to other rows, targets or inputs, or another tokenizer.
     """
     encoder = role_encoder(backbone, prepared, image_size=image_size, shown=shown)
-    dev = [post for post in posts if post.split == "dev"]
     examples = training_examples(rows, posts, encoder, "the student's training set", tasks)
     if soft_labels is not None:
-        soft_labels.check(encoder, examples, parameters.weights.temperature)
-    # Their inputs are those of the examples, which are in the mark themselves.
-    stored = None if soft_labels is None else soft_labels.manifest.model_dump(mode="json", exclude={"inputs"})
-    mark = fingerprint(
-        "student", examples_fingerprint(examples), posts_fingerprint(posts), images_fingerprint(p.image for p in dev),
-        stored, prepared["fingerprint"], backbone, parameters, generation, image_size, seed,
-    )  # fmt: skip
-    done = finished_manifest(folder, mark)
-    if done is not None:
-        return done
-    role = start_role("student", backbone, prepared, image_size=image_size, seed=seed, shown=shown)
+        soft_labels.check(encoder, examples, training.weights.temperature)
     # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
     vocabulary = len(encoder.tokenizer)
-    weights = parameters.weights.model_copy(update={"vocabulary_size": vocabulary})
-    loss = (
-        AssistantObjective(role.model, weights.hard, vocabulary)
-        if soft_labels is None
-        else StudentObjective(role.model, weights)
-    )
+    weights = training.weights.model_copy(update={"vocabulary_size": vocabulary})
+
+    def objective(role: Role) -> LossFunction:
+        if soft_labels is None:
+            return AssistantObjective(role.model, weights.hard, vocabulary)
+        return StudentObjective(role.model, weights)
+
     return train_role(
-        role, examples, loss, soft_labels, dev, parameters.optimisation, generation,
-        seed=seed, folder=folder, mark=mark,
-        details={
-            "backbone": backbone.model_dump(), "base": dict(prepared), "posts": posts_fingerprint(posts),
-            "task_weights": parameters.weights.hard.model_dump(),
-        },
+        "student", posts, examples, soft_labels, backbone, prepared, training, generation, encoder, objective,
+        seed=seed, models=models,
     )  # fmt: skip
 
 

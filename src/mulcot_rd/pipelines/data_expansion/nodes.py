@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.generation.expansion import expansion_figures, keep_correct, no_expansion, student_rows
 from mulcot_rd.generation.predict import prompts_fingerprint
+from mulcot_rd.kept import Kept
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import (
@@ -22,8 +22,10 @@ from mulcot_rd.pipelines.roles import answering_role, role_for
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
-from mulcot_rd.training.roles import examples_fingerprint, training_examples
-from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelManifest, SoftLabelParameters, write_soft_labels
+from mulcot_rd.training.identity import examples_fingerprint
+from mulcot_rd.training.roles import model_identity
+from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelParameters, SoftLabels, write_soft_labels
+from mulcot_rd.training.train import training_examples
 
 
 def write_assistant_reasoning(
@@ -31,7 +33,6 @@ def write_assistant_reasoning(
     captions: list[CaptionRecord],
     captions_needed: bool,
     adapter: dict[str, Any],
-    base: dict[str, Any],
     backbone: BackboneParameters,
     generation: GenerationParameters,
     inputs: InputParameters,
@@ -49,14 +50,13 @@ def write_assistant_reasoning(
     training_posts = [post for post in all_posts if post.split == "train"]
     if not method.expands:
         return [], no_expansion(training_posts)
-    model, encoder = answering_role(all_posts, adapter, base, backbone, inputs, generation)
-    made_from = (
-        adapter["weights"],
-        adapter["fingerprint"],
-        prompts_fingerprint(encoder, training_posts),
-        generation,
-        run.seed,
-    )
+    model, encoder = answering_role(all_posts, adapter, backbone, inputs, generation)
+    made_from = {
+        "model": model_identity(adapter),
+        "prompts": prompts_fingerprint(encoder, training_posts),
+        "generation": generation.result_settings(),
+        "seed": run.seed,
+    }
     answers = answer_posts(
         model,
         encoder,
@@ -64,7 +64,7 @@ def write_assistant_reasoning(
         ("reasoning",),
         generation,
         seed=run.seed,
-        log=AnswerLog(workspace / "answers.jsonl", fingerprint(*made_from)),
+        log=AnswerLog(workspace, made_from),
         description=f"assistant, {len(training_posts)} training posts",
         examples=[("reasoning", write(record.reasoning)) for record in teacher_reasoning],
         api_key=credentials.get("api_key"),
@@ -92,19 +92,22 @@ def cache_soft_labels(
     training_set: list[TrainingRow],
     quarantine: list[QuarantinedPost],
     adapter: dict[str, Any],
-    base: dict[str, Any],
     backbone: BackboneParameters,
     soft_labels: SoftLabelParameters,
     inputs: InputParameters,
     method: MethodParameters,
     workspace: Path,
-) -> SoftLabelManifest | NoSoftLabels:
+) -> SoftLabels | NoSoftLabels:
     """Store the assistant's distributions at every target of the student's training set (Eq. 10)."""
     if not method.trains_assistant:
         return NoSoftLabels("the variant has no trained assistant")
     check_training_set(posts, training_set, quarantine)
     all_posts = model_posts(posts, captions, captions_needed)
-    role = role_for(all_posts, adapter, base, backbone, inputs)
+    role = role_for(all_posts, adapter, backbone, inputs)
     examples = training_examples(training_set, all_posts, role.encoder, "the student's training set", method.tasks)
-    made_from = (adapter["weights"], adapter["fingerprint"], examples_fingerprint(examples), soft_labels)
-    return write_soft_labels(role.model, role.encoder, examples, workspace, fingerprint(*made_from), soft_labels)
+    made_from = {
+        "model": model_identity(adapter),
+        "training_rows": examples_fingerprint(examples),
+        "soft_labels": soft_labels.result_settings(),
+    }
+    return write_soft_labels(role.model, role.encoder, examples, Kept(workspace, "soft_labels"), made_from, soft_labels)

@@ -28,7 +28,7 @@ from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
-from mulcot_rd.training.roles import Role
+from mulcot_rd.training.roles import Role, model_identity
 
 
 def predict_test_split(
@@ -36,7 +36,6 @@ def predict_test_split(
     captions: list[CaptionRecord],
     captions_needed: bool,
     adapter: dict[str, Any],
-    base: dict[str, Any],
     backbone: BackboneParameters,
     generation: GenerationParameters,
     inputs: InputParameters,
@@ -51,7 +50,7 @@ def predict_test_split(
     if _absent(adapter, method, generation):
         return []
     all_posts = model_posts(posts, captions, captions_needed)
-    model, encoder = answering_role(all_posts, adapter, base, backbone, inputs, generation)
+    model, encoder = answering_role(all_posts, adapter, backbone, inputs, generation)
     test = [post for post in all_posts if post.split == "test"]
     records = predict(
         model,
@@ -59,8 +58,8 @@ def predict_test_split(
         test,
         generation,
         seed=run.seed,
-        log_path=workspace / f"{name}_test_answers.jsonl",
-        weights=f"{adapter['weights']} {adapter['fingerprint']}",
+        folder=workspace / f"{name}_test",
+        weights=model_identity(adapter),
         name=name,
         tasks=method.tasks,
         examples=[("reasoning", write(row.reasoning)) for row in training_set],
@@ -81,7 +80,6 @@ def measure_role_efficiency(
     captions: list[CaptionRecord],
     captions_needed: bool,
     adapter: dict[str, Any],
-    base: dict[str, Any],
     backbone: BackboneParameters,
     generation: GenerationParameters,
     inputs: InputParameters,
@@ -97,7 +95,7 @@ def measure_role_efficiency(
     if generation.backend == "served" or _absent(adapter, method, generation):
         return {}
     all_posts = model_posts(posts, captions, captions_needed)
-    role = role_for(all_posts, adapter, base, backbone, inputs)
+    role = role_for(all_posts, adapter, backbone, inputs)
     device = role.model.device
     # Operations of guesses that turn out wrong would be counted too; the paper's models write one token at a time.
     once = generation.model_copy(update={"batch_size": 1, "max_retries": 0, "draft_tokens": 0})

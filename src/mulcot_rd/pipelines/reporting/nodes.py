@@ -34,7 +34,7 @@ from mulcot_rd.reporting.runs import read_runs
 from mulcot_rd.reporting.tables import run_report, source_of
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
-from mulcot_rd.training.roles import history_of
+from mulcot_rd.training.train import history_of
 
 
 def score_baselines(posts: pd.DataFrame, run: RunParameters) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import check_training_set, model_posts
-from mulcot_rd.schema import CaptionRecord, TrainingRow
+from mulcot_rd.pipelines.roles import base_model_for
+from mulcot_rd.schema import CaptionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.parameters import StudentTrainingParameters
 from mulcot_rd.training.roles import untrained_role
@@ -24,31 +25,32 @@ def distil_student_adapter(
     training_set: list[TrainingRow],
     quarantine: list[QuarantinedPost],
     soft_labels: SoftLabels | None,
-    prepared: dict[str, Any],
+    teacher_reasoning: list[TeacherRecord],
     backbone: BackboneParameters,
     training: StudentTrainingParameters,
     generation: GenerationParameters,
     inputs: InputParameters,
     run: RunParameters,
     method: MethodParameters,
-    workspace: Path,
+    models: Path,
 ) -> dict[str, Any]:
     """Distil the student from hard and soft labels (Eqs. 9 to 13), unless the variant trains none."""
     check_training_set(posts, training_set, quarantine)
     rows = model_posts(posts, captions, captions_needed)
+    base = base_model_for(rows, teacher_reasoning, backbone, inputs, run, models)
     if not method.trained:
-        return untrained_role("student", backbone, prepared, rows, folder=workspace)
+        return untrained_role("student", backbone, base, rows, models)
     return distil_student(
         rows,
         training_set,
         soft_labels,
         backbone,
-        prepared,
+        base,
         training,
         generation,
         image_size=inputs.image_size,
         seed=run.seed,
-        folder=workspace,
+        models=models,
         shown=inputs.presentation,
         tasks=method.tasks,
     )

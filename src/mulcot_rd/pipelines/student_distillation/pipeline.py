@@ -2,7 +2,6 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mulcot_rd.pipelines.backbones import prepare_role
 from mulcot_rd.pipelines.student_distillation.nodes import distil_student_adapter
 
 
@@ -10,22 +9,6 @@ def create_pipeline() -> Pipeline:
     """Training set and soft labels -> student adapter."""
     return Pipeline(
         [
-            Node(
-                prepare_role,
-                inputs=[
-                    "posts",
-                    "captions",
-                    "params:captions_needed",
-                    "teacher_reasoning",
-                    "teacher_quarantine",
-                    "params:student_backbone",
-                    "params:inputs",
-                    "params:run_settings",
-                    "student_base_workspace",
-                ],
-                outputs="student_base",
-                name="prepare_student",
-            ),
             Node(
                 distil_student_adapter,
                 inputs=[
@@ -35,14 +18,14 @@ def create_pipeline() -> Pipeline:
                     "student_training_set",
                     "teacher_quarantine",
                     "soft_labels",
-                    "student_base",
+                    "teacher_reasoning",
                     "params:student_backbone",
                     "params:student_training",
                     "params:generation",
                     "params:inputs",
                     "params:run_settings",
                     "params:method",
-                    "student_workspace",
+                    "run_models_workspace",
                 ],
                 outputs="student_adapter",
                 name="distil_student",

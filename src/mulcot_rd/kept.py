@@ -1,0 +1,176 @@
+"""Results that take hours, on disk under their fingerprint: a finished one is found again, and none is deleted.
+
+A result is a folder, complete when its manifest is there, which is written last. Below a run's folder it lies in one of
+three places: ``<name>``, the one in use; ``earlier/<name>-<fingerprint>``, one that another has replaced;
+``work/<name>/<fingerprint>/result``, one that is finished and not in use yet.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mulcot_rd.errors import UserError
+from mulcot_rd.files import write_json
+from mulcot_rd.fingerprint import differences, file_fingerprint, remembered_fingerprint
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+# Says in a folder of work what is made there.
+_NOTE = "made_from.json"
+# Files of a result that a person may change: a model card, and the manifest, which can't hold its own hash.
+_FREE = (MANIFEST, "README.md")
+
+
+class DamagedError(UserError):
+    """A file of a finished result is missing, or no longer what was written."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The results of one name below a run's folder.
+
+    Attributes:
+        folder: The run's folder in a layer of ``data/``.
+        name: Name of the result, such as "assistant".
+    """
+
+    folder: Path
+    name: str
+
+    @property
+    def place(self) -> Path:
+        """Where the result in use lies."""
+        return self.folder / self.name
+
+    def work(self, fingerprint: str) -> Path:
+        """Where a result of this fingerprint is being made."""
+        return self.folder / "work" / self.name / fingerprint[:12]
+
+    def result(self, fingerprint: str) -> Path:
+        """Where a result of this fingerprint is put together before :meth:`put` puts it in use."""
+        return self.work(fingerprint) / "result"
+
+    def find(self, fingerprint: str) -> dict[str, Any] | None:
+        """The manifest of the finished result of this fingerprint with its ``folder``, or ``None``.
+
+        A manifest that was deleted beside intact files is written again.
+        """
+        for path in (self.place, self._earlier(fingerprint), self.result(fingerprint)):
+            manifest = read_manifest(path)
+            if manifest is not None and manifest["fingerprint"] == fingerprint:
+                return {**manifest, "folder": str(path)}
+        copy = read_manifest(self.work(fingerprint))
+        if copy is None or not self.place.is_dir() or read_manifest(self.place) is not None:
+            return None
+        if damaged_files(self.place, copy["files"]):
+            return None
+        logger.info("%s had lost its %s, which is written again: its files are intact", self.place, MANIFEST)
+        write_json(self.place / MANIFEST, copy)
+        return {**copy, "folder": str(self.place)}
+
+    def begin(self, fingerprint: str, made_from: Mapping[str, Any]) -> Path:
+        """The folder to make a result in, after the log has said in what it differs from others of its name."""
+        finished = read_manifest(self.place)
+        if finished is not None and "made_from" in finished:
+            changed = "; ".join(differences(finished["made_from"], made_from))
+            logger.info("%s: made anew, %s stays and was made from other things: %s", self.name, self.place, changed)
+        work = self.work(fingerprint)
+        for note in sorted(work.parent.glob(f"*/{_NOTE}")):
+            changed = "; ".join(differences(json.loads(note.read_text(encoding="utf-8")), made_from))
+            if changed:
+                logger.info("%s: %s is unfinished work of other things: %s", self.name, note.parent, changed)
+        write_json(work / _NOTE, made_from)
+        return work
+
+    def put(self, made: Path) -> None:
+        """Let the finished result in ``made`` be the one in use; the one that was moves to ``earlier``.
+
+        Two renames: whoever is killed between them finds the result again by its fingerprint.
+        """
+        if made != self.place:
+            self._set_aside()
+            made.rename(self.place)
+        manifest = read_manifest(self.place)
+        if manifest is None:
+            raise DamagedError(f"{self.place} has no {MANIFEST}: run the pipeline that makes it again")
+        work = self.work(manifest["fingerprint"])
+        shutil.rmtree(work, ignore_errors=True)
+        write_json(work / MANIFEST, manifest)
+
+    def _set_aside(self) -> None:
+        if not self.place.is_dir():
+            return
+        manifest = read_manifest(self.place)
+        if manifest is None and not any(self.place.iterdir()):
+            self.place.rmdir()
+            return
+        wanted = self._earlier(manifest["fingerprint"] if manifest else "without-manifest")
+        aside, number = wanted, 1
+        while aside.exists():
+            number += 1
+            aside = wanted.with_name(f"{wanted.name}-{number}")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        self.place.rename(aside)
+        logger.info("%s: the one that was in use is kept as %s", self.name, aside)
+
+    def _earlier(self, fingerprint: str) -> Path:
+        return self.folder / "earlier" / f"{self.name}-{fingerprint[:12]}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a result, or ``None`` where there is none.
+
+    Raises:
+        DamagedError: If it can't be read.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedError(f"{path} is not valid JSON ({error}): delete it, the next run writes it again") from error
+
+
+def file_hashes(folder: Path, memory: Path | None = None) -> dict[str, str]:
+    """Name and hash of each file of a result, for its manifest.
+
+    Args:
+        folder: The result.
+        memory: File that remembers hashes by size and time, where reading everything anew would take long.
+    """
+    free = _FREE if memory is None else (*_FREE, memory.name)
+    # A name that begins with a dot is a file that a kill left half written.
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in free and p.name[0] != ".")
+    return {name: _hash(folder / name, memory) for name in names}
+
+
+def damaged_files(folder: Path, hashes: Mapping[str, str], memory: Path | None = None) -> list[str]:
+    """The files of a result that are missing, or no longer have the hash in its manifest."""
+    return [
+        name
+        for name, wanted in hashes.items()
+        if not (folder / name).is_file() or _hash(folder / name, memory) != wanted
+    ]
+
+
+def _hash(path: Path, memory: Path | None) -> str:
+    return file_fingerprint(path) if memory is None else remembered_fingerprint(path, memory)
+
+
+def verify(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Check a finished result against the hashes in its manifest.
+
+    Raises:
+        DamagedError: If a file is missing or was changed.
+    """
+    if damaged := damaged_files(folder, hashes):
+        raise DamagedError(
+            f"{folder}: {', '.join(damaged)} is missing or not the file that was written, by the hash in {MANIFEST}: "
+            f"put the original back, or move {folder} away and run the pipeline that makes it again"
+        )

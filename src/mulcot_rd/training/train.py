@@ -1,0 +1,220 @@
+"""Training of a model from files to files: what assistant and student have in common."""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from mulcot_rd import __version__
+from mulcot_rd.crew import Crew
+from mulcot_rd.errors import StaleInputError, UserError
+from mulcot_rd.files import empty_folder, write_json
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.kept import MANIFEST, Kept, file_hashes, verify
+from mulcot_rd.metrics import classification_scores
+from mulcot_rd.models import BackboneParameters, parameter_numbers, trained_weights
+from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.prepare import location_below
+from mulcot_rd.prompts import TASKS, Task
+from mulcot_rd.schema import Post, TrainingRow
+from mulcot_rd.training.batches import Example, make_example
+from mulcot_rd.training.identity import made_from
+from mulcot_rd.training.images import ImageStore
+from mulcot_rd.training.learner import Learner, LossFunction, Preparation
+from mulcot_rd.training.loop import HISTORY, Trainer, read_history
+from mulcot_rd.training.parameters import (
+    AssistantTrainingParameters,
+    StudentTrainingParameters,
+    ValidationParameters,
+)
+from mulcot_rd.training.roles import Role, start_role, trained_posts_fingerprint
+from mulcot_rd.training.soft_labels import SoftLabels
+
+logger = logging.getLogger(__name__)
+
+
+def training_examples(
+    rows: Sequence[TrainingRow],
+    posts: Sequence[Post],
+    encoder: InputEncoder,
+    what: str,
+    tasks: Sequence[Task] = TASKS,
+) -> list[Example]:
+    """Training rows, tokenised for these tasks, each with its post of the training split.
+
+    Raises:
+        StaleInputError: If a row's post is not there; the message begins with ``what`` the rows are.
+    """
+    training = {post.id: post for post in posts if post.split == "train"}
+    try:
+        chosen = [training[row.post_id] for row in rows]
+    except KeyError as error:
+        raise StaleInputError(
+            f"{what} names post {error}, which is not in the training split at hand: use the --params "
+            "that it was made with (limit), or run the pipelines from teacher_annotation on again"
+        ) from error
+    return [make_example(row, post, encoder, tasks) for row, post in zip(rows, chosen, strict=True)]
+
+
+def train_role(
+    name: str,
+    posts: Sequence[Post],
+    examples: Sequence[Example],
+    soft_labels: SoftLabels | None,
+    backbone: BackboneParameters,
+    prepared: Mapping[str, Any],
+    training: AssistantTrainingParameters | StudentTrainingParameters,
+    generation: GenerationParameters,
+    encoder: InputEncoder,
+    objective: Callable[[Role], LossFunction],
+    *,
+    seed: int,
+    models: Path,
+) -> dict[str, Any]:
+    """Train a role and return the manifest of the best epoch's adapter, which is finished in a folder of its own.
+
+    One that is finished and was made from the same things (:mod:`mulcot_rd.training.identity`) is found again, one in
+    work is continued. Nothing finished is touched: whoever saves the manifest puts its folder in use.
+
+    Args:
+        name: "assistant" or "student".
+        posts: All posts of the data set; epochs are scored on the dev split.
+        examples: The training rows.
+        soft_labels: The assistant's distributions at the rows' targets, which each batch then carries; or none.
+        backbone: The model before training.
+        prepared: Where its weights are.
+        training: Weights of the objective, optimiser, schedule, batches and validation.
+        generation: How dev posts are answered; retries and lengths are those of validation.
+        encoder: Makes the model's inputs.
+        objective: Gives one micro-batch's share of its window's loss.
+        seed: Of adapter, order and dropout.
+        models: The run's folder of models.
+
+    Raises:
+        DamagedError: If the finished one has a file that is missing or was changed.
+    """
+    dev = [post for post in posts if post.split == "dev"]
+    validation = _validation(name, dev, examples, training.optimisation.validation)
+    scored = dev[: validation.posts]
+    parts = made_from(examples, scored, soft_labels, backbone, prepared["fingerprint"], training, encoder, seed)
+    mark = fingerprint(name, parts)
+    kept = Kept(models, name)
+    done = kept.find(mark)
+    if done is not None:
+        verify(Path(done["folder"]), done["files"])
+        return done
+    work = kept.begin(mark, parts)
+    role = start_role(name, backbone, prepared, image_size=encoder.image_size, shown=encoder.shown, seed=seed)
+    images = ImageStore(work / "images", encoder, role.model, prepared["fingerprint"])
+
+    def validate(step: int, crew: Crew) -> float:
+        log = AnswerLog(work / "validation" / str(step), {"training": mark, "step": step})
+        return _score(role, scored, validation, generation, log, crew)
+
+    trainer = Trainer(
+        role=name,
+        learner=Learner(
+            role.model, encoder, Preparation(examples, encoder, images, soft_labels, role.model.device), objective(role)
+        ),
+        examples=examples,
+        validate=validate,
+        parameters=training.optimisation,
+        seed=seed,
+        folder=work / "training",
+        fingerprint=mark,
+    )
+    images.prepare([example.image for example in examples])
+    outcome = trainer.run()
+    _, trainable = parameter_numbers(role.model)
+    logger.info(
+        "%s: kept epoch %d, dev score %.3f, %d rows, %s trained of %s parameters",
+        name, outcome.best_epoch, outcome.best_score, len(examples), f"{trainable:,}", f"{role.parameters:,}",
+    )  # fmt: skip
+    result = empty_folder(kept.result(mark))
+    for path in [*outcome.best_folder.iterdir(), work / "training" / HISTORY]:
+        shutil.copy2(path, result / path.name)
+    role.backbone.processor.save_pretrained(result)
+    files = file_hashes(result)
+    manifest = {
+        "role": name,
+        "trained": True,
+        "fingerprint": mark,
+        "made_from": parts,
+        "weights": files[trained_weights(result).name],
+        "files": files,
+        "best_epoch": outcome.best_epoch,
+        "best_dev_score": outcome.best_score,
+        "validation": validation.model_dump(),
+        "training_rows": len(examples),
+        "parameters": {"total": role.parameters, "trainable": trainable},
+        "inputs": encoder.settings,
+        "backbone": backbone.model_dump(),
+        "base": location_below(prepared, models),
+        "posts": trained_posts_fingerprint(posts),
+        "task_weights": training.task_weights.model_dump(),
+        "versions": {
+            "mulcot_rd": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+        },
+    }
+    write_json(result / MANIFEST, manifest)
+    return {**manifest, "folder": str(result)}
+
+
+def _validation(
+    name: str, dev: Sequence[Post], examples: Sequence[Example], validation: ValidationParameters
+) -> ValidationParameters:
+    """How epochs are scored: by those of the tasks that are learned."""
+    if not dev:
+        raise UserError(f"the dev split is empty, so no epoch of the {name} can be scored: give it posts")
+    if not examples:
+        raise UserError(f"the {name} has no training rows: give the training split posts with reasonings")
+    learned = [task for task in validation.tasks if task in examples[0].targets]
+    if not learned:
+        raise UserError(
+            f"the {name} learns {' and '.join(examples[0].targets)}, and its epochs are to be scored by "
+            f"{' and '.join(validation.tasks)}: name a task that it learns under validation.tasks"
+        )
+    return validation.model_copy(update={"tasks": learned})
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """The training history kept beside an adapter: losses by step, scores by epoch."""
+    return read_history(folder / HISTORY)
+
+
+def _score(
+    role: Role,
+    posts: Sequence[Post],
+    validation: ValidationParameters,
+    generation: GenerationParameters,
+    log: AnswerLog,
+    crew: Crew,
+) -> float:
+    """The mean over tasks of the score of the labels that the model answers, a fraction."""
+    once = generation.model_copy(
+        update={
+            "max_retries": 0,
+            "backend": "local",
+            "max_new_tokens": validation.max_new_tokens,
+            "max_label_tokens": validation.max_label_tokens,
+        }
+    )
+    answers = answer_posts(
+        role.model, role.encoder, posts, validation.tasks, once,
+        seed=0, log=log, description=f"{role.name}, dev posts by {' and '.join(validation.tasks)} prompt", crew=crew,
+    )  # fmt: skip
+    gold = [post.label for post in posts]
+    scores = [
+        classification_scores([answer.reasoning.prediction for answer in answers[task]], gold)[validation.metric]
+        for task in validation.tasks
+    ]
+    return sum(scores) / len(scores)

@@ -1,0 +1,190 @@
+"""What makes a training anew, parameter by parameter, and what of a finished one is noticed."""
+
+import shutil
+
+import pytest
+
+from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.kept import DamagedError, Kept
+from mulcot_rd.models import AdapterParameters, BackboneParameters
+from mulcot_rd.training.assistant import train_assistant
+from mulcot_rd.training.identity import made_from
+from mulcot_rd.training.loop import TrainingError
+from mulcot_rd.training.parameters import (
+    AssistantTrainingParameters,
+    OptimisationParameters,
+    StudentTrainingParameters,
+    ValidationParameters,
+)
+from mulcot_rd.training.soft_labels import SoftLabelParameters
+
+# Every parameter of a training: another value, and whether the trained weights depend on it.
+OPTIMISATION = {
+    "epochs": (3, True),
+    "batch_size": (3, True),
+    "batch_tokens": (512, True),
+    "accumulation": (5, True),
+    "learning_rate": (1e-5, True),
+    "minimum_learning_rate": (1e-7, True),
+    "halve_after": (4, True),
+    "stop_after": (7, True),
+    "warmup_steps": (9, True),
+    "weight_decay": (0.1, True),
+    "gradient_norm": (0.5, True),
+    "validation": (ValidationParameters(metric="macro_f1"), True),
+    "checkpoint_minutes": (7.0, False),
+    "workers": (2, False),
+}
+BACKBONE = {
+    "family": ("another", True),
+    "tiny": (None, True),
+    "dtype": ("bfloat16", True),
+    "adapter": (AdapterParameters(rank=8), True),
+    # Which weights these name is told by their content.
+    "model": ("../a/copy/elsewhere", False),
+    "revision": ("abc", False),
+    "attention": ("eager", False),
+    "gradient_checkpointing": (True, False),
+}
+GENERATION = {
+    "max_new_tokens": (99, True),
+    "max_label_tokens": (9, True),
+    "max_retries": (1, True),
+    "retry_temperature": (0.1, True),
+    "retry_top_p": (0.5, True),
+    "backend": ("served", True),
+    "served": ({"base_url": "http://localhost:1/v1", "model": "m"}, False),
+    "batch_size": (8, False),
+    "group_size": (3, False),
+    "draft_tokens": (0, False),
+    "workers": (2, False),
+    "merge_adapter": (False, False),
+}
+SOFT_LABELS = {
+    "kind": ("compact", True),
+    "batch_size": (3, False),
+    "rows_per_shard": (3, False),
+    # Hidden states hold for any temperature, and all of them are kept.
+    "top_k": (3, False),
+    "temperature": (5.0, False),
+}
+ONE_BY_ONE = GenerationParameters(batch_size=1)
+QUICK = AssistantTrainingParameters(optimisation=OptimisationParameters(epochs=1, batch_size=3, accumulation=2))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "cases"),
+    [
+        (OptimisationParameters, OPTIMISATION),
+        (BackboneParameters, BACKBONE),
+        (GenerationParameters, GENERATION),
+        (SoftLabelParameters, SOFT_LABELS),
+    ],
+)
+def test_of_every_parameter_it_is_said_whether_a_result_depends_on_it(parameters, cases):
+    assert set(cases) == set(parameters.model_fields)
+
+
+@pytest.fixture
+def parts(role, examples, backbone_parameters):
+    """What a training is made from, with some things changed."""
+
+    def made(*, backbone=None, optimisation=None, seed=1, **weights):
+        training = StudentTrainingParameters(
+            optimisation=OptimisationParameters().model_copy(update=optimisation or {}), **weights
+        )
+        parameters = backbone_parameters.model_copy(update=backbone or {})
+        return made_from(examples, [], None, parameters, "base", training, role.encoder, seed)
+
+    return made
+
+
+@pytest.mark.parametrize(("name", "value", "counts"), [(n, v, c) for n, (v, c) in OPTIMISATION.items()])
+def test_a_training_depends_on_what_changes_its_steps(parts, name, value, counts):
+    assert (parts(optimisation={name: value}) != parts()) is counts
+
+
+@pytest.mark.parametrize(("name", "value", "counts"), [(n, v, c) for n, (v, c) in BACKBONE.items()])
+def test_a_training_depends_on_what_changes_its_model(parts, name, value, counts):
+    assert (parts(backbone={name: value}) != parts()) is counts
+
+
+def test_a_training_depends_on_its_objective_and_seed(parts):
+    assert parts(weights={"distillation": 0.5}) != parts()
+    assert parts(seed=2) != parts()
+
+
+@pytest.mark.parametrize(("name", "value", "counts"), [(n, v, c) for n, (v, c) in GENERATION.items()])
+def test_answers_depend_on_what_changes_their_texts(name, value, counts):
+    plain = GenerationParameters()
+    assert (plain.model_copy(update={name: value}).result_settings() != plain.result_settings()) is counts
+
+
+def test_answers_of_a_server_depend_on_which_one_answers():
+    def settings(**served):
+        own = {"base_url": "http://localhost:1/v1", "model": "m", **served}
+        return GenerationParameters(backend="served", served=own).result_settings()
+
+    assert settings(model="other") != settings()
+    assert settings(base_url="http://localhost:2/v1") != settings()
+    assert settings(max_concurrency=3) == settings()
+
+
+@pytest.mark.parametrize(("name", "value", "counts"), [(n, v, c) for n, (v, c) in SOFT_LABELS.items()])
+def test_soft_labels_depend_on_what_changes_the_distributions(name, value, counts):
+    plain = SoftLabelParameters()
+    assert (plain.model_copy(update={name: value}).result_settings() != plain.result_settings()) is counts
+    compact = plain.model_copy(update={"kind": "compact"})
+    if name in ("top_k", "temperature"):
+        assert compact.model_copy(update={name: value}).result_settings() != compact.result_settings()
+
+
+@pytest.fixture
+def train(posts, reasonings, backbone_parameters, prepared, tmp_path):
+    """Trains an assistant on the posts, which are those of the dev split too."""
+    dev = [post.model_copy(update={"id": f"dev-{post.id}", "split": "dev"}) for post in posts]
+
+    def run(training=QUICK, generation=ONE_BY_ONE, backbone=backbone_parameters, base=prepared):
+        return train_assistant(
+            [*posts, *dev], reasonings, backbone, base, training, generation, image_size=56, seed=1, models=tmp_path
+        )
+
+    return run
+
+
+def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backbone_parameters, prepared, tmp_path):
+    done = train()
+    Kept(tmp_path, "assistant").put(tmp_path / done["folder"])
+    (weights,) = (tmp_path / "assistant").glob("*model.safetensors")
+    before = weights.stat().st_mtime_ns
+    generation = GenerationParameters(batch_size=8, max_new_tokens=64, draft_tokens=0, backend="local", workers=1)
+    other = QUICK.optimisation.model_copy(update={"checkpoint_minutes": 9.0, "workers": 1})
+    backbone = backbone_parameters.model_copy(update={"gradient_checkpointing": True, "attention": "eager"})
+    # The project was moved: the same base model, in another folder.
+    shutil.copytree(prepared["location"], tmp_path / "moved")
+    base = {**prepared, "location": str(tmp_path / "moved")}
+    again = train(QUICK.model_copy(update={"optimisation": other}), generation, backbone, base)
+    assert again["fingerprint"] == done["fingerprint"]
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_changed_byte_of_a_finished_adapter_is_noticed(train, tmp_path):
+    Kept(tmp_path, "assistant").put(tmp_path / train()["folder"])
+    (weights,) = (tmp_path / "assistant").glob("*model.safetensors")
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-100] + bytes(100))
+    with pytest.raises(DamagedError, match=r"model\.safetensors is missing or not the file that was written.*original"):
+        train()
+    weights.write_bytes(good)
+    assert train()["folder"] == str(tmp_path / "assistant")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_finished_adapter(train, tmp_path):
+    done = train()
+    Kept(tmp_path, "assistant").put(tmp_path / done["folder"])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "assistant").iterdir()}
+    wild = QUICK.optimisation.model_copy(update={"learning_rate": 1e30, "epochs": 3, "accumulation": 1})
+    with pytest.raises(TrainingError, match=r"assistant: .*nan.* in step \d, of posts p\d.*lower the learning rate"):
+        train(QUICK.model_copy(update={"optimisation": wild}))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "assistant").iterdir()} == before
+    assert train()["fingerprint"] == done["fingerprint"]
