@@ -184,9 +184,9 @@ def test_no_start_puts_a_run_beside_other_posts(undisturbed, tmp_path):
     project = tmp_path / "copy"
     shutil.copytree(undisturbed, project)
     fewer = SMALL.replace("limit=12", "limit=8")
-    training = [f"assistant_training.{node}" for node in ("prepare_assistant", "train_assistant")]
+    training = "assistant_training.train_assistant"
     for start, parameters, words in (
-        (("--from-nodes", training[0], "--to-nodes", training[1]), fewer, "not in the training split"),
+        (("--from-nodes", training, "--to-nodes", training), fewer, "not in the training split"),
         (("--pipeline", "student_distillation"), SMALL.replace("limit=12", "limit=14"), "no row of post"),
         (("--pipeline", "evaluation"), fewer, "was trained with"),
         (("--nodes", "evaluation.score_run"), fewer, "not in the test split"),

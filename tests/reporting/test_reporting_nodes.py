@@ -91,7 +91,7 @@ def test_runs_of_other_data_sets_are_reported(catalog, tmp_path):
     }
     (folder / "metrics.json").write_text(json.dumps({"run": info, "student": {"accuracy": 0.5}}), encoding="utf-8")
     adapter = tmp_path / "06_models" / "twitter2015" / "arch1-tiny-full" / "student"
-    (adapter / "work").mkdir(parents=True)
+    adapter.mkdir(parents=True)
     manifest = {
         "role": "student",
         "backbone": {"model": "./checkpoints/smol"},
@@ -99,7 +99,7 @@ def test_runs_of_other_data_sets_are_reported(catalog, tmp_path):
     }
     (adapter / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     rows = [{"epoch": 1, "step": 1, "label_loss": 2.0, "reasoning_loss": 3.0}, {"epoch": 1, "step": 1, "score": 0.5}]
-    (adapter / "work" / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (adapter / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     pipeline = create_pipeline()
     fill_optional_inputs(pipeline, catalog)
     outputs = SequentialRunner().run(pipeline, catalog)
@@ -112,8 +112,8 @@ def test_runs_of_other_data_sets_are_reported(catalog, tmp_path):
 def test_pictures_name_models_that_stand_in_for_the_architectures_own(catalog, tmp_path, posts):
     """A checkpoint of one's own is no model of the paper: neither beside its curves nor beside what it wrote."""
     adapter = tmp_path / "adapter"
-    (adapter / "work").mkdir(parents=True)
-    (adapter / "work" / "history.jsonl").write_text(json.dumps({"epoch": 1, "step": 1, "score": 0.5}) + "\n")
+    adapter.mkdir(parents=True)
+    (adapter / "history.jsonl").write_text(json.dumps({"epoch": 1, "step": 1, "score": 0.5}) + "\n")
     made = {
         "role": "student",
         "trained": True,

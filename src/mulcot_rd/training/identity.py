@@ -48,7 +48,7 @@ def made_from(
     settings["optimisation"] = _without(settings["optimisation"], OPTIMISATION_WITHOUT_EFFECT)
     return {
         "training_rows": examples_fingerprint(examples),
-        "dev_posts": posts_fingerprint(dev),
+        "dev_posts": _scored_posts(dev),
         "soft_labels": None if soft_labels is None else soft_labels.manifest.fingerprint,
         "base_weights": base_weights,
         "backbone": _without(backbone.model_dump(mode="json"), BACKBONE_WITHOUT_EFFECT),
@@ -74,8 +74,8 @@ def examples_fingerprint(examples: Sequence[Example]) -> str:
     )
 
 
-def posts_fingerprint(posts: Sequence[Post]) -> str:
-    """Hash of posts with their splits, labels and images, wherever the images lie."""
+def _scored_posts(posts: Sequence[Post]) -> str:
+    """Hash of posts with their labels, captions and images, wherever the images lie."""
     images = image_hashes(post.image for post in posts)
     return fingerprint([post.model_dump(mode="json") | {"image": images[post.image]} for post in posts])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.fingerprint import differences, fingerprint
+from mulcot_rd.frames import posts_fingerprint
 from mulcot_rd.kept import verify
 from mulcot_rd.models import (
     Backbone,
@@ -22,7 +23,6 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.prepare import base_fingerprint, located, location_below
 from mulcot_rd.prompts import WHOLE_POST
 from mulcot_rd.schema import Post, Presentation
-from mulcot_rd.training.identity import posts_fingerprint
 
 
 @dataclass(frozen=True)
