@@ -200,7 +200,7 @@ def test_no_start_puts_a_run_beside_other_posts(undisturbed, tmp_path):
     rest[row] = rest[row].replace(label, "neutral" if label != "neutral" else "positive")
     raw.write_text("\n".join([first, *rest]), encoding="utf-8")
     assert run(project, "--pipeline", "data_preparation", "--params", "run=other").returncode == 0
-    _refused_as_stale(project, ("--nodes", training[1]), SMALL, "has another text, aspect, image or label now")
+    _refused_as_stale(project, ("--nodes", training), SMALL, "has another text, aspect, image or label now")
     assert _fingerprints(project) == _fingerprints(undisturbed)
 
 
