@@ -43,7 +43,6 @@ def user_errors() -> tuple[type[Exception], ...]:
     from mulcot_rd.errors import UserError
     from mulcot_rd.hooks import MissingInputError
     from mulcot_rd.images import ImageError
-    from mulcot_rd.ingest import IngestError
     from mulcot_rd.models import WeightsError
     from mulcot_rd.teacher import TeacherError
     from mulcot_rd.training.soft_labels import SoftLabelError
@@ -51,7 +50,6 @@ def user_errors() -> tuple[type[Exception], ...]:
     return (
         UserError,
         MissingInputError,
-        IngestError,
         TeacherError,
         WeightsError,
         SoftLabelError,

@@ -75,3 +75,9 @@ def test_mistakes_name_file_and_entry(tmp_path, text, said):
 def test_a_missing_plan_is_named(tmp_path):
     with pytest.raises(PlanError, match=r"there is no plan .*gone\.yml"):
         read_plan(tmp_path / "gone.yml")
+
+
+def test_a_plan_in_another_encoding_is_named_by_its_line(tmp_path):
+    (tmp_path / "plan.yml").write_bytes(b"runs:\n  - parameters: {run: caf\xe9}\n")
+    with pytest.raises(PlanError, match=r"plan\.yml: line 2 is not UTF-8"):
+        read_plan(tmp_path / "plan.yml")

@@ -15,6 +15,8 @@ from mulcot_rd.schema import Sentiment
 
 HEADERS = {"mvsa_single": "ID\ttext,image", "mvsa_multiple": "ID\ttext,image\ttext,image\ttext,image"}
 
+LONG_ID = "9" * 300
+
 
 def make(raw_dir: Path, rows: list[str], dataset: str = "mvsa_single", newline: str = "\n") -> Path:
     """Write a label file of these rows, and a text and an image for every id in it."""
@@ -97,6 +99,7 @@ def test_the_other_forms_label_file_is_rejected_row_by_row(tmp_path):
     [
         ("caf\u00e9 \U0001f600".encode(), "caf\u00e9 \U0001f600"),
         ("caf\u00e9".encode("utf-8-sig"), "caf\u00e9"),
+        ("caf\u00e9".encode("utf-16"), "caf\u00e9"),
         ("it\u2019s a caf\u00e9\u2026".encode("cp1252"), "it\u2019s a caf\u00e9\u2026"),
         (b"caf\xe9 \x81 ol\xe9\r\n", "caf\u00e9 \x81 ol\u00e9"),
     ],
@@ -247,3 +250,20 @@ def test_real_posts_keep_their_text_and_label(shared_data, tmp_path, form):
     assert {post.id: (post.text, post.label) for post in result.posts} == {
         post["id"]: (post["text"].strip(), labels[post["emotion_label"]]) for post in posts
     }
+
+
+def test_ids_that_are_no_file_names_and_files_that_are_no_text_cost_their_rows(tmp_path):
+    pair = "positive,positive"
+    folder = make(tmp_path, plain_rows(20))
+    with (folder / "labelResultAll.txt").open("a") as labels:
+        labels.write(f"../x\t{pair}\n{LONG_ID}\t{pair}\n")
+    (folder / "data" / "7.txt").write_bytes(b"\x1f\x8brest")
+    (folder / "data" / "8.txt").unlink()
+    (folder / "data" / "8.txt").symlink_to(folder / "nowhere")
+    (folder / "data" / "9.txt").write_bytes(b"one\nt\0w\0o\0")
+
+    reasons = {row.row: row.reason.split(":")[0] for row in read(tmp_path).rejected}
+
+    unreadable = "text can't be read"
+    missing = "text file not found"
+    assert reasons == {"8": unreadable, "9": unreadable, "10": unreadable, "22": missing, "23": missing}

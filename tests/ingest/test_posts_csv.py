@@ -1,5 +1,6 @@
 """A data set of the user's own in the sample's form, and names that no data set has."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,75 @@ def test_unknown_parameters_are_refused():
         IngestParameters(max_rejected=0.1)
     with pytest.raises(ValidationError):
         IngestParameters(max_rejected_share=5)
+
+
+EXPECTED = [("a1", 'Lovely, she said: "yes"', "she"), ("a2", "two\nlines", None), ("a3", "plain text", "text")]
+WHOLE = "\n".join([HEADER, *ROWS, ""])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        WHOLE.encode("utf-16"),
+        f"sep=,\n{WHOLE}".encode(),
+        WHOLE.replace(HEADER, "ID, Split,TEXT ,Aspect,image,Label").encode(),
+        WHOLE.replace(HEADER, HEADER + ",,").replace(",positive", ",positive,,").encode(),
+        WHOLE.replace(",dev,", ",Dev,").replace('lines",,', 'lines",NaN,').encode() + b",,,,,\n",
+        "\n".join([HEADER, ROWS[0], ROWS[1].replace("two\nlines", "two lines"), ROWS[2], ""])
+        .replace("two lines", "two\nlines")
+        .replace("\n", "\r\n")
+        .encode(),
+        WHOLE.replace("one.png", ".\\one.png").encode(),
+        WHOLE.replace("a1,train,", "a1, train, ").encode(),
+    ],
+    ids=["utf-16", "sep", "capitals", "empty columns", "nan and empty row", "crlf", "backslash", "blanks"],
+)
+def test_what_excel_and_pandas_write_is_read(tmp_path, written):
+    folder = make(tmp_path, ROWS)
+    (folder / "posts.csv").write_bytes(written)
+
+    result = read(tmp_path)
+
+    assert result.rejected == []
+    found = [(post.id, post.text.replace("\r\n", "\n"), post.aspect) for post in result.posts]
+    assert found == EXPECTED
+
+
+def test_semicolons_tabs_and_lone_carriage_returns_are_read(tmp_path):
+    folder = make(tmp_path, ROWS)
+    for rows in ("{h}\n{r}\n".replace(",", ";"), "{h}\r{r}\r"):
+        for mark in (";", "\t"):
+            plain = rows.format(h=HEADER, r="b1,train,a text,,one.png,neutral").replace(",", mark)
+            (folder / "posts.csv").write_bytes(plain.encode())
+            assert [(post.id, post.text, post.aspect) for post in read(tmp_path).posts] == [("b1", "a text", None)]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (gzip.compress(WHOLE.encode()), r"posts\.csv is compressed with gzip: unpack it"),
+        (b"PK\x03\x04rest", "an Excel workbook: .* save it as a text file"),
+        (WHOLE.encode("utf-16-le"), "line 1 holds NUL bytes.* save the file as UTF-8"),
+        (WHOLE.replace("plain", "pl\xe4in").encode("latin-1"), r"line 5 is not UTF-8 \(byte 0xe4\)"),
+        (b"", "has no header: put id,split,text,aspect,image,label into line 1"),
+        (WHOLE.replace(HEADER, HEADER + ",Text").encode(), "column text stands twice in line 1"),
+    ],
+)
+def test_what_is_no_csv_in_utf_8_is_refused_with_its_cure(tmp_path, written, said):
+    folder = make(tmp_path, ROWS)
+    (folder / "posts.csv").write_bytes(written)
+    with pytest.raises(IngestError, match=said):
+        read(tmp_path)
+
+
+def test_a_nul_byte_costs_its_row_and_a_header_alone_is_named(tmp_path):
+    make(tmp_path, [*ROWS, "d,train,a\0b,,one.png,neutral"])
+    assert [(row.row, row.reason) for row in read(tmp_path).rejected] == [("6", "not UTF-8, or with a NUL byte")]
+    make(tmp_path, [], name="bare")
+    with pytest.raises(IngestError, match="bare has no rows"):
+        check_rejected_share(read(tmp_path, "bare"), IngestParameters(), "bare")
+
+
+def test_ids_need_not_be_file_names(tmp_path):
+    make(tmp_path, [f"{'i' * 300},train,text,,one.png,neutral", "../x/y,train,text,,one.png,neutral"])
+    assert [post.id for post in read(tmp_path).posts] == ["i" * 300, "../x/y"]

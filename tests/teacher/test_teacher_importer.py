@@ -84,3 +84,17 @@ def test_all_800_released_reasonings_find_their_test_post(shared_data):
     assert set(keys) <= wanted
     # Some rows of the test split are equal in image, text and aspect: one reasoning then covers each of them.
     assert sum(post_key(post.text, post.aspect, post.image) in keys for post in posts) == 803
+
+
+def test_files_that_are_no_lines_of_utf_8_are_named_with_the_cure(make_post, tmp_path):
+    rows = json.dumps([imported(make_post(1))])
+    for written, said in (
+        (rows.encode(), "begins as a JSON array"),
+        (b'{"text": "a"}\n{"text": "caf\xe9"}\n', "line 2 is not UTF-8"),
+        (b"\x1f\x8b", "compressed with gzip"),
+    ):
+        (tmp_path / "i.jsonl").write_bytes(written)
+        with pytest.raises(TeacherError, match=rf"i\.jsonl.* {said}|i\.jsonl:? {said}"):
+            read_import(tmp_path / "i.jsonl")
+    (tmp_path / "i.jsonl").write_bytes(json.dumps(imported(make_post(1))).encode("utf-16"))
+    assert len(read_import(tmp_path / "i.jsonl")) == 1

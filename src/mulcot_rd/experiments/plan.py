@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mulcot_rd.errors import UserError
+from mulcot_rd.files import read_text
 from mulcot_rd.pipeline_registry import STAGES
 from mulcot_rd.yaml_reader import read_yaml, typed_value
 
@@ -73,7 +74,7 @@ def read_plan(path: Path) -> list[PlannedRun]:
     if not path.is_file():
         raise PlanError(f"there is no plan {path}: name a YAML file such as .kedro/experiments/sample.yml")
     try:
-        plan = Plan.model_validate(read_yaml(path.read_bytes(), str(path)))
+        plan = Plan.model_validate(read_yaml(read_text(path, PlanError), str(path)))
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(piece + 1) if isinstance(piece, int) else piece for piece in fault["loc"]) or "the file"

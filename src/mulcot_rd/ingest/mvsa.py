@@ -11,9 +11,18 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mulcot_rd.ingest.lines import tab_separated
+from mulcot_rd.files import read_bytes
+from mulcot_rd.ingest.lines import NOT_TEXT, tab_separated
 from mulcot_rd.ingest.mvsa_splits import assign_splits
-from mulcot_rd.ingest.result import LABEL_CONFLICT, NO_SPLIT, NOT_IN_SPLIT_FILES, Candidate, RawRow, require
+from mulcot_rd.ingest.result import (
+    LABEL_CONFLICT,
+    NO_SPLIT,
+    NOT_IN_SPLIT_FILES,
+    Candidate,
+    IngestError,
+    RawRow,
+    require,
+)
 from mulcot_rd.schema import Post, Rejected, Sentiment
 
 ANNOTATORS = {"mvsa_single": 1, "mvsa_multiple": 3}
@@ -45,9 +54,14 @@ def read_text(path: Path) -> str:
     MVSA mixes encodings from file to file and doesn't say which: UTF-8 (with or without a byte order mark) is tried
     first, as other encodings' accented text is almost never valid UTF-8; then Windows-1252, in which most of the rest
     is; then Latin-1 for the five bytes that Windows-1252 leaves undefined, and that reads any byte.
+
+    Raises:
+        IngestError: If the file can't be opened, or is no text.
     """
-    raw = path.read_bytes()
-    for encoding in ("utf-8-sig", "cp1252"):
+    raw = read_bytes(path, IngestError)
+    if b"\0" in raw:
+        raise IngestError(f"{path} holds NUL bytes: save it as UTF-8")
+    for encoding in ("utf-8", "cp1252"):
         try:
             return raw.decode(encoding).strip()
         except UnicodeDecodeError:
@@ -84,6 +98,7 @@ def read_rows(dataset: str, folder: Path, split_files: Path | None, seed: int) -
     # The split depends on ids and labels alone: a broken image or text moves no other post to another split.
     labelled = {row[1] for row in rows if not isinstance(row, Rejected)}
     splits = assign_splits(labelled, split_files, seed)
+    names = {path.name for path in data.glob("*.txt")}
     for entry in rows:
         if isinstance(entry, Rejected):
             yield entry
@@ -93,11 +108,10 @@ def read_rows(dataset: str, folder: Path, split_files: Path | None, seed: int) -
         if split is None:
             yield Rejected(split=NO_SPLIT, row=row, reason=f"{NOT_IN_SPLIT_FILES}: id {post_id}")
             continue
-        text_file = data / f"{post_id}.txt"
-        text = read_text(text_file) if text_file.is_file() else None
-        if not text:
-            reason = "empty text" if text == "" else f"text file not found: {text_file}"
-            yield Rejected(split=split, row=row, reason=reason)
+        try:
+            text = _text_of(post_id, data, names)
+        except _RowError as problem:
+            yield Rejected(split=split, row=row, reason=str(problem))
             continue
         image = str(data / f"{post_id}.jpg")
         yield Candidate(row=row, post=Post(id=post_id, split=split, text=text, aspect=None, image=image, label=label))
@@ -107,9 +121,24 @@ def read_rows(dataset: str, folder: Path, split_files: Path | None, seed: int) -
             yield Rejected(split=split, row=f"id {post_id}", reason=reason)
 
 
+def _text_of(post_id: str, data: Path, names: set[str]) -> str:
+    """The text of a post from one of the text files in ``data`` whose names are given."""
+    path = data / f"{post_id}.txt"
+    # Looked up among the names: an id may be longer than a file's name, or lead out of the folder.
+    if f"{post_id}.txt" not in names:
+        raise _RowError(f"text file not found: {path}")
+    try:
+        text = read_text(path)
+    except IngestError as problem:
+        raise _RowError(f"text can't be read: {problem}") from problem
+    if not text:
+        raise _RowError("empty text")
+    return text
+
+
 def _labelled_id(fields: list[str] | None, annotators: int) -> tuple[str, Sentiment]:
     if fields is None:
-        raise _RowError("not UTF-8")
+        raise _RowError(NOT_TEXT)
     if len(fields) != 1 + annotators:
         raise _RowError(f"wrong column count: {len(fields)} instead of {1 + annotators}")
     post_id, *pairs = (field.strip() for field in fields)

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+from mulcot_rd.files import read_text
 from mulcot_rd.ingest.result import IngestError
 from mulcot_rd.schema import SPLITS, Split
 
@@ -49,7 +50,7 @@ def _read_split_files(folder: Path) -> dict[str, Split]:
                 f"split file not found: {path}; ingest.split_files should name a folder with train.txt, dev.txt and "
                 "test.txt, one post id a line (or be null for a seeded 8:1:1 split)"
             )
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        for number, line in enumerate(read_text(path, IngestError).split("\n"), start=1):
             post_id = line.strip()
             if not post_id:
                 continue

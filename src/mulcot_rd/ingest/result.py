@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.schema import SPLITS, Post, Rejected
 
@@ -17,7 +18,7 @@ LEFT_OUT_BY_DESIGN = (LABEL_CONFLICT, NOT_IN_SPLIT_FILES)
 NO_SPLIT = "unassigned"
 
 
-class IngestError(ValueError):
+class IngestError(UserError):
     """Raw data that can't be used; the message says what, where, and the cure."""
 
 
@@ -61,13 +62,16 @@ def check_rejected_share(result: IngestResult, parameters: IngestParameters, dat
     """Refuse a result that left out too much. Call it after the rejected rows have been written.
 
     Raises:
-        IngestError: If more than ``max_rejected_share`` of the rows were rejected, or a split is left without a post.
+        IngestError: If more than ``max_rejected_share`` of the rows were rejected, a split is left without a
+            post, or there are no rows.
     """
+    if not result.rows and not result.rejected:
+        raise IngestError(f"data set {dataset} has no rows: its files hold headers at most; put the posts into them")
     where = f"every reason is in data/03_primary/{dataset}/rejected.csv"
     # Rounding: a share that equals the threshold must pass whatever order the floats were multiplied in.
     if round(result.rejected_share - parameters.max_rejected_share, 12) > 0:
-        kinds = Counter(row.reason.split(":")[0] for row in result.damaged)
-        frequent = ", ".join(f"{reason} ({count})" for reason, count in kinds.most_common(3)) or "no rows at all"
+        kinds = Counter(row.reason.split(":")[0] for row in result.damaged or result.rejected)
+        frequent = ", ".join(f"{reason} ({count})" for reason, count in kinds.most_common(3))
         raise IngestError(
             f"data set {dataset}: {result.rejected_share:.1%} of the rows were rejected, more than "
             f"ingest.max_rejected_share = {parameters.max_rejected_share:.1%}; most frequent: {frequent}; {where}: "
@@ -90,11 +94,15 @@ def require(path: Path, dataset: str, expected: str, *, is_folder: bool = False)
         is_folder: Whether a folder is wanted.
 
     Raises:
-        IngestError: If it is missing; the message says what was looked for and the cure.
+        IngestError: If it is missing or can't be looked at; the message says what was looked for and the cure.
     """
-    if path.is_dir() if is_folder else path.is_file():
-        return path
+    what = "folder" if is_folder else "file"
+    try:
+        if path.is_dir() if is_folder else path.is_file():
+            return path
+    except OSError as problem:
+        raise IngestError(f"data set {dataset}: {what} can't be read ({problem.strerror}): {path}") from problem
     raise IngestError(
-        f"data set {dataset}: {'folder' if is_folder else 'file'} not found: {path}; expected {expected}; put the data "
-        "there, or set raw_dir (and ingest.folder, the folder's name below it) to where it is"
+        f"data set {dataset}: {what} not found: {path}; expected {expected}; put the data there, or set raw_dir (and "
+        "ingest.folder, the folder's name below it) to where it is"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mulcot_rd.ingest.lines import tab_separated
+from mulcot_rd.ingest.lines import NOT_TEXT, tab_separated
 from mulcot_rd.ingest.result import Candidate, IngestError, RawRow, require
 from mulcot_rd.schema import SPLITS, Post, Rejected, Sentiment, Split
 
@@ -45,7 +45,7 @@ def read_rows(dataset: str, folder: Path) -> Iterator[RawRow]:
 
 def _row(split: Split, row: str, fields: list[str] | None, images: Path) -> RawRow:
     if fields is None:
-        return Rejected(split=split, row=row, reason="not UTF-8")
+        return Rejected(split=split, row=row, reason=NOT_TEXT)
     if len(fields) != COLUMNS:
         return Rejected(split=split, row=row, reason=f"wrong column count: {len(fields)} instead of {COLUMNS}")
     index, label, image, text, aspect = (field.strip() for field in fields)

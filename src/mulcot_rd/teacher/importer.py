@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from mulcot_rd import reasoning as response_format
+from mulcot_rd.files import read_text
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.provider import Answer, Provider, Request
 
@@ -25,21 +26,25 @@ def read_import(path: Path) -> dict[PostKey, str]:
     for one post the first counts.
 
     Raises:
-        TeacherError: If the file is missing or holds no usable row.
+        TeacherError: If the file is missing, can't be read as lines of UTF-8, or holds no usable row.
     """
     if not path.is_file():
         raise TeacherError(f"import file not found: {path}; set teacher.import_path to a JSONL file of reasonings")
     answers: dict[PostKey, str] = {}
     skipped: Counter[str] = Counter()
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            key, cot, fault = _read_row(line)
-            if fault is not None:
-                skipped[fault] += 1
-            else:
-                answers.setdefault(key, cot)
+    text = read_text(path, TeacherError)
+    if text.lstrip().startswith("["):
+        raise TeacherError(
+            f"{path} begins as a JSON array: write each of its objects into a line of its own (jq -c '.[]')"
+        )
+    for line in text.split("\n"):
+        if not line.strip():
+            continue
+        key, cot, fault = _read_row(line)
+        if fault is not None:
+            skipped[fault] += 1
+        else:
+            answers.setdefault(key, cot)
     if skipped:
         counts = ", ".join(f"{count} with {fault}" for fault, count in sorted(skipped.items()))
         logger.warning("%s: %d row(s) skipped: %s", path, skipped.total(), counts)
