@@ -60,7 +60,6 @@ def split_params(context: click.Context, option: click.Parameter, value: str | d
     return OmegaConf.to_container(given)
 
 
-@_in_one_sentence
 def read_recipe(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     """Take the options of ``--config FILE`` for those that are not given; names of parameters stay as typed."""
     if path is None:
@@ -82,11 +81,10 @@ def _checked_run(**options: Any) -> Any:
 
 
 def _ours(option: click.Parameter) -> click.Parameter:
-    """Kedro's option, or a copy with the function that reads it here."""
-    reads = {"params": split_params, "config": read_recipe}
-    if option.name in reads:
-        option = copy.copy(option)
-        option.callback = reads[option.name]
+    """A copy of Kedro's option; what reads its value says in one sentence what is wrong with it."""
+    option = copy.copy(option)
+    reads = {"params": split_params, "config": read_recipe}.get(option.name, option.callback)
+    option.callback = None if reads is None else _in_one_sentence(reads)
     return option
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
+from kedro.framework.cli.utils import KedroCliError
 from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
@@ -55,6 +56,7 @@ def user_errors() -> tuple[type[Exception], ...]:
         SoftLabelError,
         ImageError,
         ParameterValidationError,
+        KedroCliError,
         DatasetError,
         OmegaConfBaseException,
     )
@@ -79,7 +81,7 @@ def _storage_fault(error: BaseException | None) -> str | None:
     """What storage refused, wherever in the chain of an error that stands."""
     while error is not None:
         if isinstance(error, OSError | SafetensorError):
-            told = re.search(r"\b(?:code:|[Ee]rrno) (\d+)", str(error))
+            told = re.search(r"\b(?:code:|[Ee]rrno|os error) (\d+)", str(error))
             number = int(told[1]) if told else None
             if number in _STORAGE:
                 place = f"{os.fsdecode(error.filename)}: " if isinstance(error, OSError) and error.filename else ""

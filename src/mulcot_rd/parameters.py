@@ -1,6 +1,7 @@
 """Parameters of a run as a whole; those of each part live beside that part."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -47,7 +48,9 @@ class RunParameters(BaseModel):
     )
     variant: Name = Field(description="What is left out of the method, one of the configured variants (paper, Table 6)")
     name: Annotated[Name, AfterValidator(_own_run)] = Field(description="Name of the run's folders")
-    raw_dir: Annotated[str, BeforeValidator(str)] = Field(description="Folder that holds the raw data sets")
+    raw_dir: Annotated[str, BeforeValidator(lambda given: str(Path(str(given)).expanduser()))] = Field(
+        description="Folder that holds the raw data sets"
+    )
     limit: int | None = Field(None, ge=1, description="Posts a split, the first so many; null takes all")
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random (42 in the authors' code)")
     engine: Literal["local"] = Field(description="Where training and generation run: in this process")
