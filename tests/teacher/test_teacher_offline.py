@@ -1,10 +1,12 @@
 """The offline annotator: deterministic, cites what is there, obeys its rules and the told label."""
 
 import re
+import time
 from itertools import product
 
 import pytest
 from PIL import Image
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from mulcot_rd.reasoning import parse, write
 from mulcot_rd.schema import Post, Sentiment
@@ -13,7 +15,7 @@ from mulcot_rd.teacher.image_evidence import measure_image
 from mulcot_rd.teacher.leaks import find_leak
 from mulcot_rd.teacher.offline import decide, explain_post, justify
 from mulcot_rd.teacher.phrases import CONCLUSION, CONFLICT, DECIDED_BY, Weighing
-from mulcot_rd.teacher.text_evidence import read_text
+from mulcot_rd.teacher.text_evidence import _Vader, read_text
 
 COLOURS = {"positive": (255, 200, 120), "neutral": (130, 130, 130), "negative": (40, 42, 44)}
 TEXTS = {
@@ -149,3 +151,33 @@ def test_on_real_tweets_citations_occur_and_both_stages_are_used(shared_data, tm
             assert word in post.text
     assert cited > 50
     assert not (tmp_path / "ledger.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "never so good and not at all bad, the least bad of all",
+        "the bomb \U0001f600 yeah right, kind of cut the mustard, but it was hand to mouth",
+        "no doubt it was without doubt a very GREAT and not very sad day \U0001f602\U0001f602",
+        "good",
+        "not good",
+        "kiss of death it was and bad ass to die for on the upper hand",
+    ],
+)
+def test_linear_vader_scores_as_vader_does(text):
+    assert _Vader().polarity_scores(text) == SentimentIntensityAnalyzer().polarity_scores(text)
+
+
+@pytest.mark.parametrize(
+    "piece", ["\U0001f600", "\U0001f600 ", "good \U0001f602 ", "never so good but bad ", "a!", "haha ", "not  n't "]
+)
+def test_the_time_for_a_long_post_grows_no_faster_than_its_length(post_of, piece):
+    def seconds(characters):
+        post = post_of(piece * (characters // len(piece)))
+        started = time.perf_counter()
+        read_text(post)
+        return time.perf_counter() - started
+
+    seconds(1_000)
+    # Ten times the length takes ten times the time, and a hundred times where each word looks at all others.
+    assert seconds(20_000) < 40 * max(seconds(2_000), 0.02)
