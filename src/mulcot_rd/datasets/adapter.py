@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
-from kedro_datasets._typing import JSONPreview
 
+from mulcot_rd.datasets.previews import JSONPreview
 from mulcot_rd.files import write_json
 from mulcot_rd.kept import MANIFEST, Kept, read_manifest
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 from kedro.utils import load_obj
-from kedro_datasets._typing import JSONPreview
 from pydantic import BaseModel, ValidationError
 
+from mulcot_rd.datasets.previews import JSONPreview
 from mulcot_rd.files import locked, write_text
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import TablePreview
 
+from mulcot_rd.datasets.previews import TablePreview
 from mulcot_rd.reporting.writers import ReportTable, write_table
 
 
