@@ -34,8 +34,7 @@ from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.lora import TrainedModel, merged_adapter
 from mulcot_rd.prompts import TASKS, Task
-from mulcot_rd.reasoning import write
-from mulcot_rd.schema import Post, TeacherRecord
+from mulcot_rd.schema import Post
 from settings import ROOT, Setting, random_example
 from timing import alternate, row, with_helpers
 
@@ -60,7 +59,6 @@ class Evaluation:
         prompts: Post id to its prompts.
         limits: Longest answer by task, in tokens.
         parameters: Of the engine.
-        examples: Answers that guesses begin with.
         workers: Processes that answer together.
     """
 
@@ -70,7 +68,6 @@ class Evaluation:
     prompts: dict[str, dict[Task, Prompt]]
     limits: dict[Task, int]
     parameters: GenerationParameters
-    examples: list[tuple[Task, str]]
     workers: int = 1
 
     def together(self, stack: ExitStack) -> Callable[[], dict[tuple[Task, str], str]]:
@@ -82,7 +79,7 @@ class Evaluation:
         def texts() -> dict[tuple[Task, str], str]:
             answers = answer_posts(
                 self.model, self.encoder, self.posts, TASKS, self.parameters,
-                seed=1, log=None, description="bench", examples=self.examples, crew=crew,
+                seed=1, log=None, description="bench", crew=crew,
             )  # fmt: skip
             return {(task, answer.post_id): answer.text for task in TASKS for answer in answers[task]}
 
@@ -93,7 +90,7 @@ class Evaluation:
         texts: dict[tuple[Task, str], str] = {}
         ordered = sorted(self.posts, key=lambda post: len(self.prompts[post.id]["label"].opening))
         with merged_adapter(self.model):
-            engine = Engine(base_model(self.model), self.encoder, self.parameters, seed=1, examples=self.examples)
+            engine = Engine(base_model(self.model), self.encoder, self.parameters, seed=1)
             engine.answer(
                 ordered,
                 self.prompts,
@@ -157,8 +154,6 @@ def _trained(folder: Path) -> Evaluation:
     encoder = InputEncoder(backbone.family, backbone.processor, parameters["inputs"]["image_size"])
     write_sample(folder / "posts" / "sample", TINY_POSTS_SEED)
     posts = read_posts("sample", folder / "posts", IngestParameters(), 42).posts[:TINY_POSTS]
-    (reasonings,) = project.glob("data/05_model_input/**/teacher_reasoning.jsonl")
-    teacher = [TeacherRecord.model_validate_json(line) for line in reasonings.read_text(encoding="utf-8").splitlines()]
     return Evaluation(
         model=load_adapter(backbone.model, adapter),
         encoder=encoder,
@@ -166,7 +161,6 @@ def _trained(folder: Path) -> Evaluation:
         prompts=_prompts(posts, encoder.prompt),
         limits=LIMITS["tiny"],
         parameters=_parameters("tiny", batch_size=parameters["generation"]["batch_size"]),
-        examples=[("reasoning", write(record.reasoning)) for record in teacher],
         workers=crew_size(None, torch.device("cpu"), len(posts)),
     )
 
@@ -207,8 +201,7 @@ def _random(folder: Path) -> Evaluation:
             lambda post, task: Prompt(list(examples[post.id].opening), list(examples[post.id].endings[task])),
         ),
         limits=LIMITS["real_vocab"],
-        parameters=_parameters("real_vocab", batch_size=24, draft_tokens=0),
-        examples=[],
+        parameters=_parameters("real_vocab", batch_size=24),
     )
 
 

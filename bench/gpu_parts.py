@@ -134,7 +134,7 @@ def evaluate(models: Models, say: Say) -> None:
     _write_on(role)
     parameters = _generation(batch_size, limits)
     merged = role.model.merge_and_unload()
-    evaluation = Evaluation(merged, role.encoder, posts, prompts, limits, parameters, [])
+    evaluation = Evaluation(merged, role.encoder, posts, prompts, limits, parameters)
     unit = f"posts/s, {limits['label']} + {limits['reasoning']} tokens, batch {batch_size}"
     with peak_memory(models.device) as memory:
         # Reads images and warms kernels up; graphs are captured in every run of the engine.
@@ -290,13 +290,12 @@ def _write_on(role: Role) -> None:
 
 
 def _generation(batch_size: int, limits: Mapping[Task, int]) -> GenerationParameters:
-    """One token a step: random weights repeat themselves as no trained model does, and guesses would all be right."""
+    """First answers alone."""
     return GenerationParameters(
         batch_size=batch_size,
         max_label_tokens=limits["label"],
         max_new_tokens=limits["reasoning"],
         max_retries=0,
-        draft_tokens=0,
     )
 
 

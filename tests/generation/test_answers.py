@@ -50,7 +50,7 @@ def scripted(monkeypatch):
 
     def use(script, finished=True):
         class Scripted:
-            def __init__(self, base, encoder, parameters, *, seed, examples):
+            def __init__(self, base, encoder, parameters, *, seed):
                 pass
 
             def answer(self, posts, prompts, settled):

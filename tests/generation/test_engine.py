@@ -6,7 +6,6 @@ from transformers import GenerationConfig
 
 from mulcot_rd.generation import engine
 from mulcot_rd.generation.choice import drawn, draws
-from mulcot_rd.generation.drafts import Drafts
 from mulcot_rd.generation.engine import Engine
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.models.forward import base_model
@@ -197,39 +196,6 @@ def test_the_nucleus_is_drawn_from_in_proportion_and_nothing_else_is():
     assert tokens.bincount(minlength=4).tolist() == pytest.approx([0, 1000 * 0.5 / 0.85, 0, 1000 * 0.35 / 0.85], abs=1)
     cold = drawn(probabilities.log().repeat(1000, 1), numbers, temperature=0.01, top_p=1.0)
     assert set(cold.tolist()) == {1}
-
-
-def test_guesses_come_from_what_was_written_before_and_end_where_they_are_unsure():
-    drafts = Drafts(tokens=4)
-    drafts.learn([0, 1, 2, 3, 4, 5, 6, 7, 8], 0)
-    assert drafts.guess([9, 0, 1, 2], 10) == [3]
-    drafts.learn([0, 1, 2, 3, 4, 5, 6, 7, 8], 0)
-    drafts.learn([0, 1, 2, 3, 4, 5, 6, 7, 8], 0)
-    assert drafts.guess([9, 0, 1, 2], 10) == [3, 4, 5, 6]
-    assert drafts.guess([9, 0, 1, 2], 2) == [3, 4]
-    assert drafts.guess([7, 8, 9], 10) == []
-    # What stood further back decides, where it was seen before.
-    drafts.learn([20, 21, 22, 23, 0, 1, 2, 50, 51], 4)
-    drafts.learn([20, 21, 22, 23, 0, 1, 2, 50, 51], 4)
-    assert drafts.guess([20, 21, 22, 23, 0, 1, 2], 10) == [50, 51]
-    assert Drafts(tokens=0).guess([1, 2], 10) == []
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_guesses_change_no_text(role, posts, prompts, plain, right, monkeypatch):
-    """Neither where all of them are what the model writes, nor where none is."""
-    ids = {key: role.encoder.target(text, key[0])[:-1] for key, text in plain.items()}
-
-    def guess(self, sequence, limit):
-        for own in ids.values():
-            for place in range(len(own) - 2):
-                if right and own[place : place + 2] == list(sequence[-2:]):
-                    return own[place + 2 : place + 2 + min(limit, 5)]
-        return [] if right else [3] * min(limit, 5)
-
-    monkeypatch.setattr(Drafts, "guess", guess)
-    given = write(role, posts, prompts)
-    assert {key: answer.text for key, answer in given.items()} == plain
 
 
 def test_the_weights_come_back_to_the_last_bit(backbone_parameters, prepared):

@@ -55,7 +55,6 @@ class Answerer:
         prompts: Mapping[str, dict[Task, Prompt]],
         parameters: GenerationParameters,
         seed: int,
-        examples: Sequence[tuple[Task, str]],
         told: Callable[[], None] | None = None,
     ) -> list[Logged]:
         """All answers to the prompts of these posts, retries among them; see :func:`answer_posts`.
@@ -65,7 +64,6 @@ class Answerer:
             prompts: Post id to the prompts of its tasks, the same tasks for all posts.
             parameters: Batch size, lengths, retries.
             seed: Of the retries' sampling.
-            examples: Answers that guesses begin with.
             told: Called each time a prompt needs no further answer; by default what counts for the crew.
         """
         told = told or self._count
@@ -84,7 +82,7 @@ class Answerer:
             return last
 
         with merged_adapter(self.model, parameters.merge_adapter):
-            engine = Engine(base_model(self.model), self.encoder, parameters, seed=seed, examples=examples)
+            engine = Engine(base_model(self.model), self.encoder, parameters, seed=seed)
             engine.answer(posts, prompts, settled)
         return [
             Logged(task, post_id, attempt, answer)
@@ -103,7 +101,6 @@ def answer_posts(
     seed: int,
     log: AnswerLog | None,
     description: str,
-    examples: Sequence[tuple[Task, str]] = (),
     api_key: str | None = None,
     crew: Crew | None = None,
 ) -> dict[Task, list[Answer]]:
@@ -123,8 +120,6 @@ def answer_posts(
         seed: Of the retries' sampling.
         log: Keeps finished answers across interruptions; ``None`` keeps nothing.
         description: Names the work on the progress bar.
-        examples: Answers such as the model was trained to write, with their tasks. They make no difference to the
-            texts; tokens are guessed ahead by them.
         api_key: Of the server, where one answers.
         crew: Processes that have this model already; by default as many are started as ``parameters`` ask for.
 
@@ -150,7 +145,7 @@ def answer_posts(
                 if crew is None:
                     count = _processes(parameters, model.device, len(ordered))
                     crew = stack.enter_context(Crew(answerer, count))
-                answers = _answered(answerer, crew, group, prompts, parameters, seed, examples, bar)
+                answers = _answered(answerer, crew, group, prompts, parameters, seed, bar)
                 if log is not None:
                     log.add(answers)
                 known = defaultdict(list)
@@ -175,7 +170,6 @@ def _answered(
     prompts: Mapping[str, dict[Task, Prompt]],
     parameters: GenerationParameters,
     seed: int,
-    examples: Sequence[tuple[Task, str]],
     bar: tqdm,
 ) -> list[Logged]:
     """All answers to a group's prompts, each process's share of its posts dealt like cards."""
@@ -189,7 +183,7 @@ def _answered(
     shares = []
     for number in range(crew.size):
         posts = group[number :: crew.size]
-        shares.append((posts, {post.id: prompts[post.id] for post in posts}, parameters, seed, examples))
+        shares.append((posts, {post.id: prompts[post.id] for post in posts}, parameters, seed))
     crew.ask("answer", shares[1:])
     answers = answerer.answer(*shares[0], told)
     for others in crew.results():

@@ -41,12 +41,6 @@ class GenerationParameters(BaseModel):
         0.7, gt=0, description="Sampling temperature of retries; the first answer is greedy"
     )
     retry_top_p: float = Field(0.9, gt=0, le=1, description="Probability mass that retries sample from")
-    draft_tokens: int = Field(
-        7,
-        ge=0,
-        description="Tokens guessed ahead from answers written before in the group, and checked in one step; 0 writes "
-        "one at a time. The texts are the same either way",
-    )
     workers: int | None = Field(
         1,
         ge=1,

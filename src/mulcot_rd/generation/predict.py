@@ -32,7 +32,6 @@ def predict(
     weights: str,
     name: str,
     tasks: Sequence[Task] = TASKS,
-    examples: Sequence[tuple[Task, str]] = (),
     api_key: str | None = None,
 ) -> list[PredictionRecord]:
     """Answer the tasks' prompts for every post, going on behind what an interrupted run had answered.
@@ -49,7 +48,6 @@ def predict(
         weights: What tells the model's weights from others; answers of other ones are not taken.
         name: Names the model on the progress bar.
         tasks: Which prompts to ask; at least one.
-        examples: Answers such as the model was trained to write: tokens are guessed ahead by them.
         api_key: Of the server, where one answers.
     """
     made_from = {
@@ -62,7 +60,7 @@ def predict(
     answers = answer_posts(
         model, encoder, posts, tasks, parameters,
         seed=seed, log=log, description=f"{name}, {len(posts)} posts by {' and '.join(tasks)} prompt",
-        examples=examples, api_key=api_key,
+        api_key=api_key,
     )  # fmt: skip
     return [_record(post, {task: answers[task][number] for task in tasks}) for number, post in enumerate(posts)]
 

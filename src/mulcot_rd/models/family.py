@@ -140,15 +140,15 @@ class Family(ABC):
         """
         return (valid.long().cumsum(dim=-1) - 1).clamp(min=0)
 
-    def relative_bias(self, base: PreTrainedModel, distances: Tensor) -> Tensor | None:
+    def relative_bias(self, base: PreTrainedModel, length: int) -> Tensor | None:
         """What relative positions add to the decoder's attention scores; asked of families whose decoders take none.
 
         Args:
             base: The family's model.
-            distances: Position of the key minus position of the query [B, queries, keys].
+            length: Positions of a text.
 
         Returns:
-            [B, heads, queries, keys]; ``None`` for families with rotary positions.
+            Bias of each query for each key [heads, length, length]; ``None`` for families with rotary positions.
         """
         return None
 

@@ -68,16 +68,9 @@ class FlanT5(Family):
         model.lm_head.weight.data.mul_(size.hidden_size**-0.5)
         return model
 
-    def relative_bias(self, base: PreTrainedModel, distances: Tensor) -> Tensor:
+    def relative_bias(self, base: PreTrainedModel, length: int) -> Tensor:
         """The decoder's learned bias, which its first layer holds for all."""
-        attention = base.decoder.block[0].layer[0].SelfAttention
-        buckets = attention._relative_position_bucket(
-            distances,
-            bidirectional=False,
-            num_buckets=attention.relative_attention_num_buckets,
-            max_distance=attention.relative_attention_max_distance,
-        )
-        return attention.relative_attention_bias(buckets).permute(0, 3, 1, 2)
+        return base.decoder.block[0].layer[0].SelfAttention.compute_bias(length, length)[0]
 
     def build_tiny_processor(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         """The tokenizer itself."""

@@ -19,7 +19,6 @@ from mulcot_rd.pipelines.posts import (
     with_fingerprints,
 )
 from mulcot_rd.pipelines.roles import answering_role, role_for
-from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.identity import examples_fingerprint
@@ -38,7 +37,6 @@ def write_assistant_reasoning(
     inputs: InputParameters,
     run: RunParameters,
     method: MethodParameters,
-    teacher_reasoning: list[TeacherRecord],
     credentials: dict[str, Any],
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
@@ -66,7 +64,6 @@ def write_assistant_reasoning(
         seed=run.seed,
         log=AnswerLog(workspace, made_from),
         description=f"assistant, {len(training_posts)} training posts",
-        examples=[("reasoning", write(record.reasoning)) for record in teacher_reasoning],
         api_key=credentials.get("api_key"),
     )["reasoning"]
     kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)

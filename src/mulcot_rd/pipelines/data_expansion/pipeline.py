@@ -21,7 +21,6 @@ def create_pipeline() -> Pipeline:
                     "params:inputs",
                     "params:run_settings",
                     "params:method",
-                    "teacher_reasoning",
                     "teacher_credentials",
                     "expansion_workspace",
                 ],

@@ -41,7 +41,6 @@ def predict_test_split(
     inputs: InputParameters,
     run: RunParameters,
     method: MethodParameters,
-    training_set: list[TrainingRow],
     credentials: dict[str, Any],
     workspace: Path,
 ) -> list[PredictionRecord]:
@@ -62,7 +61,6 @@ def predict_test_split(
         weights=model_identity(adapter),
         name=name,
         tasks=method.tasks,
-        examples=[("reasoning", write(row.reasoning)) for row in training_set],
         api_key=credentials.get("api_key"),
     )
     return with_fingerprints(records, test)
@@ -89,7 +87,7 @@ def measure_role_efficiency(
 ) -> dict[str, Any]:
     """What one prediction costs at batch size 1, by each prompt, on the device at hand (Tables 11 and 12).
 
-    A prediction is one greedy answer, without retries and without guesses, from the image on disk to the text. Where a
+    A prediction is one greedy answer, without retries, from the image on disk to the text. Where a
     server answers, nothing is measured here.
     """
     if generation.backend == "served" or _absent(adapter, method, generation):
@@ -97,8 +95,7 @@ def measure_role_efficiency(
     all_posts = model_posts(posts, captions, captions_needed)
     role = role_for(all_posts, adapter, backbone, inputs)
     device = role.model.device
-    # Operations of guesses that turn out wrong would be counted too; the paper's models write one token at a time.
-    once = generation.model_copy(update={"batch_size": 1, "max_retries": 0, "draft_tokens": 0})
+    once = generation.model_copy(update={"batch_size": 1, "max_retries": 0})
     test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
     numbers = adapter.get("parameters", {"total": role.parameters, "trainable": 0})
     total, trainable = numbers["total"], numbers["trainable"]

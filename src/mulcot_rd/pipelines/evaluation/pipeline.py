@@ -26,7 +26,6 @@ def create_pipeline() -> Pipeline:
                 "params:inputs",
                 "params:run_settings",
                 "params:method",
-                "student_training_set",
                 "teacher_credentials",
                 "evaluation_workspace",
             ],
