@@ -1,12 +1,10 @@
 """Evaluation: posts a second, label and reasoning of each post, greedy, without retries.
 
 At tiny scale the assistant is trained on the shipped sample by the project's own pipelines, so that its answers end by
-themselves and differ in length; it answers 480 posts of another sample, in as many processes as a split
-of a thousand posts gets (their start is not measured), and guesses at next tokens begin with the training split's
-reasonings, as in an evaluation. At real_vocab scale the weights are random and answers would never
-end: the end of a turn is out of reach for both forms, every label answer has 5 tokens and every reasoning 200, and
-nothing is guessed ahead, since random weights repeat themselves as no trained model does. Both forms use the same
-number of rows, and texts are compared post by post.
+themselves and differ in length; it answers 480 posts of another sample, in as many processes as a split of a thousand
+posts gets (their start is not measured). At real_vocab scale the weights are random and answers would never end: the
+end of a turn is out of reach for both forms, every label answer has 5 tokens and every reasoning 200. Both forms use
+the same number of rows, and texts are compared post by post.
 """
 
 import os
@@ -85,11 +83,11 @@ class Evaluation:
 
         return with_helpers(crew, texts, stack)
 
-    def ours(self) -> dict[tuple[Task, str], str]:
-        """The texts by the engine in this process."""
+    def ours(self, *, merge: bool = True) -> dict[tuple[Task, str], str]:
+        """The texts by the engine in this process, the adapter merged or beside the weights."""
         texts: dict[tuple[Task, str], str] = {}
-        ordered = sorted(self.posts, key=lambda post: len(self.prompts[post.id]["label"].opening))
-        with merged_adapter(self.model):
+        ordered = sorted(self.posts, key=lambda post: len(next(iter(self.prompts[post.id].values())).opening))
+        with merged_adapter(self.model, merge):
             engine = Engine(base_model(self.model), self.encoder, self.parameters, seed=1)
             engine.answer(
                 ordered,
@@ -113,7 +111,7 @@ class Evaluation:
 def rows(scratch: Path, repetitions: int) -> list[dict]:
     """Posts a second at both scales, and the share of posts whose texts are the same."""
     made = []
-    for scale, prepare in (("tiny", _trained), ("real_vocab", _random)):
+    for scale, prepare in (("tiny", trained), ("real_vocab", _random)):
         evaluation = prepare(scratch / f"generation_{scale}")
         for batch_size in BATCHES[scale]:
             name = f"as written: generate once per prompt, batch {batch_size}"
@@ -140,7 +138,7 @@ def _parameters(scale: str, **more: object) -> GenerationParameters:
     )
 
 
-def _trained(folder: Path) -> Evaluation:
+def trained(folder: Path) -> Evaluation:
     """The tiny assistant, trained on the sample, and posts that it has not seen."""
     project = folder / "project"
     adapter = project / "data/06_models/sample/arch4-tiny-full/assistant"

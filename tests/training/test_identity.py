@@ -56,7 +56,6 @@ GENERATION = {
     "served": ({"base_url": "http://localhost:1/v1", "model": "m"}, False),
     "batch_size": (8, False),
     "group_size": (3, False),
-    "draft_tokens": (0, False),
     "workers": (2, False),
     "merge_adapter": (False, False),
 }
@@ -157,7 +156,7 @@ def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backb
     Kept(tmp_path, "assistant").put(tmp_path / done["folder"])
     (weights,) = (tmp_path / "assistant").glob("*model.safetensors")
     before = weights.stat().st_mtime_ns
-    generation = GenerationParameters(batch_size=8, max_new_tokens=64, draft_tokens=0, backend="local", workers=1)
+    generation = GenerationParameters(batch_size=8, max_new_tokens=64, backend="local", workers=1)
     other = QUICK.optimisation.model_copy(update={"checkpoint_minutes": 9.0, "workers": 1})
     backbone = backbone_parameters.model_copy(update={"gradient_checkpointing": True, "attention": "eager"})
     # The project was moved: the same base model, in another folder.
