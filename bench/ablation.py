@@ -1,7 +1,7 @@
 """Generation: what each part of the engine saves, by taking it out.
 
 The assistant that the shipped sample's run trains answers label and reasoning of posts, with the engine as it is and
-without each part, in turns. What counts is processor time of one thread, which other work on the machine changes little.
+without each part, in turns. What counts is processor time of one thread, which other work changes little.
 ``python bench/ablation.py FOLDER`` keeps the trained assistant in FOLDER.
 """
 
