@@ -200,7 +200,7 @@ def test_a_request_that_never_gets_through_is_quarantined_and_asked_again_next_t
 
 @pytest.mark.parametrize(
     ("status", "cure"),
-    [(401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "teacher.model")],
+    [(401, "credentials.yml"), (403, "credentials.yml"), (404, "teacher.model")],
 )
 def test_errors_that_cannot_heal_stop_at_once_with_the_cure(server, parameters, make_post, tmp_path, status, cure):
     server.faults = [(status, {}, json.dumps({"error": {"message": f"no: {KEY}"}}))] * 40

@@ -140,7 +140,6 @@ def test_a_stage_whose_conversation_grows_too_long_ends_with_the_answers_that_it
 @pytest.mark.parametrize(
     "broken",
     [
-        {"choices": [{"message": {"content": [{"type": "text", "text": "Good"}]}, "finish_reason": "stop"}]},
         {"choices": [{"message": {"content": "Good"}, "finish_reason": 3}]},
         {"choices": [{"message": {"content": "Good"}}], "usage": {"prompt_tokens": "many"}},
         {"choices": "none"},
@@ -263,3 +262,28 @@ def test_a_retry_after_pauses_the_whole_run(server, parameters, posts, tmp_path)
     annotate(posts[:9], [], parameters(max_concurrency=1), tmp_path / "l.jsonl")
     assert len(server.requests) == 1 + 8 + 1
     assert server.times[2] - server.times[1] >= 1.0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "reasoning_content": reasoning_text("positive")},
+        {"content": "", "reasoning": reasoning_text("positive")},
+        {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": reasoning_text("positive")}]},
+    ],
+    ids=["reasoning_content", "reasoning", "parts"],
+)
+def test_an_answer_is_read_wherever_the_server_puts_it(server, parameters, make_post, tmp_path, message):
+    server.faults = [(200, {}, json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}))]
+    result = annotate([make_post()], [], parameters(), tmp_path / "l.jsonl")
+    assert [(record.prediction, record.attempts) for record in result.reasoning] == [("positive", 1)]
+    assert len(server.requests) == 1
+
+
+def test_an_error_with_status_200_ends_the_run_with_what_the_server_said(server, parameters, posts, tmp_path):
+    said = "Unexpected endpoint or method. (POST /chat/completions). Returning 200 anyway"
+    server.faults = [(200, {}, json.dumps({"error": said}))] * 40
+    with pytest.raises(TeacherError, match=r"Unexpected endpoint or method.*check teacher\.base_url"):
+        annotate(posts, [], parameters(max_concurrency=1), tmp_path / "l.jsonl")
+    # The next post's request may be on its way by then.
+    assert len(server.requests) <= 2

@@ -10,6 +10,7 @@ from tests.project.conftest import command, environment, make_project
 
 KEY = "sk-proj-4f1d0c2b9a8e7766-very-secret"
 OTHER_KEY = "sk-proj-00000000aaaaaaaa-also-secret"
+OPENAI_KEY = "sk-proj-11111111bbbbbbbb-of-openai-alone"
 EVERYTHING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -46,13 +47,15 @@ def run(folder, pipeline, parameters, key_in_environment=None):
 
 
 def annotate(folder, server, key_in_environment=None):
-    parameters = f"limit=4,teacher.provider=openai,teacher.base_url={server.url},teacher.backoff_s=0.01"
+    server_key = "" if key_in_environment is None else ",teacher.api_key_env=OPENAI_API_KEY"
+    parameters = f"limit=4{server_key},teacher.provider=openai,teacher.base_url={server.url},teacher.backoff_s=0.01"
     return run(folder, "teacher_annotation", parameters, key_in_environment)
 
 
-def place(folder, key):
+def place(folder, key, server=None):
     credentials = folder / "conf" / "local" / "credentials.yml"
-    credentials.write_text(yaml.safe_dump({"openai": {"api_key": key}}), encoding="utf-8")
+    entry = {"api_key": OPENAI_KEY, "servers": {server.url: {"api_key": key}} if server else None}
+    credentials.write_text(yaml.safe_dump({"openai": entry}), encoding="utf-8")
 
 
 def found_in(folder, result, key):
@@ -65,8 +68,8 @@ def found_in(folder, result, key):
 
 
 def test_a_refused_key_is_not_repeated_by_the_error(project):
-    place(project, OTHER_KEY)
     with FaultServer(Script(key=KEY)).running() as server:
+        place(project, OTHER_KEY, server)
         result = annotate(project, server)
     assert result.returncode != 0
     assert set(server.keys) == {f"Bearer {OTHER_KEY}"}
@@ -75,10 +78,10 @@ def test_a_refused_key_is_not_repeated_by_the_error(project):
 
 
 def test_an_annotation_with_faults_leaves_the_key_nowhere(project):
-    place(project, KEY)
     told = json.dumps({"error": {"message": f"your key {KEY} is fine, your request is not", "code": "content_filter"}})
     with FaultServer(Script(seed=1, fault_share=0.4, flaw_share=0.3, key=KEY)).running() as server:
         # All eight posts are refused, and one of them a second time, in stage two.
+        place(project, KEY, server)
         refusals = [(400, {}, told)] * 9
         server.faults = [*refusals, (500, {"X-Key": KEY}, KEY), (200, {}, f'{{"id": "{KEY}'), "drop"]
         result = annotate(project, server)

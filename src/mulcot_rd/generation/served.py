@@ -70,7 +70,7 @@ def served_answers(
         tasks: "label", "reasoning", or both.
         parameters: Server, lengths, retries, sampling of retries.
         folder: Keeps what was answered, for this model, these prompts and parameters.
-        api_key: The server's key, or ``None`` to take ``OPENAI_API_KEY``; a server of one's own needs none.
+        api_key: The server's key from the credentials, or ``None``; a server of one's own needs none.
 
     Returns:
         Task to its answers.
@@ -126,6 +126,7 @@ def _server_parameters(parameters: GenerationParameters, encoder: InputEncoder, 
     return TeacherParameters(
         provider="openai",
         base_url=served.base_url,
+        api_key_env=served.api_key_env,
         model=str(served.model),
         max_concurrency=served.max_concurrency,
         max_request_retries=served.max_request_retries,

@@ -6,18 +6,21 @@ requests through the SDK's own types costs four times the processor time of ever
 
 import asyncio
 import logging
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import aiohttp
 import httpx2
 import openai
 import orjson
 from pydantic import ValidationError
 
+from mulcot_rd.credentials import OPENAI_URL, is_local, is_openai, server_key
 from mulcot_rd.images import data_uri, load_image
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget, Reservation
@@ -37,8 +40,10 @@ T = TypeVar("T")
 JPEG_QUALITY = 90
 # A post's retries and stage two follow soon after its first request; 2,048 images of 280 pixels are some 50 MB.
 CACHED_IMAGES = 2048
-OPENAI_URL = "https://api.openai.com/v1"
 _KEY_HELP = "set OPENAI_API_KEY, or openai.api_key in conf/local/credentials.yml"
+# What aiohttp raises before anything of a request is sent: no route, name, port, TLS or proxy. A connection that was
+# lost later is its mere base, ClientOSError; both reach the SDK as the same ConnectTimeout.
+_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL)
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached"}
 # Statuses besides 5xx that heal; of a server that has too much to do; of one that may have gone on working.
 _HEALING = (408, 409, 425, 429)
@@ -79,19 +84,31 @@ class OpenAITeacher:
 
         Args:
             parameters: Server, model, sampling and limits.
-            api_key: The key, or ``None`` to take it from ``OPENAI_API_KEY``. With ``base_url`` it is optional.
+            api_key: This server's key from the credentials, or ``None``; see
+                :func:`~mulcot_rd.credentials.server_key` for where it is looked for then. Only OpenAI needs one.
             dialect: What the server is known to take.
             budget: Where every request is charged.
 
         Raises:
-            TeacherError: If the OpenAI API itself is asked without a key.
+            TeacherError: If the OpenAI API itself is asked without a key, or the key can't be sent.
         """
-        key = api_key or os.environ.get("OPENAI_API_KEY")
-        if not key and parameters.base_url is None:
+        try:
+            key = server_key(parameters.base_url, api_key, parameters.api_key_env)
+        except ValueError as error:
+            raise TeacherError(str(error)) from None
+        if key is None and is_openai(parameters.base_url):
             raise TeacherError(
                 f"teacher.provider=openai needs an API key: {_KEY_HELP}, or point teacher.base_url at your own server"
             )
+        if not is_local(parameters.base_url):
+            _refuse_other_proxies(urlsplit(parameters.base_url or OPENAI_URL).scheme)
         self._key = key
+        self._key_help = _KEY_HELP
+        if not is_openai(parameters.base_url):
+            self._key_help = (
+                f"give this server's key under servers, {parameters.base_url}, api_key in conf/local/credentials.yml, "
+                "or name its environment variable by api_key_env"
+            )
         self._parameters = parameters
         connections = httpx2.Limits(
             max_connections=parameters.max_concurrency, max_keepalive_connections=parameters.max_concurrency
@@ -102,7 +119,11 @@ class OpenAITeacher:
             max_retries=0,
             # The SDK's timeouts are per read: a server that sends a byte now and then would never run into one.
             timeout=None,
-            http_client=openai.DefaultAioHttpClient(limits=connections),
+            http_client=openai.DefaultAioHttpClient(
+                limits=connections,
+                trust_env=not is_local(parameters.base_url),
+                event_hooks={} if key else {"request": [_leave_key_out]},
+            ),
         )
         self.limits = Limits(parameters.max_concurrency, parameters.requests_per_minute, parameters.tokens_per_minute)
         self.transport = RetryLayer(parameters.max_request_retries, parameters.backoff_s, dialect.answered)
@@ -177,7 +198,7 @@ class OpenAITeacher:
             try:
                 async with asyncio.timeout(timeout_s or self._parameters.timeout_s):
                     return await send()
-            except (TimeoutError, openai.APIError, ValueError) as error:
+            except (TimeoutError, openai.APIError, aiohttp.ClientError, ValueError) as error:
                 raise self._fault(error) from None
 
         return await self.transport.call(attempt)
@@ -194,14 +215,18 @@ class OpenAITeacher:
         """The answer in a completion, the API's JSON object.
 
         Raises:
-            TransientFaultError: If there is none.
+            TransientFaultError: If there is none, but may well be the next time.
+            TeacherError: If the server reports an error in place of one and has never answered.
+            RequestRefusedError: The same, of a server that has.
         """
+        if isinstance(completion, dict) and completion.get("error") and not completion.get("choices"):
+            raise self._reported(completion)
         choices = completion.get("choices") if isinstance(completion, dict) else None
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
             raise TransientFaultError("the server's answer has no choices", maybe_billed=True)
-        content, refusal = message.get("content"), message.get("refusal")
+        content, refusal = _text_of(message), message.get("refusal")
         counted = completion.get("usage")
         counted = counted if isinstance(counted, dict) else {}
         try:
@@ -218,6 +243,16 @@ class OpenAITeacher:
             )
         except ValidationError:
             raise TransientFaultError("the server's answer is no chat completion", maybe_billed=True) from None
+
+    def _reported(self, body: dict[str, Any]) -> Exception:
+        """What an error means that came with status 200."""
+        error = _error_of(body)
+        if isinstance(error.get("code"), int) and error["code"] >= 400:
+            return self.fault_of_response(error["code"], body)
+        said = f"the server at {self.client.base_url} answered with an error ({self._said(_reason(error))})"
+        if self.transport.answered:
+            return RequestRefusedError(said)
+        return TeacherError(f"{said}: check teacher.base_url, which most often ends in /v1, and teacher.model")
 
     def form_refused(self, sent: dict[str, Any], status: int, body: Any) -> bool:
         """Whether the server refused a request for its form alone, so that the next form is to be tried.
@@ -264,7 +299,7 @@ class OpenAITeacher:
         # OpenRouter refuses a moderated input with 403.
         moderated = status == 403 and any(word in said.lower() for word in _MODERATED)
         if status in (401, 403) and not moderated:
-            return TeacherError(f"the server refuses the API key with {status} ({said}): {_KEY_HELP}")
+            return TeacherError(f"the server refuses the API key with {status} ({said}): {self._key_help}")
         if status == 404:
             return TeacherError(
                 f"the server at {self.client.base_url} knows no model {self._parameters.model!r} or no such address "
@@ -340,7 +375,7 @@ class OpenAITeacher:
             if self._dialect.refused(body, error.status_code, _error_of(error.body)):
                 raise FormRefusedError from None
             raise self._fault(error) from None
-        except (TimeoutError, openai.APIError, ValueError) as error:
+        except (TimeoutError, openai.APIError, aiohttp.ClientError, ValueError) as error:
             raise self._fault(error) from None
         answer = self.read(completion, time.perf_counter() - started)
         self._dialect.taken(body, asked.question.schema)
@@ -355,10 +390,13 @@ class OpenAITeacher:
                 f"no answer within {self._parameters.timeout_s:g} s", congested=True, maybe_billed=True
             )
         if isinstance(error, openai.APIConnectionError):
-            never_arrived = isinstance(error.__cause__, httpx2.ConnectError)
-            return TransientFaultError(
-                f"the connection to {self.client.base_url} failed", maybe_billed=not never_arrived
-            )
+            # The SDK wraps its transport's exception, and that wraps aiohttp's.
+            reason = error.__cause__ and error.__cause__.__cause__
+            if isinstance(reason, _NEVER_SENT):
+                return TransientFaultError(f"no connection to {self.client.base_url} ({_why(reason)})")
+            return TransientFaultError(f"the connection to {self.client.base_url} failed", maybe_billed=True)
+        if isinstance(error, aiohttp.ClientResponseError):
+            return TransientFaultError("the server's answer is not HTTP", maybe_billed=True)
         return TransientFaultError("the server's answer is not JSON", maybe_billed=True)
 
     async def _image(self, question: Question) -> str | None:
@@ -419,6 +457,46 @@ def _chat_messages(question: Question, image: str | None) -> list[dict[str, Any]
         shown = {"type": "image_url", "image_url": {"url": image, "detail": DETAIL}}
         turns[0]["content"] = [shown, {"type": "text", "text": turns[0]["content"]}]
     return turns
+
+
+async def _leave_key_out(request: httpx2.Request) -> None:
+    """The SDK can't be without a key; a server that has none is sent none."""
+    del request.headers["Authorization"]
+
+
+def _refuse_other_proxies(scheme: str) -> None:
+    """Say at once that a proxy of the environment is none that the client can use."""
+    proxies = getproxies()
+    for name in (scheme, "all"):
+        kind = urlsplit(proxies.get(name, "")).scheme
+        if kind not in ("", "http", "https"):
+            raise TeacherError(
+                f"{name}_proxy names a {kind} proxy, and the teacher's client goes through HTTP proxies alone: set "
+                "https_proxy to one, or unset the variable"
+            )
+
+
+def _text_of(message: dict[str, Any]) -> str:
+    """An answer's text: its content, whole or in parts, or where that is empty what the server took for thoughts."""
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(text for text in texts if isinstance(text, str))
+    if content or message.get("refusal"):
+        return content or ""
+    return message.get("reasoning_content") or message.get("reasoning") or ""
+
+
+def _why(reason: BaseException) -> str:
+    """Why no connection was made, without an address that may hold a proxy's password."""
+    if isinstance(reason, aiohttp.ClientHttpProxyError):
+        return f"the proxy refuses it with {reason.status}"
+    if isinstance(reason, aiohttp.ClientConnectorCertificateError):
+        return f"TLS: {reason.certificate_error}"
+    if isinstance(reason, aiohttp.ClientConnectorError):
+        said = str(reason.os_error.strerror or reason.os_error)
+        return f"the proxy: {said}" if isinstance(reason, aiohttp.ClientProxyConnectionError) else said
+    return "the address is not valid"
 
 
 def _error_of(body: Any) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class CaptionParameters(BaseModel):
     base_url: str | None = Field(
         None, description="Address of the captioner's server (ends in /v1); null is the OpenAI API itself."
     )
+    api_key_env: str | None = Field(None, description="As teacher.api_key_env, for the captioner's server.")
     model: str = Field("openbmb/MiniCPM-o-2_6", description="Captioner as the server knows it (paper, Appendix G).")
     mode: Literal["online", "batch"] = Field("online", description="One request at a time, or the Batch API.")
     max_words: int = Field(
@@ -60,6 +61,11 @@ class TeacherParameters(BaseModel):
     import_path: str | None = Field(None, description="JSONL file of existing reasonings, for provider=import.")
     base_url: str | None = Field(
         None, description="Address of an OpenAI-compatible server (ends in /v1); null is the OpenAI API itself."
+    )
+    api_key_env: str | None = Field(
+        None,
+        description="Environment variable with the server's key; null is OPENAI_API_KEY for OpenAI, none for "
+        "any other server.",
     )
     model: str = Field("gpt-4o-mini", description="Model name as the server knows it (paper, Table 2).")
     send: Send = Field(
@@ -128,6 +134,7 @@ class TeacherParameters(BaseModel):
             "import_path": None,
             "send": "image",
             "base_url": captions.base_url,
+            "api_key_env": captions.api_key_env,
             "model": captions.model,
             "mode": captions.mode,
             "max_tokens": captions.max_tokens,

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mulcot_rd.credentials import OPENAI_URL
 from mulcot_rd.teacher.batch import BatchTeacher
 from mulcot_rd.teacher.batch_jobs import refuse_unfinished_batches
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.dialect import Dialect
 from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
-from mulcot_rd.teacher.openai_client import OPENAI_URL, OpenAITeacher
+from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import pricing_of
 from mulcot_rd.teacher.provider import Provider, Question

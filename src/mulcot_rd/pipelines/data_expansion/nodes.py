@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from mulcot_rd.credentials import Credentials
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.generation.expansion import expansion_figures, keep_correct, no_expansion, student_rows
 from mulcot_rd.generation.predict import prompts_fingerprint
@@ -37,7 +38,7 @@ def write_assistant_reasoning(
     inputs: InputParameters,
     run: RunParameters,
     method: MethodParameters,
-    credentials: dict[str, Any],
+    credentials: Credentials,
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
     """Let the assistant reason about the training split and keep what reaches the gold label (Eq. 7).
@@ -64,7 +65,7 @@ def write_assistant_reasoning(
         seed=run.seed,
         log=AnswerLog(workspace, made_from),
         description=f"assistant, {len(training_posts)} training posts",
-        api_key=credentials.get("api_key"),
+        api_key=credentials.api_key(generation.served.base_url),
     )["reasoning"]
     kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)
     return kept, expansion_figures(training_posts, answers, len(kept), run.seed)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel
 
+from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_fingerprint, posts_from_frame
 from mulcot_rd.generation import GenerationParameters
@@ -41,7 +42,7 @@ def predict_test_split(
     inputs: InputParameters,
     run: RunParameters,
     method: MethodParameters,
-    credentials: dict[str, Any],
+    credentials: Credentials,
     workspace: Path,
 ) -> list[PredictionRecord]:
     """Answer the tasks' prompts for every post of the test split with a role; nothing for a role the variant lacks."""
@@ -61,7 +62,7 @@ def predict_test_split(
         weights=model_identity(adapter),
         name=name,
         tasks=method.tasks,
-        api_key=credentials.get("api_key"),
+        api_key=credentials.api_key(generation.served.base_url),
     )
     return with_fingerprints(records, test)
 
@@ -237,7 +238,7 @@ def score_quality(
     posts: pd.DataFrame,
     teacher: TeacherParameters,
     judge: JudgeParameters,
-    credentials: dict[str, Any],
+    credentials: Credentials,
     ledger: Path,
     run: RunParameters,
 ) -> dict[str, Any]:
@@ -262,7 +263,7 @@ def score_quality(
             judged = list(zip(of_rows, (reasoning for _, reasoning, _ in rows), strict=True))[: judge.posts]
             verdicts = judge_conclusions(
                 [Conclusion(post.id, post.aspect, reasoning.final_conclusion) for post, reasoning in judged],
-                teacher, ledger, credentials.get("api_key"),
+                teacher, ledger, credentials.api_key(teacher.base_url),
             )  # fmt: skip
             predicted = [reasoning.prediction for _, reasoning in judged]
             scores[name] |= judge_scores(verdicts, predicted, seed=run.seed)

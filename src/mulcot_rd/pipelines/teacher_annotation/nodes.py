@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from mulcot_rd.credentials import Credentials
 from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.metrics.summary import stage_one_scores
 from mulcot_rd.parameters import RunParameters
@@ -22,7 +23,7 @@ from mulcot_rd.teacher.report import teacher_report
 
 
 def caption_posts(
-    posts: pd.DataFrame, teacher: TeacherParameters, captions_needed: bool, credentials: dict[str, Any], ledger: Path
+    posts: pd.DataFrame, teacher: TeacherParameters, captions_needed: bool, credentials: Credentials, ledger: Path
 ) -> tuple[list[CaptionRecord], list[QuarantinedImage]]:
     """Caption the images that somebody reads the caption of: all for text-only models, else the teacher's, or none."""
     if captions_needed:
@@ -31,7 +32,9 @@ def caption_posts(
         captioned = [*posts_from_frame(posts, "train"), *posts_from_frame(posts, "test")]
     else:
         return [], []
-    captions = caption_images([post.image for post in captioned], teacher, ledger, credentials.get("api_key"))
+    captions = caption_images(
+        [post.image for post in captioned], teacher, ledger, credentials.api_key(teacher.captions.base_url)
+    )
     return captions.records, captions.quarantine
 
 
@@ -39,7 +42,7 @@ def annotate_posts(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
     teacher: TeacherParameters,
-    credentials: dict[str, Any],
+    credentials: Credentials,
     ledger: Path,
     run: RunParameters,
 ) -> tuple[list[TeacherRecord], list[TeacherRecord], list[QuarantinedPost], dict[str, Any], str]:
@@ -52,7 +55,7 @@ def annotate_posts(
         referred,
         teacher,
         ledger,
-        credentials.get("api_key"),
+        credentials.api_key(teacher.base_url),
     )
     stage_one = {
         split: stage_one_scores(verdicts.predictions, verdicts.labels, seed=run.seed)
