@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 
 from mulcot_rd.reporting.baselines import majority_baseline, measure_baselines, tfidf_logistic_regression
+from mulcot_rd.reporting.tables import result_table
 from mulcot_rd.schema import Post, Sentiment
 
 NEG, NEU, POS = Sentiment
@@ -56,3 +57,16 @@ def test_real_twitter_2015(twitter2015, no_warnings):
     assert words["accuracy"] == pytest.approx(0.63, abs=0.015)
     low, high = words["accuracy_interval"]
     assert low < words["accuracy"] < high
+
+
+def test_emoji_alone_leave_the_words_baseline_empty_with_its_reason():
+    posts = [
+        post(number, label, split, "\U0001f600")
+        for split in ("train", "test")
+        for number, label in enumerate(Sentiment)
+    ]
+    measured = measure_baselines(posts, seed=0)
+    assert measured["majority"]["accuracy"] == pytest.approx(1 / 3)
+    assert measured["tfidf_logistic_regression"] == {"not_measured": "no training post holds a word"}
+    rows = result_table({}, measured, "mine", "run", "tiny").set_index("method")
+    assert rows.loc["TF-IDF + logistic regression", "source"] == "not measured: no training post holds a word"

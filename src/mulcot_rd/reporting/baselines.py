@@ -1,5 +1,6 @@
 """Baselines that every result table carries: the majority class, and TF-IDF with logistic regression."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,10 +13,17 @@ from sklearn.pipeline import Pipeline
 from mulcot_rd.metrics.summary import label_scores
 from mulcot_rd.schema import Post, Sentiment
 
+logger = logging.getLogger(__name__)
+
 FOLDS = 3
+_WORD = re.compile(r"\w")
 # Inverse regularisation strengths that cross-validation chooses from, and what stands where it can't be run.
 C_GRID = (1.0, 3.0, 10.0)
 C_DEFAULT = 1.0
+
+
+class NotMeasuredError(ValueError):
+    """Why a baseline can't be had."""
 
 
 def majority_baseline(train_labels: Sequence[Sentiment], test_labels: Sequence[Sentiment]) -> list[Sentiment]:
@@ -45,8 +53,12 @@ def tfidf_logistic_regression(train_posts: Sequence[Post], test_posts: Sequence[
         A label for each test post.
 
     Raises:
-        ValueError: If there are no training posts.
+        NotMeasuredError: If no training post holds a word.
     """
+    # A post without a word says nothing, and a fold of such posts would have no vocabulary.
+    train_posts = [post for post in train_posts if _WORD.search(_document(post))]
+    if not train_posts:
+        raise NotMeasuredError("no training post holds a word")
     counts = Counter(post.label for post in train_posts)
     if len(counts) < 2:
         # With one class among the training posts there is nothing to tell apart.
@@ -75,6 +87,8 @@ def measure_baselines(posts: Sequence[Post], seed: int) -> dict[str, dict[str, o
         The classification scores by baseline (``majority``, ``tfidf_logistic_regression``), as fractions, under
         ``intervals`` the ends of each one's 95 percent bootstrap interval, and the number of test ``posts``.
 
+    A baseline that can't be had holds its reason under ``not_measured`` alone.
+
     Raises:
         ValueError: If the training or the test split is empty.
     """
@@ -83,11 +97,16 @@ def measure_baselines(posts: Sequence[Post], seed: int) -> dict[str, dict[str, o
     if not train or not test:
         raise ValueError(f"baselines need both splits: there are {len(train)} training and {len(test)} test posts")
     labels = [post.label for post in test]
-    predictions = {
-        "majority": majority_baseline([post.label for post in train], labels),
-        "tfidf_logistic_regression": tfidf_logistic_regression(train, test, seed),
+    scores: dict[str, dict[str, object]] = {
+        "majority": label_scores(majority_baseline([post.label for post in train], labels), labels, seed=seed)
     }
-    return {name: label_scores(predicted, labels, seed=seed) for name, predicted in predictions.items()}
+    try:
+        predicted = tfidf_logistic_regression(train, test, seed)
+        scores["tfidf_logistic_regression"] = label_scores(predicted, labels, seed=seed)
+    except NotMeasuredError as error:
+        logger.warning("TF-IDF + logistic regression is left empty: %s", error)
+        scores["tfidf_logistic_regression"] = {"not_measured": str(error)}
+    return scores
 
 
 def _document(post: Post) -> str:

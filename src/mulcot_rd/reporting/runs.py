@@ -1,5 +1,6 @@
 """What the runs on disk say of themselves: scores, costs, predictions."""
 
+import logging
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mulcot_rd.reporting.tables import MEASURED, source_of_run
 from mulcot_rd.schema import PredictionRecord
+
+logger = logging.getLogger(__name__)
 
 # The paper's ablations (Table 6), by the variant's name.
 ABLATIONS = {"no_image": "w/o Img", "no_text": "w/o Txt", "no_cot": "w/o CoT", "no_assistant": "w/o Asst"}
@@ -126,22 +129,28 @@ class RunMetrics(BaseModel):
 def read_runs(folder: Path) -> list[RunMetrics]:
     """Read every ``<dataset>/<run>/metrics.json`` below a folder, in the order of their paths.
 
-    Raises:
-        ValueError: If one can't be read or belongs to another folder; the message names it.
+    A run whose files can't be read, or belong to another folder, is left out; the log names the file and the cure.
     """
     runs = []
     for file in sorted(folder.glob("*/*/metrics.json")):
-        run = _read(RunMetrics, file)
-        if (run.run.dataset, run.run.run) != (file.parent.parent.name, file.parent.name):
-            raise ValueError(f"{file} holds run {run.run.run} on {run.run.dataset}: move it to the folder of that run")
-        costs = file.with_name("efficiency.json")
-        if costs.is_file():
-            run = run.model_copy(update={"efficiency": _read(_Costs, costs).model_extra})
-        quality = file.with_name("quality.json")
-        if quality.is_file():
-            run = run.model_copy(update={"quality": _read(_Qualities, quality).model_extra})
-        runs.append(run)
+        try:
+            runs.append(_read_run(file))
+        except ValueError as error:
+            logger.warning("run left out of the reports: %s", error)
     return runs
+
+
+def _read_run(file: Path) -> RunMetrics:
+    run = _read(RunMetrics, file)
+    if (run.run.dataset, run.run.run) != (file.parent.parent.name, file.parent.name):
+        raise ValueError(f"{file} holds run {run.run.run} on {run.run.dataset}: move it to the folder of that run")
+    costs = file.with_name("efficiency.json")
+    if costs.is_file():
+        run = run.model_copy(update={"efficiency": _read(_Costs, costs).model_extra})
+    quality = file.with_name("quality.json")
+    if quality.is_file():
+        run = run.model_copy(update={"quality": _read(_Qualities, quality).model_extra})
+    return run
 
 
 def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:

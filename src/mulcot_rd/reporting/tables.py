@@ -64,7 +64,7 @@ def result_table(
     if metrics and not any(metrics.get(role) for role in _MODEL_ROWS):
         raise ValueError(f"the metrics of run {run} on {dataset} hold no model: run the evaluation pipeline first")
     rows = [
-        {"method": name, "source": MEASURED, **_measured(baselines[key])}
+        {"method": name, "source": _baseline_source(baselines[key]), **_measured(baselines[key])}
         for key, name in _BASELINE_ROWS.items()
         if key in baselines
     ]
@@ -159,6 +159,10 @@ def percent(value: float | None, name: str) -> float | None:
 def interval_text(low: float, high: float) -> str:
     """The ends of an interval, in percent, as a cell of a table."""
     return f"{low:.1f} to {high:.1f}"
+
+
+def _baseline_source(scores: Mapping[str, Any]) -> str:
+    return f"not measured: {scores['not_measured']}" if "not_measured" in scores else MEASURED
 
 
 def _measured(scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ What the run at hand has not written yet arrives empty (see :mod:`mulcot_rd.hook
 """
 
 import json
+import logging
 import random
 import re
 from pathlib import Path
@@ -35,6 +36,8 @@ from mulcot_rd.reporting.tables import run_report, source_of
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
 from mulcot_rd.training.train import history_of
+
+logger = logging.getLogger(__name__)
 
 
 def score_baselines(posts: pd.DataFrame, run: RunParameters) -> dict[str, Any]:
@@ -80,7 +83,14 @@ def draw_case_study(
         return empty, empty, empty
     check_made_from(posts, "test", student_test, "student_test.jsonl", "evaluation")
     by_id = {post.id: post for post in posts_from_frame(posts, "test")}
-    answers = {record.id: record for record in student_test}
+    answers = {record.id: record for record in student_test if record.id in by_id}
+    if len(answers) < len(student_test):
+        lost = next(record.id for record in student_test if record.id not in by_id)
+        note = f"{title} answered {lost}, which is no test post on disk: run the pipeline evaluation of it again"
+        logger.warning("%s", note)
+        if not answers:
+            empty = note_figure(title, note)
+            return empty, empty, empty
     references = {record.id: record for record in teacher_references}
     chosen = reporting.case_posts
     if chosen is None:
