@@ -1,6 +1,7 @@
 """Importing reasonings that exist: the authors' released file, and files with faults."""
 
 import json
+import logging
 
 import pytest
 
@@ -98,3 +99,22 @@ def test_files_that_are_no_lines_of_utf_8_are_named_with_the_cure(make_post, tmp
             read_import(tmp_path / "i.jsonl")
     (tmp_path / "i.jsonl").write_bytes(json.dumps(imported(make_post(1))).encode("utf-16"))
     assert len(read_import(tmp_path / "i.jsonl")) == 1
+
+
+@pytest.mark.parametrize("folder", ["images\\", "C:\\data\\images\\", "/home/me/images/"])
+def test_rows_of_any_system_find_their_posts_and_the_log_counts_them(make_post, tmp_path, caplog, folder):
+    caplog.set_level(logging.INFO, "mulcot_rd")
+    posts = [make_post(number) for number in range(3)]
+    rows = [imported(post, image_path=f"{folder}picture.png") for post in (*posts[:2], make_post(9))]
+    path = write_rows(tmp_path / "i.jsonl", rows)
+    result = annotate(posts, [], TeacherParameters(provider="import", import_path=str(path)), tmp_path / "l.jsonl")
+    assert [record.model for record in result.reasoning] == ["i", "i", "offline-rules"]
+    assert "2 of 3 reasonings match, 2 of 3 posts are covered" in caplog.text
+
+
+def test_a_file_that_covers_no_post_is_an_error(make_post, tmp_path):
+    path = write_rows(tmp_path / "i.jsonl", [imported(make_post(1), image_path="other.png")])
+    for dry_run in (False, True):
+        parameters = TeacherParameters(provider="import", import_path=str(path), dry_run=dry_run)
+        with pytest.raises(TeacherError, match="none of the 1 reasonings"):
+            annotate([make_post(1)], [], parameters, tmp_path / "l.jsonl")

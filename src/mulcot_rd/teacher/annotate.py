@@ -106,7 +106,7 @@ def _refuse_posts_without_caption(posts: list[Post]) -> None:
 
 
 def _build_provider(
-    parameters: TeacherParameters, ledger_path: Path, api_key: str | None
+    posts: list[Post], parameters: TeacherParameters, ledger_path: Path, api_key: str | None
 ) -> tuple[Provider[Request], Server | None]:
     """The providers around each other: an import around the server, or around the offline annotator.
 
@@ -115,7 +115,7 @@ def _build_provider(
     server = open_server(parameters, ledger_path, api_key) if parameters.writer == "openai" else None
     writer: Provider[Request] = OfflineTeacher() if server is None else server.provider
     if parameters.import_path is not None:
-        return ImportingTeacher(Path(parameters.import_path), writer), server
+        return ImportingTeacher(Path(parameters.import_path), writer, posts), server
     return writer, server
 
 
@@ -123,7 +123,7 @@ async def _annotate_all(
     jobs: list[tuple[Post, PostRole]], parameters: TeacherParameters, ledger_path: Path, api_key: str | None
 ) -> tuple[list[Outcome], str]:
     """All posts, in order, and the provider's name; both stages of different posts are in flight together."""
-    provider, server = _build_provider(parameters, ledger_path, api_key)
+    provider, server = _build_provider([post for post, _ in jobs], parameters, ledger_path, api_key)
 
     async def annotate_one(job: tuple[Post, PostRole]) -> Outcome:
         post, role = job

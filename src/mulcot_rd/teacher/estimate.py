@@ -140,9 +140,12 @@ async def estimate(
     pricing = pricing_of(parameters)
     rehearsal = _Rehearsal(Ledger(ledger_path), parameters)
     writer: Provider[Request] = rehearsal if parameters.writer == "openai" else OfflineTeacher()
-    provider = writer if parameters.import_path is None else ImportingTeacher(Path(parameters.import_path), writer)
+    every = [*posts, *references_for]
+    provider = writer
+    if parameters.import_path is not None:
+        provider = ImportingTeacher(Path(parameters.import_path), writer, every)
     outcomes = []
-    for post in progress([*posts, *references_for], desc="dry run", unit="post"):
+    for post in progress(every, desc="dry run", unit="post"):
         annotate_one = annotate_training_post if len(outcomes) < len(posts) else annotate_reference
         outcomes.append(await annotate_one(post, provider, parameters.max_retries, parameters.send))
     asked = rehearsal.open

@@ -6,11 +6,14 @@ sets), ``image_path`` and ``cot``, the answer as a model wrote it. Other fields 
 
 import json
 import logging
+import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.files import read_text
+from mulcot_rd.schema import Post
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.provider import Answer, Provider, Request
 
@@ -54,8 +57,11 @@ def read_import(path: Path) -> dict[PostKey, str]:
 
 
 def post_key(text: str, aspect: str | None, image: str) -> PostKey:
-    """What identifies a post across files: image file name, aspect and text with white space evened out."""
-    return Path(image).name, " ".join((aspect or "").split()), " ".join(text.split())
+    """What identifies a post across files: image file name, aspect and text with white space evened out.
+
+    The folders of a path differ between machines, and so does what stands between them: a slash, or a backslash.
+    """
+    return re.split(r"[\\/]", image)[-1], " ".join((aspect or "").split()), " ".join(text.split())
 
 
 class ImportingTeacher:
@@ -65,9 +71,30 @@ class ImportingTeacher:
     the file lacks go to the fallback provider.
     """
 
-    def __init__(self, path: Path, fallback: Provider[Request]) -> None:
-        """Read ``path``; see :func:`read_import` for what is raised."""
+    def __init__(self, path: Path, fallback: Provider[Request], posts: Iterable[Post]) -> None:
+        """Read ``path``, and say in the log how much of ``posts`` it covers.
+
+        Raises:
+            TeacherError: If that is nothing; see also :func:`read_import`.
+        """
         self._answers = read_import(path)
+        keys = [post_key(post.text, post.aspect, post.image) for post in posts]
+        covered = sum(key in self._answers for key in keys)
+        if keys and not covered:
+            raise TeacherError(
+                f"none of the {len(self._answers)} reasonings of {path} belongs to one of the {len(keys)} posts: text, "
+                f"aspect and the file name of image_path must be a post's (the file has {next(iter(self._answers))}, "
+                f"the first post {keys[0]})"
+            )
+        matched = len(self._answers.keys() & set(keys))
+        logger.info(
+            "%s: %d of %d reasonings match, %d of %d posts are covered",
+            path,
+            matched,
+            len(self._answers),
+            covered,
+            len(keys),
+        )
         self._model = path.stem
         self._fallback = fallback
 
