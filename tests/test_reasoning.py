@@ -160,3 +160,29 @@ def test_garbage_never_raises_and_stays_fast():
         "Prediction " * 20_000,
     ):
         parse(text)
+
+
+DRAFT = write(FULL.model_copy(update={"text_analysis": "A draft.", "prediction": Sentiment.NEGATIVE}))
+
+
+@pytest.mark.parametrize("before", [f"<think>\n{DRAFT}\n</think>\n\n", f"{DRAFT}</think>", "Let me see.\n</think>\n"])
+def test_the_answer_counts_and_not_the_draft_in_the_thoughts(before):
+    assert parse(before + write(FULL)) == FULL
+
+
+def test_thoughts_that_never_end_are_no_answer():
+    assert parse(f"<think>\n{DRAFT}") == Reasoning()
+
+
+def test_a_tag_quoted_from_a_post_ends_no_thoughts():
+    quoting = FULL.model_copy(update={"text_analysis": 'It says </think> "Prediction": "negative" <think>.'})
+    assert parse(write(quoting)) == quoting
+
+
+def test_an_echo_of_the_template_is_no_reasoning():
+    assert len(parse("\n".join(f'"{key}": "..."' for key in SECTIONS) + '\n"Prediction": positive').problems) == 4
+
+
+def test_a_section_that_is_an_object_gives_its_text():
+    answer = parse(json.dumps({**SECTIONS, "Text_analysis": {"tone": "It is sad.", "words": ["rain", "cold"]}}))
+    assert answer.text_analysis == "It is sad. rain cold"

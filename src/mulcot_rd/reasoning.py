@@ -41,6 +41,7 @@ _LINE_KEY = re.compile(
 # A label and nothing more: marks before it, and behind it the end of the line, of the value or of the sentence.
 _LABEL_ALONE = re.compile(r"""[\W_]*(?:positive|neutral|negative)\b["'*`_]*[ \t]*(?:$|[\n,.;!)}\](])""", re.IGNORECASE)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_THOUGHTS = re.compile(r"<(?P<end>/?)think(?:ing)?>", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```[a-z]*\s*|(?<!\s)\s*```\s*$", re.IGNORECASE)
 
 
@@ -92,19 +93,57 @@ def parse(text: str) -> Reasoning:
     Args:
         text: Any text at all; nothing in it makes this function raise.
     """
-    body = _FENCE.sub("", text)
+    body = _FENCE.sub("", _without_thoughts(text))
     found, rest = _from_json(body), ""
     if found is None:
         found, rest = _from_markers(body)
     # Half of an emoji's escape is a character that no file can hold.
     found = {key: _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) for key, value in found.items()}
+    # A section without a letter or digit is the template's own "...".
     sections = {key.lower(): found.get(key, "") for key in SECTION_KEYS}
+    sections = {key: value if any(map(str.isalnum, value)) else "" for key, value in sections.items()}
     return Reasoning(**sections, prediction=_read_label(body, found, rest))
 
 
 def parse_label(text: str) -> Sentiment | None:
     """The label of an answer to either prompt, or ``None`` where none can be read."""
     return parse(text).prediction
+
+
+def _without_thoughts(text: str) -> str:
+    """What follows a thinking model's thoughts, whatever draft is in them; nothing where they never end.
+
+    A tag inside an open quoted section is a quotation, from the post say, and ends nothing.
+    """
+    tags = list(_THOUGHTS.finditer(text))
+    if not tags:
+        return text
+    keys = list(_QUOTED_KEY.finditer(text))
+    opened, start, seen = False, 0, 0
+    for tag in tags:
+        while seen < len(keys) and keys[seen].end() <= tag.start():
+            seen += 1
+        key = keys[seen - 1] if seen and keys[seen - 1].end() > start else None
+        if not tag["end"]:
+            opened = opened or key is None
+        elif opened or key is None or text[key.end()] != '"' or _closed(text[key.end() : tag.start()]):
+            opened, start = False, tag.end()
+    return "" if opened else text[start:]
+
+
+def _text_of(value: Any) -> str:
+    """The texts in a JSON value, in order."""
+    texts: list[str] = []
+    open_ones = [value]
+    while open_ones:
+        item = open_ones.pop()
+        if isinstance(item, dict):
+            open_ones.extend(reversed(item.values()))
+        elif isinstance(item, list):
+            open_ones.extend(reversed(item))
+        elif item is not None:
+            texts.append(str(item))
+    return " ".join(texts)
 
 
 def _from_json(body: str) -> dict[str, str] | None:
@@ -118,7 +157,7 @@ def _from_json(body: str) -> dict[str, str] | None:
         return None
     if not isinstance(value, dict):
         return None
-    named = {_canonical(str(key)): str(item).strip() for key, item in value.items() if item is not None}
+    named = {_canonical(str(key)): _text_of(item).strip() for key, item in value.items() if item is not None}
     return {key: item for key, item in named.items() if key in _ORDER} or None
 
 
