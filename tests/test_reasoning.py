@@ -186,3 +186,10 @@ def test_an_echo_of_the_template_is_no_reasoning():
 def test_a_section_that_is_an_object_gives_its_text():
     answer = parse(json.dumps({**SECTIONS, "Text_analysis": {"tone": "It is sad.", "words": ["rain", "cold"]}}))
     assert answer.text_analysis == "It is sad. rain cold"
+
+
+def test_keys_in_curly_quotes_are_keys():
+    lines = [f"“{key}”: “{text}”" for key, text in SECTIONS.items()]
+    answer = parse("\n".join([*lines, "“Prediction”: “negative”"]))
+    assert list(answer.sections.values()) == list(SECTIONS.values())
+    assert answer.prediction == "negative"

@@ -34,7 +34,7 @@ _KEY_WORDS = "|".join(key.replace("_", "[ _]") for key in _ORDER)
 _QUOTED_KEY = re.compile(rf'[*`]*"[*`]*(?P<key>{_KEY_WORDS})[*`]*"[*`]*[ \t]*:[*`]*[ \t]*', re.IGNORECASE)
 # A key that opens a line: a heading, a bold word or a plain word, ended by a colon or the line's end.
 _LINE_KEY = re.compile(
-    rf'^[ \t>]*(?:[#*_`-]+[ \t]*)*+(?:(?:step[ \t]*)?\d[.):][ \t]*)?[*_`"\']*(?P<key>{_KEY_WORDS})[*_`"\']*'
+    rf'^[ \t>]*(?:[#*_`-]+[ \t]*)*+(?:(?:step[ \t]*)?\d[.):][ \t]*)?[*_`"“”\']*(?P<key>{_KEY_WORDS})[*_`"“”\']*'
     r"(?:[ \t]*[:：][*_`]*[ \t]*|[ \t]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -274,7 +274,7 @@ def _value(raw: str) -> str:
             return str(json.loads(value, strict=False)).strip()
         except ValueError:
             return value[1:-1].strip()
-    return value.strip('"').strip()
+    return value.strip('"“”').strip()
 
 
 def _read_label(body: str, found: dict[str, str], rest: str) -> Sentiment | None:
