@@ -153,6 +153,8 @@ def test_garbage_never_raises_and_stays_fast():
     rules = [sign * 2_000 for sign in "-_#*`> "] + ["- _" * 700]
     for text in (
         *rules,
+        "*" * 100_000,
+        '"Text_analysis": "a\n"Image_analysis": "b" "' + " " * 3_000,
         "{" * 20_000,
         '"' * 50_000,
         '"Text_analysis": "x"\n' * 5_000,

@@ -31,7 +31,7 @@ _WORD_PREDICTION = re.compile(r"\bprediction\b", re.IGNORECASE)
 _QUOTED_PREDICTION = re.compile(r"\bprediction\b[^a-z]{0,8}(?:positive|neutral|negative)\b", re.IGNORECASE)
 _KEY_WORDS = "|".join(key.replace("_", "[ _]") for key in _ORDER)
 # A key in quotes and its colon: `"Text_analysis":`, with Markdown stars around it or not.
-_QUOTED_KEY = re.compile(rf'[*`]*"[*`]*(?P<key>{_KEY_WORDS})[*`]*"[*`]*[ \t]*:[*`]*[ \t]*', re.IGNORECASE)
+_QUOTED_KEY = re.compile(rf'(?<![*`])[*`]*+"[*`]*(?P<key>{_KEY_WORDS})[*`]*"[*`]*[ \t]*:[*`]*[ \t]*', re.IGNORECASE)
 # A key that opens a line: a heading, a bold word or a plain word, ended by a colon or the line's end.
 _LINE_KEY = re.compile(
     rf'^[ \t>]*(?:[#*_`-]+[ \t]*)*+(?:(?:step[ \t]*)?\d[.):][ \t]*)?[*_`"“”\']*(?P<key>{_KEY_WORDS})[*_`"“”\']*'
@@ -260,7 +260,7 @@ def _inside_open_quote(body: str, value_start: int, position: int) -> bool:
     if _closed(value):
         return False
     rest = body[position:]
-    return re.search(rf'(?<!\\)"[ \t]*,?[ \t]*(?:\n\s*|\s*)[*`]*"(?:{_KEY_WORDS})"', rest, re.IGNORECASE) is not None
+    return re.search(rf'(?<!\\)"\s*+(?:,\s*+)?[*`]*+"(?:{_KEY_WORDS})"', rest, re.IGNORECASE) is not None
 
 
 def _value(raw: str) -> str:
