@@ -87,10 +87,10 @@ def check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:
         WeightsError: If a checkpoint's configuration and processor can't be loaded.
     """
     for role in ("assistant", "student"):
-        name = f"params:{role}_backbone"
+        name = f"params:{role}"
         if name not in pipeline.inputs():
             continue
-        backbone = catalog.load(name)
+        backbone = catalog.load(name).backbone
         if backbone.model is not None:
             # Imported here: most commands need no torch.
             from mulcot_rd.models import family_named, load_processor
@@ -107,9 +107,9 @@ def _place(catalog: DataCatalog, name: str) -> str:
 def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Where processes will share a training, let what they begin from be imported while the first nodes run."""
     # Rows a post at most: the teacher's reasoning, and for the student the assistant's too (Eq. 8).
-    rows_of = {"params:assistant_training": 1, "params:student_training": 2}
-    names = [name for name in rows_of if name in pipeline.inputs()]
-    if not names or not catalog.load("params:method").trained:
+    rows_of = {"assistant": 1, "student": 2}
+    roles = [role for role in rows_of if f"{role}_adapter" in pipeline.all_outputs()]
+    if not roles or not catalog.load(f"params:{roles[0]}").method.trained:
         return
     # Imported here: most commands need no torch.
     from mulcot_rd.crew import crew_size, prepare
@@ -117,9 +117,9 @@ def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     from mulcot_rd.training.loop import worth_helpers
 
     device, limit = device_at_hand(), catalog.load("params:run_settings").limit
-    for name in names:
-        optimisation = catalog.load(name).optimisation
-        rows = math.inf if limit is None else rows_of[name] * limit
+    for role in roles:
+        optimisation = catalog.load(f"params:{role}").training.optimisation
+        rows = math.inf if limit is None else rows_of[role] * limit
         if worth_helpers(rows, optimisation) and crew_size(optimisation.workers, device, optimisation.accumulation) > 1:
             # Helpers import the main module anew: that of the command `kedro` imports this.
             prepare(["mulcot_rd.training.learner", "kedro.framework.cli"])

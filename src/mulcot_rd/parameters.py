@@ -91,6 +91,7 @@ class InputParameters(BaseModel):
         Presentation(),
         description="What of a post is shown and how it is asked about (paper, Table 6)",
     )
+    captions_needed: bool = Field(False, description="Whether the models read a caption in place of the image")
     tiny_vocabulary_size: int = Field(
         2048,
         ge=300,

@@ -7,7 +7,7 @@ import pytest
 from mulcot_rd.generation import Answer, AnswerLog, Generated, GenerationParameters, answer_posts
 from mulcot_rd.generation import answers as answers_module
 from mulcot_rd.generation.engine import Asked
-from mulcot_rd.generation.expansion import expansion_figures, keep_correct, student_rows
+from mulcot_rd.generation.expansion import expansion_statistics, keep_correct, student_rows
 from mulcot_rd.generation.records import Logged
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write
@@ -145,7 +145,7 @@ def test_expansion_keeps_complete_and_right_reasonings_alone(posts, reasonings):
     answers[2] = answers[2].model_copy(update={"text": '"Prediction": neutral'})
     kept = keep_correct(posts, answers)
     assert [record.id for record in kept] == ["p0", "p3", "p4", "p5"]
-    figures = expansion_figures(posts, answers, len(kept), seed=1)
+    figures = expansion_statistics(posts, answers, len(kept), seed=1)
     assert (figures["samples"], figures["kept"]) == (6, 4)
     assert figures["accuracy"] == pytest.approx(5 / 6)
     rows = student_rows(reasonings, kept)

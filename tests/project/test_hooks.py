@@ -13,10 +13,10 @@ from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 from mulcot_rd import crew, hooks
 from mulcot_rd.errors import UserError
 from mulcot_rd.hooks import prepare_helpers
-from mulcot_rd.parameters import MethodParameters, RunParameters
+from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import stage
+from mulcot_rd.pipelines.roles import RoleParameters
 from mulcot_rd.run_lock import RunLock
-from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
 from tests.project.conftest import load as _load
 
 
@@ -35,12 +35,8 @@ def _catalog(**given):
 
     class Catalog:
         def load(self, name):
-            return {
-                "params:run_settings": RunParameters(**parameters["run_settings"]),
-                "params:method": MethodParameters(**parameters["method"]),
-                "params:assistant_training": AssistantTrainingParameters(**parameters["assistant_training"]),
-                "params:student_training": StudentTrainingParameters(**parameters["student_training"]),
-            }[name]
+            group = parameters[name.removeprefix("params:")]
+            return RunParameters(**group) if name == "params:run_settings" else RoleParameters(**group)
 
     return Catalog()
 

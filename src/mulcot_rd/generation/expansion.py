@@ -37,8 +37,8 @@ def keep_correct(posts: Sequence[Post], answers: Sequence[Answer]) -> list[Expan
     return kept
 
 
-def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: int, seed: int) -> dict[str, Any]:
-    """The figures of Table 8: the labels that the assistant's reasonings reach on the training split.
+def expansion_statistics(posts: Sequence[Post], answers: Sequence[Answer], kept: int, seed: int) -> dict[str, Any]:
+    """The statistics of Table 8: the labels that the assistant's reasonings reach on the training split.
 
     Under ``intervals`` stands the 95 percent bootstrap interval of each score, drawn with ``seed``.
     """
@@ -59,7 +59,7 @@ def expansion_figures(posts: Sequence[Post], answers: Sequence[Answer], kept: in
 
 
 def no_expansion(posts: Sequence[Post]) -> dict[str, Any]:
-    """The same figures where the assistant expands nothing: no scores, nothing kept."""
+    """The same statistics where the assistant expands nothing: no scores, nothing kept."""
     scores = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
     return {"samples": len(posts), "kept": 0, **dict.fromkeys(scores), "intervals": {}, "answers_by_attempts": {}}
 

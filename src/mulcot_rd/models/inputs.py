@@ -65,11 +65,7 @@ class InputEncoder:
     @property
     def settings(self) -> dict[str, Any]:
         """What must be the same in training, soft labels and evaluation: image size, what is shown, the prompts."""
-        return {
-            "image_size": self.image_size,
-            "presentation": self.shown.model_dump(),
-            "prompts": trained_prompts_fingerprint(),
-        }
+        return input_settings(self.image_size, self.shown)
 
     def differs_in(self, kept: Mapping[str, Any] | None) -> list[str]:
         """In which of its settings it differs from those kept beside something; from ``None`` in nothing."""
@@ -184,6 +180,11 @@ class InputEncoder:
         return post.model_copy(
             update={name: None if value is None else self._plain(value) for name, value in fields.items()}
         )
+
+
+def input_settings(image_size: int, shown: Presentation) -> dict[str, Any]:
+    """What must be the same in training, soft labels and evaluation: image size, what is shown, the prompts."""
+    return {"image_size": image_size, "presentation": shown.model_dump(), "prompts": trained_prompts_fingerprint()}
 
 
 def prompt_text(family: Family, post: Post, task: Task, shown: Presentation = WHOLE_POST) -> str:

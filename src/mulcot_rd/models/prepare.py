@@ -13,13 +13,13 @@ from mulcot_rd.models.registry import family_named
 from mulcot_rd.models.tiny import build_tiny_checkpoint, train_tokenizer
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
-from mulcot_rd.schema import Post, TeacherRecord
+from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
 
 
 def prepare_backbone(
     backbone: BackboneParameters,
     posts: Sequence[Post],
-    teacher: Sequence[TeacherRecord],
+    reasonings: Sequence[TeacherRecord | TrainingRow],
     *,
     vocabulary_size: int,
     seed: int,
@@ -33,7 +33,7 @@ def prepare_backbone(
     Args:
         backbone: The role's backbone.
         posts: Posts of the training split.
-        teacher: The teacher's reasonings of these posts.
+        reasonings: The teacher's reasonings of these posts, which come to their labels.
         vocabulary_size: Upper bound of the tiny tokenizer's token ids.
         seed: Of the random weights.
         models: The run's folder of models; a tiny checkpoint goes into its subfolder ``base``.
@@ -52,8 +52,8 @@ def prepare_backbone(
         raise ValueError("a backbone without `model` needs `tiny`, the dimensions of the random model to build")
     family = family_named(backbone.family)
     texts = [prompt_text(family, post, task) for post in posts for task in TASKS]
-    texts += [write(record.reasoning) for record in teacher]
-    texts += [write_label(record.label) for record in teacher]
+    texts += [write(row.reasoning) for row in reasonings]
+    texts += [write_label(row.reasoning.prediction) for row in reasonings]
     mark = fingerprint(family.name, backbone.tiny, vocabulary_size, seed, texts)
     folder = models / "base" / mark[:12]
     manifest = read_manifest(folder)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import post_fingerprint, posts_from_frame
+from mulcot_rd.parameters import InputParameters
 from mulcot_rd.schema import (
     CaptionRecord,
     ExpansionRecord,
@@ -23,19 +24,19 @@ MadeOfPost = TeacherRecord | ExpansionRecord | PredictionRecord | TrainingRow
 RecordT = TypeVar("RecordT", TeacherRecord, ExpansionRecord, PredictionRecord)
 
 
-def model_posts(posts: pd.DataFrame, captions: list[CaptionRecord], captions_needed: bool) -> list[Post]:
+def model_posts(posts: pd.DataFrame, captions: list[CaptionRecord], inputs: InputParameters) -> list[Post]:
     """All posts of the table.
 
     Args:
         posts: The posts table.
         captions: Captions of the images; those of some may be missing where nobody needs them.
-        captions_needed: Whether the architecture's models read captions in place of images.
+        inputs: Whether the models read captions in place of images.
 
     Raises:
         UserError: If a caption is needed and missing.
     """
     rows = posts_from_frame(posts)
-    return with_captions(rows, captions) if captions_needed else rows
+    return with_captions(rows, captions) if inputs.captions_needed else rows
 
 
 def with_fingerprints(records: list[RecordT], posts: Sequence[Post]) -> list[RecordT]:

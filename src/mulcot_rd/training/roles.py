@@ -19,7 +19,7 @@ from mulcot_rd.models import (
     load_backbone,
     load_processor,
 )
-from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.inputs import InputEncoder, input_settings
 from mulcot_rd.models.prepare import base_fingerprint, located, location_below
 from mulcot_rd.prompts import WHOLE_POST
 from mulcot_rd.schema import Post, Presentation
@@ -72,69 +72,77 @@ def start_role(
     return Role(name, backbone, model, encoder, own + _low_rank(model))
 
 
-def trained_encoder(
-    backbone: BackboneParameters,
+def check_fits(
     adapter: Mapping[str, Any],
     posts: Sequence[Post],
+    backbone: BackboneParameters,
     *,
     image_size: int,
-    shown: Presentation = WHOLE_POST,
-) -> InputEncoder:
-    """What makes a role's inputs as in its training, without loading its weights.
+    shown: Presentation,
+) -> None:
+    """Refuse a role that does not go together with these posts and parameters.
 
     Raises:
-        StaleInputError: If the adapter was trained on another backbone than the one that is configured, with other
-            training or dev posts (a training post might now be a test post), or on inputs that looked otherwise.
+        StaleInputError: If it was trained on another backbone than the one that is configured, with other training or
+            dev posts (a training post might now be a test post), or on inputs that looked otherwise.
     """
-    name, folder = adapter["role"], adapter["folder"]
+    who = f"the {adapter['role']} in {adapter['folder']}"
     if "made_from" not in adapter:
-        raise StaleInputError(f"the {name} in {folder} was trained by an earlier version of this project: train again")
+        raise StaleInputError(f"{who} was trained by an earlier version of this project: train it again")
     if adapter["posts"] != trained_posts_fingerprint(posts):
         raise StaleInputError(
-            f"the training and dev posts at hand are not those that the {name} in {folder} was trained with: use the "
-            "--params of its training (limit), restore its raw data, or train it again"
+            f"the training and dev posts at hand are not those that {who} was trained with: use the --params of its "
+            "training (limit), restore its raw data, or train it again"
         )
-    models = Path(folder).parent
-    now = {"base_weights": base_fingerprint(backbone, models) or adapter["base"]["fingerprint"], **_fixed(backbone)}
-    if changed := differences({"base_weights": adapter["base"]["fingerprint"], **_fixed(adapter["backbone"])}, now):
+    base = adapter["base"]["fingerprint"]
+    now = {"base_weights": base_fingerprint(backbone, Path(adapter["folder"]).parent) or base, **_fixed(backbone)}
+    if changed := differences({"base_weights": base, **_fixed(adapter["backbone"])}, now):
         raise StaleInputError(
-            f"the {name} in {folder} was trained on another backbone than these parameters name: use the parameters it "
-            f"was trained with, or train it again ({'; '.join(changed)})"
+            f"{who} was trained on another backbone than these parameters name: use the parameters of its training, or "
+            f"train it again ({'; '.join(changed)})"
         )
-    base = located(backbone, adapter["base"], models)
-    encoder = role_encoder(backbone, base, image_size=image_size, shown=shown)
-    if changed := encoder.differs_in(adapter["inputs"]):
+    inputs = input_settings(image_size, shown)
+    if changed := [name for name, value in inputs.items() if adapter["inputs"][name] != value]:
         raise StaleInputError(
-            f"the {name} in {folder} was trained on inputs of another {' and '.join(changed)} (parameters "
-            "inputs.image_size and variant, files in mulcot_rd/prompts): use what it was trained with, or train again"
+            f"{who} was trained on inputs of another {' and '.join(changed)} (parameters inputs.image_size and "
+            "variant, files in mulcot_rd/prompts): use what it was trained with, or train again"
         )
-    return encoder
 
 
-def load_role(backbone: BackboneParameters, adapter: Mapping[str, Any], encoder: InputEncoder) -> Role:
-    """Load a role's backbone with its trained adapter (or as it came, where nothing was trained).
+def load_encoder(adapter: Mapping[str, Any], backbone: BackboneParameters) -> InputEncoder:
+    """What makes a trained role's inputs, without loading its weights; arguments as in :func:`load_role`."""
+    base = located(backbone, adapter["base"], Path(adapter["folder"]).parent)
+    inputs = adapter["inputs"]
+    return role_encoder(backbone, base, image_size=inputs["image_size"], shown=Presentation(**inputs["presentation"]))
+
+
+def load_role(adapter: Mapping[str, Any], backbone: BackboneParameters) -> Role:
+    """Load a trained role, or one that came as it is where nothing was trained.
 
     Args:
-        backbone: The role's backbone.
-        adapter: The role's manifest.
-        encoder: Of :func:`trained_encoder`, which has checked that all these belong together.
+        adapter: Its manifest with its ``folder``: it says what the role was made of and how its inputs look.
+        backbone: Where the weights before training lie, and how they compute (type, attention).
 
     Raises:
         DamagedError: If a file of the adapter is not the one that was trained.
     """
     folder = Path(adapter["folder"])
-    if adapter["trained"]:
-        verify(folder, adapter["files"])
+    verify(folder, adapter["files"])
     loaded = load_backbone(backbone, located(backbone, adapter["base"], folder.parent)["location"])
     own = loaded.model.num_parameters()
-    model: TrainedModel = loaded.model
-    if adapter["trained"]:
-        model = load_adapter(loaded.model, folder)
-    return Role(adapter["role"], loaded, model, encoder, own + _low_rank(model))
+    model: TrainedModel = load_adapter(loaded.model, folder) if adapter["trained"] else loaded.model
+    return Role(adapter["role"], loaded, model, load_encoder(adapter, backbone), own + _low_rank(model))
 
 
 def untrained_role(
-    name: str, backbone: BackboneParameters, prepared: Mapping[str, Any], posts: Sequence[Post], models: Path
+    name: str,
+    backbone: BackboneParameters,
+    prepared: Mapping[str, Any],
+    posts: Sequence[Post],
+    models: Path,
+    *,
+    image_size: int,
+    shown: Presentation,
 ) -> dict[str, Any]:
     """The manifest of a role that is not trained: zero-shot, or an assistant that the variant does without.
 
@@ -144,8 +152,11 @@ def untrained_role(
         prepared: Its base model, of :func:`mulcot_rd.models.prepare.prepare_backbone`.
         posts: All posts of the data set.
         models: The run's folder of models.
+        image_size: Side of the images in pixels.
+        shown: What of a post the model sees.
     """
-    made_from = {"backbone": backbone.model_dump(mode="json")}
+    inputs = input_settings(image_size, shown)
+    made_from = {"backbone": backbone.model_dump(mode="json"), "inputs": inputs}
     return {
         "role": name,
         "trained": False,
@@ -155,7 +166,7 @@ def untrained_role(
         "files": {},
         "backbone": backbone.model_dump(),
         "base": location_below(prepared, models),
-        "inputs": None,
+        "inputs": inputs,
         "posts": trained_posts_fingerprint(posts),
     }
 

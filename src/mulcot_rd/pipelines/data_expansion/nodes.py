@@ -6,12 +6,10 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.credentials import Credentials
-from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
-from mulcot_rd.generation.expansion import expansion_figures, keep_correct, no_expansion, student_rows
+from mulcot_rd.generation import AnswerLog, answer_posts
+from mulcot_rd.generation.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
 from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.kept import Kept
-from mulcot_rd.models import BackboneParameters
-from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.posts import (
     check_made_from,
     check_teacher_reasoning,
@@ -19,7 +17,7 @@ from mulcot_rd.pipelines.posts import (
     model_posts,
     with_fingerprints,
 )
-from mulcot_rd.pipelines.roles import answering_role, role_for
+from mulcot_rd.pipelines.roles import RoleParameters, answering_role, role_for
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.identity import examples_fingerprint
@@ -31,13 +29,8 @@ from mulcot_rd.training.train import training_examples
 def write_assistant_reasoning(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
-    captions_needed: bool,
     adapter: dict[str, Any],
-    backbone: BackboneParameters,
-    generation: GenerationParameters,
-    inputs: InputParameters,
-    run: RunParameters,
-    method: MethodParameters,
+    assistant: RoleParameters,
     credentials: Credentials,
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
@@ -45,30 +38,30 @@ def write_assistant_reasoning(
 
     A variant whose assistant does not reason, or that has none, expands nothing.
     """
-    all_posts = model_posts(posts, captions, captions_needed)
+    all_posts = model_posts(posts, captions, assistant.inputs)
     training_posts = [post for post in all_posts if post.split == "train"]
-    if not method.expands:
+    if not assistant.method.expands:
         return [], no_expansion(training_posts)
-    model, encoder = answering_role(all_posts, adapter, backbone, inputs, generation)
+    model, encoder = answering_role(all_posts, adapter, assistant)
     made_from = {
         "model": model_identity(adapter),
         "prompts": prompts_fingerprint(encoder, training_posts),
-        "generation": generation.result_settings(),
-        "seed": run.seed,
+        "generation": assistant.generation.result_settings(),
+        "seed": assistant.seed,
     }
     answers = answer_posts(
         model,
         encoder,
         training_posts,
         ("reasoning",),
-        generation,
-        seed=run.seed,
+        assistant.generation,
+        seed=assistant.seed,
         log=AnswerLog(workspace, made_from),
         description=f"assistant, {len(training_posts)} training posts",
-        api_key=credentials.api_key(generation.served.base_url),
+        api_key=credentials.api_key(assistant.generation.served.base_url),
     )["reasoning"]
     kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)
-    return kept, expansion_figures(training_posts, answers, len(kept), run.seed)
+    return kept, expansion_statistics(training_posts, answers, len(kept), assistant.seed)
 
 
 def join_training_set(
@@ -86,23 +79,21 @@ def join_training_set(
 def cache_soft_labels(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
-    captions_needed: bool,
     training_set: list[TrainingRow],
     quarantine: list[QuarantinedPost],
     adapter: dict[str, Any],
-    backbone: BackboneParameters,
+    assistant: RoleParameters,
     soft_labels: SoftLabelParameters,
-    inputs: InputParameters,
-    method: MethodParameters,
     workspace: Path,
 ) -> SoftLabels | NoSoftLabels:
     """Store the assistant's distributions at every target of the student's training set (Eq. 10)."""
-    if not method.trains_assistant:
+    if not assistant.method.trains_assistant:
         return NoSoftLabels("the variant has no trained assistant")
     check_training_set(posts, training_set, quarantine)
-    all_posts = model_posts(posts, captions, captions_needed)
-    role = role_for(all_posts, adapter, backbone, inputs)
-    examples = training_examples(training_set, all_posts, role.encoder, "the student's training set", method.tasks)
+    all_posts = model_posts(posts, captions, assistant.inputs)
+    role = role_for(all_posts, adapter, assistant)
+    tasks = assistant.method.tasks
+    examples = training_examples(training_set, all_posts, role.encoder, "the student's training set", tasks)
     made_from = {
         "model": model_identity(adapter),
         "training_rows": examples_fingerprint(examples),

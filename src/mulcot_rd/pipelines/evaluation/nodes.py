@@ -17,12 +17,12 @@ from mulcot_rd.generation.predict import predict
 from mulcot_rd.metrics.efficiency import EfficiencyParameters, device_name, measure_efficiency
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import role_scores, teacher_scores
-from mulcot_rd.models import BackboneParameters, stand_ins
+from mulcot_rd.models import stand_ins
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.lora import without_adapter
-from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
+from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import check_made_from, model_posts, with_fingerprints
-from mulcot_rd.pipelines.roles import answering_role, role_for
+from mulcot_rd.pipelines.roles import RoleParameters, answering_role, role_for
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import write
@@ -35,66 +35,57 @@ from mulcot_rd.training.roles import Role, model_identity
 def predict_test_split(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
-    captions_needed: bool,
     adapter: dict[str, Any],
-    backbone: BackboneParameters,
-    generation: GenerationParameters,
-    inputs: InputParameters,
-    run: RunParameters,
-    method: MethodParameters,
+    role: RoleParameters,
     credentials: Credentials,
     workspace: Path,
 ) -> list[PredictionRecord]:
     """Answer the tasks' prompts for every post of the test split with a role; nothing for a role the variant lacks."""
     name = adapter["role"]
-    if _absent(adapter, method, generation):
+    if _absent(adapter, role):
         return []
-    all_posts = model_posts(posts, captions, captions_needed)
-    model, encoder = answering_role(all_posts, adapter, backbone, inputs, generation)
+    all_posts = model_posts(posts, captions, role.inputs)
+    model, encoder = answering_role(all_posts, adapter, role)
     test = [post for post in all_posts if post.split == "test"]
     records = predict(
         model,
         encoder,
         test,
-        generation,
-        seed=run.seed,
+        role.generation,
+        seed=role.seed,
         folder=workspace / f"{name}_test",
         weights=model_identity(adapter),
         name=name,
-        tasks=method.tasks,
-        api_key=credentials.api_key(generation.served.base_url),
+        tasks=role.method.tasks,
+        api_key=credentials.api_key(role.generation.served.base_url),
     )
     return with_fingerprints(records, test)
 
 
-def _absent(adapter: dict[str, Any], method: MethodParameters, generation: GenerationParameters) -> bool:
+def _absent(adapter: dict[str, Any], role: RoleParameters) -> bool:
     """Whether there is no such role: its variant trains models, and not this one; or one served base model is both."""
-    if method.trained:
+    if role.method.trained:
         return not adapter["trained"]
-    return generation.backend == "served" and adapter["role"] == "student"
+    return role.generation.backend == "served" and adapter["role"] == "student"
 
 
 def measure_role_efficiency(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
-    captions_needed: bool,
     adapter: dict[str, Any],
-    backbone: BackboneParameters,
-    generation: GenerationParameters,
-    inputs: InputParameters,
+    parameters: RoleParameters,
     efficiency: EfficiencyParameters,
-    run: RunParameters,
-    method: MethodParameters,
 ) -> dict[str, Any]:
     """What one prediction costs at batch size 1, by each prompt, on the device at hand (Tables 11 and 12).
 
     A prediction is one greedy answer, without retries, from the image on disk to the text. Where a
     server answers, nothing is measured here.
     """
-    if generation.backend == "served" or _absent(adapter, method, generation):
+    generation = parameters.generation
+    if generation.backend == "served" or _absent(adapter, parameters):
         return {}
-    all_posts = model_posts(posts, captions, captions_needed)
-    role = role_for(all_posts, adapter, backbone, inputs)
+    all_posts = model_posts(posts, captions, parameters.inputs)
+    role = role_for(all_posts, adapter, parameters)
     device = role.model.device
     once = generation.model_copy(update={"batch_size": 1, "max_retries": 0})
     test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
@@ -102,7 +93,7 @@ def measure_role_efficiency(
     total, trainable = numbers["total"], numbers["trainable"]
     base = without_adapter(role.model) if generation.merge_adapter else base_model(role.model)
     return {
-        "model": backbone.model or f"tiny {backbone.family}",
+        "model": parameters.backbone.model or f"tiny {parameters.backbone.family}",
         "device": device_name(device),
         "dtype": str(base.dtype).removeprefix("torch."),
         "parameters": total,
@@ -110,13 +101,13 @@ def measure_role_efficiency(
         "trainable_percent": 100 * trainable / total,
         "prompts": {
             task: measure_efficiency(
-                partial(_one_after_another, base, role, task, once, run.seed, None),
+                partial(_one_after_another, base, role, task, once, parameters.seed, None),
                 test,
                 device,
                 max_seconds=efficiency.max_seconds,
-                plain=partial(_one_after_another, base, role, task, once, run.seed, False),
+                plain=partial(_one_after_another, base, role, task, once, parameters.seed, False),
             )
-            for task in method.tasks
+            for task in parameters.method.tasks
         },
     }
 
@@ -148,31 +139,18 @@ def join_efficiency(assistant: dict[str, Any], student: dict[str, Any]) -> dict[
     return {name: costs for name, costs in (("assistant", assistant), ("student", student)) if costs}
 
 
-def score_run(
-    assistant_test: list[PredictionRecord],
-    student_test: list[PredictionRecord],
-    teacher_references: list[TeacherRecord],
-    expansion_figures: dict[str, Any],
-    training_set: list[TrainingRow],
+def describe_run(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
-    captions_needed: bool,
     teacher_summary: dict[str, Any],
-    assistant_backbone: BackboneParameters,
-    student_backbone: BackboneParameters,
-    generation: GenerationParameters,
+    training_set: list[TrainingRow],
+    expansion: dict[str, Any],
+    assistant: RoleParameters,
+    student: RoleParameters,
     run: RunParameters,
 ) -> dict[str, Any]:
-    """All metrics of a run, as fractions (Tables 3 to 5 and 8); ``None`` for a role that the variant lacks."""
-    check_answers(posts, assistant_test, student_test, teacher_references)
+    """What the run's scores are of: posts, teacher, models, and the sizes of its data (Tables 1 and 8)."""
     check_made_from(posts, "train", training_set, "student_training_set.jsonl", "data_expansion")
-    rows = posts_from_frame(posts)
-    test = [post for post in rows if post.split == "test"]
-    if len(test) - len(teacher_references) != teacher_summary["references"]["missing"]:
-        raise StaleInputError(
-            f"teacher_references.jsonl was made for other posts than the {len(test)} test posts at hand: use the "
-            "--params that it was made with (limit), or run the pipeline teacher_annotation again"
-        )
     sizes = posts["split"].value_counts()
     return {
         "run": {
@@ -184,22 +162,42 @@ def score_run(
             "seed": run.seed,
             # A limit that no split reaches has cut nothing.
             "limit": run.limit if sizes.max() == run.limit else None,
-            "posts": posts_fingerprint(rows),
-            "captions": _captioners(posts, captions) if captions_needed else None,
+            "posts": posts_fingerprint(posts_from_frame(posts)),
+            "captions": _captioners(posts, captions) if student.inputs.captions_needed else None,
             "aspects": bool(posts["aspect"].notna().any()),
             "teacher": ", ".join(teacher_summary["models"]),
-            "checkpoints": stand_ins(backbone.model for backbone in (assistant_backbone, student_backbone)),
-            "served": generation.served.model if generation.backend == "served" else None,
+            "checkpoints": stand_ins(role.backbone.model for role in (assistant, student)),
+            "served": student.generation.served.model if student.generation.backend == "served" else None,
         },
         "dataset": {
             **{split: int(sizes.get(split, 0)) for split in ("train", "dev", "test")},
             "train_plus": len(training_set),
         },
         "expansion": {
-            **{name: expansion_figures[name] for name in ("samples", "kept", "accuracy", "weighted_f1", "macro_f1")},
-            # Earlier versions wrote none.
-            "intervals": expansion_figures.get("intervals", {}),
+            name: expansion[name] for name in ("samples", "kept", "accuracy", "weighted_f1", "macro_f1", "intervals")
         },
+    }
+
+
+def score_run(
+    posts: pd.DataFrame,
+    assistant_test: list[PredictionRecord],
+    student_test: list[PredictionRecord],
+    teacher_references: list[TeacherRecord],
+    teacher_summary: dict[str, Any],
+    description: dict[str, Any],
+    run: RunParameters,
+) -> dict[str, Any]:
+    """All metrics of a run, as fractions (Tables 3 to 5 and 8); ``None`` for a role that the variant lacks."""
+    check_answers(posts, assistant_test, student_test, teacher_references)
+    test = posts_from_frame(posts, "test")
+    if len(test) - len(teacher_references) != teacher_summary["references"]["missing"]:
+        raise StaleInputError(
+            f"teacher_references.jsonl was made for other posts than the {len(test)} test posts at hand: use the "
+            "--params that it was made with (limit), or run the pipeline teacher_annotation again"
+        )
+    return {
+        **description,
         **teacher_scores(teacher_references, test, seed=run.seed),
         **{
             name: role_scores(records, teacher_references, seed=run.seed, name=name) if records else None
