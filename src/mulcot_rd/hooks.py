@@ -116,7 +116,7 @@ def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     from mulcot_rd.models.backbone import device_at_hand
     from mulcot_rd.training.loop import worth_helpers
 
-    device, limit = device_at_hand(), catalog.load("params:run_settings").limit
+    device, limit = device_at_hand(), RunParameters.model_validate(catalog.load("params:run_settings")).limit
     for role in roles:
         optimisation = catalog.load(f"params:{role}").training.optimisation
         rows = math.inf if limit is None else rows_of[role] * limit

@@ -13,6 +13,7 @@ from kedro.io import DataCatalog
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import write_json
+from mulcot_rd.parameters import RunParameters
 
 
 class RunLock:
@@ -29,7 +30,7 @@ class RunLock:
     @hook_impl
     def before_pipeline_run(self, catalog: DataCatalog) -> None:
         """Take the lock of this run."""
-        run = catalog.load("params:run_settings")
+        run = RunParameters.model_validate(catalog.load("params:run_settings"))
         self.take(catalog.load("run_lock"), f"run {run.name} on {run.dataset}")
 
     @hook_impl

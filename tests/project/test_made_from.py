@@ -8,17 +8,19 @@ from mulcot_rd.frames import posts_to_frame
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.models import AdapterParameters, BackboneParameters
-from mulcot_rd.parameters import RunParameters
+from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.data_expansion.nodes import join_training_set
-from mulcot_rd.pipelines.evaluation.nodes import check_answers, score_run
+from mulcot_rd.pipelines.evaluation.nodes import check_answers, describe_run, score_run
 from mulcot_rd.pipelines.posts import (
     check_teacher_reasoning,
     check_training_set,
     with_fingerprints,
 )
 from mulcot_rd.pipelines.reporting.nodes import report_run
-from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
+from mulcot_rd.pipelines.roles import RoleParameters
+from mulcot_rd.schema import Post, PredictionRecord, Presentation, Sentiment, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost
+from mulcot_rd.training.parameters import AssistantTrainingParameters, OptimisationParameters
 
 SECTIONS = dict.fromkeys(("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion"), "It says so.")
 RUN = RunParameters(
@@ -132,13 +134,20 @@ def scored(posts=POSTS, limit=3, references=None, missing=0):
     backbone = BackboneParameters(
         family="qwen3_vl", model="some/model", dtype="float32", adapter=AdapterParameters(full=True)
     )
-    figures = {"samples": 3, "kept": 0, "accuracy": None, "weighted_f1": None, "macro_f1": None}
-    summary = {"models": {"m": 3}, "references": {"missing": missing}}
-    return score_run(
-        [], answered(test), taught(test) if references is None else references, figures,
-        teacher_rows(taught([p for p in posts if p.split == "train"])), table(posts), [], False,
-        summary, backbone, backbone, GenerationParameters(), RUN.model_copy(update={"limit": limit}),
+    role = RoleParameters(
+        backbone=backbone, training=AssistantTrainingParameters(optimisation=OptimisationParameters()),
+        generation=GenerationParameters(), inputs=InputParameters(), seed=1,
+        method=MethodParameters(
+            presentation=Presentation(), tasks=["label"], assistant=True, trained=True, task_weights={"label": 1.0}
+        ),
     )  # fmt: skip
+    expansion = {"samples": 3, "kept": 0, "accuracy": None, "weighted_f1": None, "macro_f1": None, "intervals": {}}
+    summary = {"models": {"m": 3}, "references": {"missing": missing}}
+    run = RUN.model_copy(update={"limit": limit})
+    training_set = teacher_rows(taught([p for p in posts if p.split == "train"]))
+    description = describe_run(table(posts), [], summary, training_set, expansion, role, role, run)
+    references = taught(test) if references is None else references
+    return score_run(table(posts), [], answered(test), references, summary, description, run)
 
 
 def test_metrics_say_what_was_scored():

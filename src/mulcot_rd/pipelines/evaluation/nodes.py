@@ -190,6 +190,11 @@ def score_run(
 ) -> dict[str, Any]:
     """All metrics of a run, as fractions (Tables 3 to 5 and 8); ``None`` for a role that the variant lacks."""
     check_answers(posts, assistant_test, student_test, teacher_references)
+    if description["run"]["posts"] != posts_fingerprint(posts_from_frame(posts)):
+        raise StaleInputError(
+            "run_description.json is of other posts than those at hand: use the --params that it was made with (limit), "
+            "or run the pipeline evaluation again"
+        )
     test = posts_from_frame(posts, "test")
     if len(test) - len(teacher_references) != teacher_summary["references"]["missing"]:
         raise StaleInputError(
