@@ -192,7 +192,7 @@ def score_run(
     check_answers(posts, assistant_test, student_test, teacher_references)
     if description["run"]["posts"] != posts_fingerprint(posts_from_frame(posts)):
         raise StaleInputError(
-            "run_description.json is of other posts than those at hand: use the --params that it was made with (limit), "
+            "run_description.json is of other posts than those at hand: use the --params that it was made with (limit) "
             "or run the pipeline evaluation again"
         )
     test = posts_from_frame(posts, "test")
