@@ -228,9 +228,23 @@ def test_other_posts_are_not_compared(add_run, collect, tmp_path, caplog):
     file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
     assert collect()["table_comparisons"].empty
     assert "answered different posts and are not compared" in caplog.text
-    file.write_text('{"id": 1}\n')
-    with pytest.raises(ValueError, match=r"line 1 of .*student_test\.jsonl is no prediction"):
-        collect()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (b'{"id": 1}\n', "student_test.jsonl: line 1 is no prediction"),
+        (b"\xff\xfe{", "student_test.jsonl is broken UTF-16"),
+        (b"\x1f\x8b\x08", "student_test.jsonl is compressed with gzip"),
+        (b"caf\xe9\n", "student_test.jsonl: line 1 is not UTF-8"),
+    ],
+)
+def test_broken_answers_of_one_run_end_no_other_comparison(add_run, collect, tmp_path, caplog, written, said):
+    for run in ("arch4-tiny-full", "arch3-tiny-full"):
+        add_run("sample", run, arch=int(run[4]), right={"student": range(20), "assistant": range(5)})
+    (tmp_path / "outputs/sample/arch3-tiny-full/student_test.jsonl").write_bytes(written)
+    assert collect()["table_comparisons"]["a"].tolist() == ["arch4-tiny-full, student"]
+    assert said in caplog.text
 
 
 def test_a_users_own_data_set_gets_columns_of_its_own(add_run, collect):
@@ -267,6 +281,13 @@ def test_the_remark_about_diversity_stands_under_table_5(tmp_path):
         ("metrics.json", '{"run": {"data', "metrics.json: the file: Invalid JSON"),
         ("efficiency.json", '{"student": ', "efficiency.json: the file: Invalid JSON"),
         ("quality.json", '{"student": ', "quality.json: the file: Invalid JSON"),
+        (
+            "quality.json",
+            '{"student": {"quotes": "many"}}',
+            "quality.json: student.quotes: Input should be a valid int",
+        ),
+        ("quality.json", '{"student": {"aspect_named": 61.2}}', "aspect_named is 61.2: metrics are kept as fractions"),
+        ("efficiency.json", json.dumps({"student": {**MODEL_COST, "prompts": {}}}), "efficiency.json: student.prompts"),
     ],
 )
 def test_a_broken_file_is_named_and_costs_its_run_alone(add_run, collect, caplog, name, written, said):
@@ -274,6 +295,29 @@ def test_a_broken_file_is_named_and_costs_its_run_alone(add_run, collect, caplog
     add_run("sample", "arch3-tiny-full", arch=3).with_name(name).write_text(written, encoding="utf-8")
     assert set(measured(collect()["table_4"])["run"]) == {"arch4-tiny-full"}
     assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"student": {"accuracy": 61.23}}, "student: Value error, accuracy is 61.23: metrics are kept as fractions"),
+        ({"student": {"accuracy": 61}}, "accuracy is 61: metrics are kept as fractions"),
+        ({"student": {"accuracy": "high"}}, "accuracy is high: metrics are kept as fractions"),
+        ({"student": {"accuracy": float("nan")}}, "accuracy is nan: metrics are kept as fractions"),
+        ({"student": {"accuracy": 0.5, "intervals": {"accuracy": [58, 64]}}}, "student.intervals.accuracy.0"),
+        ({"student": {"accuracy": 0.5, "intervals": {"accuracy": None}}}, "student.intervals.accuracy"),
+        ({"teacher": {"accuracy": 61.23}}, "teacher: Value error, accuracy is 61.23"),
+        ({"references": {"dist_1": 42.5}}, "references.dist_1"),
+        ({"expansion": {"samples": 9, "kept": 5, "accuracy": 62.9, "weighted_f1": 0, "macro_f1": 0}}, "expansion.acc"),
+    ],
+)
+def test_a_score_that_is_no_fraction_costs_its_run_alone(add_run, collect, caplog, parts, said):
+    add_run("sample", "arch4-tiny-full")
+    add_run("sample", "arch3-tiny-full", arch=3, **parts)
+    assert set(measured(collect()["table_scores"])["run"]) == {"arch4-tiny-full"}
+    assert "metrics.json: " in caplog.text
+    assert said in caplog.text
+    assert "run the evaluation pipeline" in caplog.text
 
 
 def test_a_copied_run_is_not_counted_twice(tmp_path, add_run, collect, caplog):

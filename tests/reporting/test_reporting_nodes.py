@@ -11,12 +11,14 @@ from kedro_datasets.pandas import ParquetDataset
 from PIL import Image
 
 from mulcot_rd.datasets import JSONLinesDataset, PathDataset, ReportTableDataset
+from mulcot_rd.errors import StaleInputError
 from mulcot_rd.hooks import MissingInputError, check_inputs, fill_optional_inputs
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.evaluation import create_pipeline as evaluation
 from mulcot_rd.pipelines.reporting import create_pipeline
 from mulcot_rd.pipelines.reporting.nodes import draw_case_study, draw_training_curves
 from mulcot_rd.reporting.collect import TABLES
+from mulcot_rd.reporting.histories import read_loss_histories
 from mulcot_rd.reporting.parameters import ReportingParameters
 from mulcot_rd.schema import Post, PredictionRecord, Reasoning, Sentiment
 
@@ -107,6 +109,39 @@ def test_runs_of_other_data_sets_are_reported(catalog, tmp_path):
     title = outputs["figure_5"].load().axes[0].get_title()
     assert "twitter2015, arch1-tiny, student" in title
     assert "measured; models: smol" in title
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "said"),
+    [
+        ("manifest.json", b'{"role', "manifest.json or history.jsonl beside it: the file: Invalid JSON"),
+        ("manifest.json", b'{"role": "student", "backbone": {}}', "backbone.model: Field required"),
+        ("manifest.json", b"\x1f\x8b", "manifest.json is compressed with gzip"),
+        ("history.jsonl", b"no\n", "history.jsonl: line 1 is no JSON object"),
+        ("history.jsonl", b'{"label_loss": 1.0}\n', "step: Field required"),
+        ("history.jsonl", None, "history.jsonl can't be opened (No such file or directory)"),
+    ],
+)
+def test_broken_files_of_one_model_leave_its_losses_out(tmp_path, caplog, name, written, said):
+    for run in ("arch1-tiny-full", "arch2-tiny-full"):
+        folder = tmp_path / "sample" / run / "student"
+        folder.mkdir(parents=True)
+        manifest = {"role": "student", "backbone": {"model": None}, "task_weights": {"reasoning": 0.8, "label": 0.2}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "history.jsonl").write_text('{"step": 1, "label_loss": 2.0, "reasoning_loss": null}\n')
+    broken = folder / name
+    broken.unlink() if written is None else broken.write_bytes(written)
+    assert [history.run for history in read_loss_histories(tmp_path)] == ["arch1-tiny"]
+    assert said in caplog.text
+    assert "losses of run arch2-tiny-full on sample left out" in caplog.text
+
+
+def test_the_case_study_of_a_run_whose_posts_are_gone_is_refused(catalog, posts, make_prediction):
+    gone = posts[-1]
+    frame = pd.DataFrame([post.model_dump(mode="json") for post in posts[:-1]])
+    run = catalog.load("params:run_settings")
+    with pytest.raises(StaleInputError, match=f"student_test.jsonl was made .* names post {gone.id}, which is not in"):
+        draw_case_study(frame, [make_prediction(gone, gone.label)], [], {}, ReportingParameters(), run)
 
 
 def test_pictures_name_models_that_stand_in_for_the_architectures_own(catalog, tmp_path, posts):

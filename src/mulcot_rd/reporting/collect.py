@@ -88,9 +88,6 @@ def collect_tables(reports: Path, outputs: Path, *, compare_with: str | None = N
     Returns:
         The tables of :data:`TABLES` by name, with caption and note: published rows, then measured ones, each naming
         its source; scores in percent, what is unknown missing.
-
-    Raises:
-        ValueError: If a file of a run can't be read; the message names it.
     """
     runs = read_runs(reports)
     without_aspects = {run.run.dataset for run in runs if not run.run.aspects}

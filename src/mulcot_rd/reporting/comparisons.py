@@ -47,9 +47,6 @@ def comparison_table(runs: list[RunMetrics], outputs: Path, compare_with: str | 
         runs: Every run on disk.
         outputs: Folder with their predictions.
         compare_with: Name of a run that every other one on the same data set is compared with as well.
-
-    Raises:
-        ValueError: If a file of predictions can't be read.
     """
     known = {(run.run.dataset, run.run.run): read_predictions(outputs, run.run) for run in runs}
 

@@ -88,8 +88,8 @@ def _table(
     shown = [name for name in (*QUALITIES, JUDGED) if any(scores.get(name) is not None for _, scores in written)]
     rows = []
     for row, scores in written:
-        intervals = {**scores["intervals"], JUDGED: scores.get(f"{JUDGED}_interval")}
-        row |= {"reasonings": scores.get("reasonings"), "quotes": scores["quotes"], "judged": scores.get("judged")}
+        intervals = {**scores.get("intervals", {}), JUDGED: scores.get(f"{JUDGED}_interval")}
+        row |= {"reasonings": scores.get("reasonings"), "quotes": scores.get("quotes"), "judged": scores.get("judged")}
         for name in shown:
             row[name] = percent(scores.get(name), name)
             row[_interval_column(name)] = _interval(intervals.get(name), name)

@@ -2,12 +2,15 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from mulcot_rd.reporting.tables import MEASURED, source_of_run
+from mulcot_rd.files import read_bytes, read_text
+from mulcot_rd.reporting.tables import CLASSIFICATION_METRICS, MEASURED, REASONING_METRICS, percent, source_of_run
 from mulcot_rd.schema import PredictionRecord
 
 logger = logging.getLogger(__name__)
@@ -17,6 +20,33 @@ ABLATIONS = {"no_image": "w/o Img", "no_text": "w/o Txt", "no_cot": "w/o CoT", "
 
 # Other weights of the two tasks (Figure 5).
 OTHER_WEIGHTS = "weights_"
+
+
+Fraction = Annotated[float, Field(ge=-1, le=1)]
+
+
+class _Figures(BaseModel):
+    """What stands in a block of scores beside single fractions."""
+
+    reasonings: int | None = None
+    quotes: int | None = None
+    judged: int | None = None
+    accuracy_interval: tuple[Fraction, Fraction] | None = None
+    judged_entails_interval: tuple[Fraction, Fraction] | None = None
+    intervals: dict[str, tuple[Fraction, Fraction]] = Field(default_factory=dict)
+
+
+def _with_fractions(block: Any) -> Any:
+    """A block of scores as it is; whatever is a fraction in it must be one."""
+    if isinstance(block, dict):
+        _Figures.model_validate(block)
+        for name, value in block.items():
+            if isinstance(value, float) or name in (*CLASSIFICATION_METRICS, *REASONING_METRICS):
+                percent(value, name)
+    return block
+
+
+Scores = Annotated[dict[str, Any], AfterValidator(_with_fractions)]
 
 
 class RunInfo(BaseModel):
@@ -60,10 +90,10 @@ class Expansion(BaseModel):
 
     samples: int
     kept: int
-    accuracy: float | None
-    weighted_f1: float | None
-    macro_f1: float | None
-    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    accuracy: Fraction | None
+    weighted_f1: Fraction | None
+    macro_f1: Fraction | None
+    intervals: dict[str, tuple[Fraction, Fraction]] = Field(default_factory=dict)
 
 
 class SplitSizes(BaseModel):
@@ -95,7 +125,7 @@ class RoleCost(BaseModel):
     parameters: int
     trainable_parameters: int
     trainable_percent: float
-    prompts: dict[str, PromptCost]
+    prompts: dict[str, PromptCost] = Field(min_length=1)
 
 
 class RunMetrics(BaseModel):
@@ -105,10 +135,11 @@ class RunMetrics(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_with_fractions)]]
 
     run: RunInfo
-    teacher: dict[str, Any] = Field(default_factory=dict)
-    references: dict[str, float] = Field(default_factory=dict)
+    teacher: Scores = Field(default_factory=dict)
+    references: dict[str, Fraction] = Field(default_factory=dict)
     expansion: Expansion | None = None
     dataset: SplitSizes | None = None
     efficiency: dict[str, RoleCost] = Field(default_factory=dict)
@@ -117,13 +148,22 @@ class RunMetrics(BaseModel):
     @property
     def models(self) -> dict[str, dict[str, Any]]:
         """The scores of each model that was measured, as fractions by metric name."""
-        blocks = self.__pydantic_extra__ or {}
-        return {name: block for name, block in blocks.items() if isinstance(block, dict) and "accuracy" in block}
+        blocks = self.__pydantic_extra__.items()
+        return {name: block for name, block in blocks if isinstance(block, dict) and block.get("accuracy") is not None}
 
     @property
     def teacher_source(self) -> str:
         """How figures of the teacher are named: no model of ours, whatever the run's scale."""
         return f"{MEASURED}; {self.run.teacher}" if self.run.teacher else MEASURED
+
+
+@contextmanager
+def left_out(what: str) -> Iterator[None]:
+    """Go on where a file of some run can't be used; the log says what is left out, and names the file and the cure."""
+    try:
+        yield
+    except ValueError as error:
+        logger.warning("%s left out of the reports: %s", what, error)
 
 
 def read_runs(folder: Path) -> list[RunMetrics]:
@@ -133,10 +173,8 @@ def read_runs(folder: Path) -> list[RunMetrics]:
     """
     runs = []
     for file in sorted(folder.glob("*/*/metrics.json")):
-        try:
+        with left_out(f"run {file.parent.name} on {file.parent.parent.name}"):
             runs.append(_read_run(file))
-        except ValueError as error:
-            logger.warning("run left out of the reports: %s", error)
     return runs
 
 
@@ -176,23 +214,26 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
 def read_predictions(outputs: Path, info: RunInfo) -> dict[str, list[PredictionRecord]]:
     """The test predictions of a run by model, from ``<dataset>/<run>/<model>_test.jsonl`` below a folder.
 
-    Raises:
-        ValueError: If a line is no prediction; the message names file and line.
+    A file that can't be read, or holds a line that is no prediction, is left out; the log names it and the cure.
     """
     found = {}
     for file in sorted((outputs / info.dataset / info.run).glob("*_test.jsonl")):
-        records = []
-        with file.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                try:
-                    records.append(PredictionRecord.model_validate_json(line))
-                except ValidationError as error:
-                    raise ValueError(
-                        f"line {number} of {file} is no prediction ({error.errors()[0]['msg']}): run the evaluation "
-                        "pipeline of it again"
-                    ) from error
-        found[file.name.removesuffix("_test.jsonl")] = records
+        with left_out(f"answers of run {info.run} on {info.dataset}"):
+            found[file.name.removesuffix("_test.jsonl")] = _read_answers(file)
     return found
+
+
+def _read_answers(file: Path) -> list[PredictionRecord]:
+    records = []
+    for number, line in enumerate(read_text(file, ValueError).removesuffix("\n").split("\n"), start=1):
+        try:
+            records.append(PredictionRecord.model_validate_json(line))
+        except ValidationError as error:
+            raise ValueError(
+                f"{file}: line {number} is no prediction ({error.errors()[0]['msg']}): run the evaluation pipeline of "
+                "it again"
+            ) from error
+    return records
 
 
 class _Costs(BaseModel):
@@ -206,12 +247,12 @@ class _Qualities(BaseModel):
     """The contents of ``quality.json``: a block a system, ``None`` where it wrote nothing."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, dict[str, Any] | None]
+    __pydantic_extra__: dict[str, Scores | None]
 
 
 def _read(kind: type[BaseModel], file: Path) -> Any:
     try:
-        return kind.model_validate_json(file.read_bytes())
+        return kind.model_validate_json(read_bytes(file, ValueError))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"

@@ -151,7 +151,7 @@ def percent(value: float | None, name: str) -> float | None:
     """
     if value is None:
         return None
-    if not -1 <= value <= 1:
+    if not (isinstance(value, float | int) and -1 <= value <= 1):
         raise ValueError(f"{name} is {value}: metrics are kept as fractions, 0 to 1")
     return round(100 * value, 2)
 

@@ -13,7 +13,7 @@ import torch
 
 from mulcot_rd.crew import Crew, crew_size
 from mulcot_rd.errors import UserError
-from mulcot_rd.files import empty_folder, write_text
+from mulcot_rd.files import empty_folder, read_text, write_text
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example, micro_batches, windows
@@ -245,5 +245,18 @@ def worth_helpers(rows: float, parameters: OptimisationParameters) -> bool:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a training history, without a last line that a kill tore: its step is done again."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    """The rows of a training history, without a last line that a kill tore: its step is done again.
+
+    Raises:
+        UserError: If the file can't be read or a line is no JSON object; the message names it.
+    """
+    rows = []
+    for number, line in enumerate(read_text(path, UserError).split("\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number} is no JSON object: put the file back, or move its folder away")
+        rows.append(row)
+    return rows

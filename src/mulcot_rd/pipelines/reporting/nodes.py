@@ -3,10 +3,7 @@
 What the run at hand has not written yet arrives empty (see :mod:`mulcot_rd.hooks`); the reports say so.
 """
 
-import json
-import logging
 import random
-import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,8 @@ from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.case_study import case_study
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.figures import training_curves
+from mulcot_rd.reporting.histories import read_loss_histories
 from mulcot_rd.reporting.paper_figures import (
-    LossHistory,
     efficiency_figure,
     flan_t5_figure,
     loss_weights_figure,
@@ -36,8 +33,6 @@ from mulcot_rd.reporting.tables import run_report, source_of
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
 from mulcot_rd.training.train import history_of
-
-logger = logging.getLogger(__name__)
 
 
 def score_baselines(posts: pd.DataFrame, run: RunParameters) -> dict[str, Any]:
@@ -83,14 +78,7 @@ def draw_case_study(
         return empty, empty, empty
     check_made_from(posts, "test", student_test, "student_test.jsonl", "evaluation")
     by_id = {post.id: post for post in posts_from_frame(posts, "test")}
-    answers = {record.id: record for record in student_test if record.id in by_id}
-    if len(answers) < len(student_test):
-        lost = next(record.id for record in student_test if record.id not in by_id)
-        note = f"{title} answered {lost}, which is no test post on disk: run the pipeline evaluation of it again"
-        logger.warning("%s", note)
-        if not answers:
-            empty = note_figure(title, note)
-            return empty, empty, empty
+    answers = {record.id: record for record in student_test}
     references = {record.id: record for record in teacher_references}
     chosen = reporting.case_posts
     if chosen is None:
@@ -153,23 +141,7 @@ def draw_paper_figures(
     runs = read_runs(reports)
     figures = (
         efficiency_figure(runs),
-        loss_weights_figure(_loss_histories(models)),
+        loss_weights_figure(read_loss_histories(models)),
         *(flan_t5_figure(number, runs) for number in (7, 8, 9)),
     )
     return tuple(figure for figure in figures for _ in ("picture", "vectors"))
-
-
-def _loss_histories(models: Path) -> list[LossHistory]:
-    """The histories of all trained models, of the authors' seed and of variants that only weigh the tasks."""
-    histories = []
-    for file in sorted(models.glob("*/*/*/manifest.json")):
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        dataset, run = file.parts[-4], file.parts[-3]
-        named = re.fullmatch(r"(arch\d+-(?:tiny|full))-(?:full|weights_\w+)", run)
-        if named and "task_weights" in manifest:
-            weights = (manifest["task_weights"]["reasoning"], manifest["task_weights"]["label"])
-            model = manifest["backbone"]["model"]
-            source = source_of("tiny" if model is None else "full", checkpoints=stand_ins([model]))
-            rows = [row for row in history_of(file.parent) if "label_loss" in row]
-            histories.append(LossHistory(dataset, named[1], manifest["role"], source, weights, rows))
-    return histories

@@ -1,0 +1,74 @@
+"""The training losses of the models on disk, for Figure 5."""
+
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from mulcot_rd.errors import UserError
+from mulcot_rd.files import read_bytes
+from mulcot_rd.models import stand_ins
+from mulcot_rd.reporting.paper_figures import LossHistory
+from mulcot_rd.reporting.runs import left_out
+from mulcot_rd.reporting.tables import source_of
+from mulcot_rd.training.train import history_of
+
+
+class _Weights(BaseModel):
+    reasoning: float
+    label: float
+
+
+class _Backbone(BaseModel):
+    model: str | None
+
+
+class _Manifest(BaseModel):
+    """A ``manifest.json`` as far as Figure 5 needs it; models that are not trained have no weights."""
+
+    role: str
+    backbone: _Backbone
+    task_weights: _Weights | None = None
+
+
+class _Losses(BaseModel):
+    """A row of a ``history.jsonl`` with losses; those of epochs hold scores alone."""
+
+    step: int
+    reasoning_loss: float | None
+    label_loss: float | None
+
+
+def read_loss_histories(models: Path) -> list[LossHistory]:
+    """The histories of all trained models, of the authors' seed and of variants that only weigh the tasks.
+
+    Args:
+        models: Folder with ``<dataset>/<run>/<role>/manifest.json`` (``data/06_models``). A model whose files can't be
+            read is left out; the log names the file and the cure.
+    """
+    histories = []
+    for file in sorted(models.glob("*/*/*/manifest.json")):
+        dataset, run = file.parts[-4], file.parts[-3]
+        if named := re.fullmatch(r"(arch\d+-(?:tiny|full))-(?:full|weights_\w+)", run):
+            with left_out(f"losses of run {run} on {dataset}"):
+                histories += _read(file, dataset, named[1])
+    return histories
+
+
+def _read(file: Path, dataset: str, run: str) -> list[LossHistory]:
+    """The history beside a manifest, if its model was trained."""
+    try:
+        manifest = _Manifest.model_validate_json(read_bytes(file, UserError))
+        if manifest.task_weights is None:
+            return []
+        rows = [_Losses.model_validate(row).model_dump() for row in history_of(file.parent) if "label_loss" in row]
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(
+            f"{file} or history.jsonl beside it: {place}: {first['msg']}; put it back, or move its folder away"
+        ) from error
+    model = manifest.backbone.model
+    source = source_of("tiny" if model is None else "full", checkpoints=stand_ins([model]))
+    weights = (manifest.task_weights.reasoning, manifest.task_weights.label)
+    return [LossHistory(dataset, run, manifest.role, source, weights, rows)]
