@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from mulcot_rd.checks import check_selection
 from mulcot_rd.errors import UserError
+from mulcot_rd.files import read_text
 from mulcot_rd.messages import is_users, nearest, one_sentence
 from mulcot_rd.yaml_reader import read_mapping, typed_value
 
@@ -45,10 +46,12 @@ def _in_one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def split_params(context: click.Context, option: click.Parameter, value: str | dict[str, Any]) -> dict[str, Any]:
+def split_params(context: click.Context, option: click.Parameter, value: str | dict[str, Any] | None) -> dict[str, Any]:
     """What ``--params`` gives: ``name=value``, separated by commas that are in no brackets; text stays as typed."""
-    if isinstance(value, dict):
-        return value
+    if value is None or isinstance(value, dict):
+        return value or {}
+    if not isinstance(value, str):
+        raise click.BadParameter(f"{value!r} must be a mapping, or text such as NAME=VALUE", context, option)
     given = OmegaConf.create()
     for item in re.split(r",(?![^\[\]]*\])", value):
         name, equals, typed = item.partition("=")
@@ -64,13 +67,15 @@ def read_recipe(context: click.Context, option: click.Parameter, path: str | Non
     """Take the options of ``--config FILE`` for those that are not given; names of parameters stay as typed."""
     if path is None:
         return None
-    recipe = read_mapping(Path(path).read_bytes(), path).get("run")
+    recipe = read_mapping(read_text(Path(path), UserError), path).get("run")
     if not isinstance(recipe, dict):
         raise UserError(f"{path}: it must have a mapping `run:` with options of kedro run")
     known = [one.name for one in kedro_run.params if one.name not in (None, "config")]
-    for name in recipe:
+    for name, value in recipe.items():
         if name not in known:
             raise UserError(f"{path}: kedro run has no option {name}; {nearest(name, known)}")
+        if isinstance(value, dict) and name != "params":
+            raise UserError(f"{path}: {name} must be a value, or a list of values")
     context.default_map = {**(context.default_map or {}), **recipe}
     return path
 

@@ -24,11 +24,11 @@ _STORAGE = {
 }
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """What to write in place of an unknown name: the known ones that are like it, or all of them."""
     there = sorted(str(one) for one in known)
     # The last word alone, too: nodes are named after their stage.
-    like = difflib.get_close_matches(name, there, n=3) or [one for one in there if one.endswith(f".{name}")]
+    like = difflib.get_close_matches(str(name), there, n=3) or [one for one in there if one.endswith(f".{name}")]
     if like:
         return "did you mean {}?".format(" or ".join(f'"{one}"' for one in like))
     return f"there are: {', '.join(there)}" if there else "it stands in no group"

@@ -9,6 +9,10 @@ from mulcot_rd.errors import UserError
 
 # Parameters that are text whatever they look like: 0012, 1e5 and true are names of folders.
 TEXTS = frozenset({"dataset", "run", "variant", "raw_dir"})
+# Parameters that are text where they look like a number: 2015 is a folder, 1e10 a revision. null says there is none.
+_NO_NUMBERS = frozenset(
+    {"folder", "split_files", "model", "revision", "import_path", "base_url", "tokenizer", "compare_with"}
+)
 _INTEGER = r"[-+]?(?:0|[1-9][0-9]*)"
 
 
@@ -21,14 +25,16 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, value in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.composer.ComposerError(None, None, "a key occurs twice", key.start_mark)
                 seen.add(key.value)
-            if key.value in TEXTS:
-                for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                    if isinstance(one, yaml.ScalarNode):
-                        one.tag = "tag:yaml.org,2002:str"
+            for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                number = one.tag.rpartition(":")[2] in ("int", "float") and _takes_no_number(key.value)
+                if isinstance(one, yaml.ScalarNode) and (key.value in TEXTS or number):
+                    one.tag = "tag:yaml.org,2002:str"
         return node
 
 
@@ -90,5 +96,12 @@ def typed_value(name: str, typed: str) -> Any:
         value = yaml.load(typed, _Loader)
     except yaml.YAMLError:
         return typed
+    if isinstance(value, float | int) and not isinstance(value, bool) and _takes_no_number(name):
+        return typed
     opened = {str: ("'", '"'), list: "[", dict: "{"}
     return value if typed.lstrip().startswith(opened.get(type(value), "")) else typed
+
+
+def _takes_no_number(name: str) -> bool:
+    """Whether a parameter, by its name or its dotted path, is text where it looks like a number."""
+    return name.rpartition(".")[2] in _NO_NUMBERS

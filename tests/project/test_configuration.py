@@ -5,6 +5,7 @@ import shutil
 import tarfile
 import traceback
 
+import click
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -208,6 +209,50 @@ def test_names_stay_as_they_are_typed(tmp_path, name):
         assert loader["catalog"]["metrics"]["filepath"] == f"data/08_reporting/{name}/{name}/metrics.json"
         settings = loader["parameters"]["run_settings"]
         assert (settings["dataset"], settings["name"], settings["seed"]) == (name, name, 7)
+
+
+@pytest.mark.parametrize("name", ["2015", "1e10", "1.10", "0012"])
+@pytest.mark.parametrize("key", ["ingest.folder", "student.model", "student.revision", "teacher.model"])
+def test_text_that_looks_like_a_number_stays_text_and_null_stays_null(tmp_path, key, name):
+    group, _, one = key.partition(".")
+    recipe = tmp_path / "recipe.yml"
+    for typed, read in ((name, name), ("null", None)):
+        recipe.write_text(f"run:\n  params:\n    {group}:\n      {one}: {typed}\n")
+        given = _on_the_command_line("--params", f"{key}={typed}")
+        assert given == _on_the_command_line("--config", str(recipe)) == {group: {one: read}}
+        of_environment = _load(conf=_conf(tmp_path / typed, local__parameters=f"{group}:\n  {one}: {typed}\n"))
+        for loader in (_load(**given), of_environment):
+            assert loader["parameters"][group][one] == read
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (b"run:\n  params: caf\xe9=1\n", "recipe.yml: line 2 is not UTF-8 (byte 0xe9): save it as UTF-8"),
+        (b"\x1f\x8b\x08", "recipe.yml is compressed with gzip: unpack it"),
+        (b"run:\n\tenv: x\n", "recipe.yml, line 2, column 1: this is no YAML"),
+        (b"? [a]\n: 1\n", "recipe.yml, line 1, column 3: this is no YAML (found unhashable key)"),
+        (b"- run\n", "recipe.yml: it must be a mapping"),
+        (b"", "recipe.yml: it must have a mapping `run:`"),
+        (b"run: 3\n", "recipe.yml: it must have a mapping `run:`"),
+        (b"run:\n  5: 5\n", "recipe.yml: kedro run has no option 5"),
+        (b"run:\n  tags: {a: b}\n", "recipe.yml: tags must be a value, or a list of values"),
+        (b"run:\n  params: [a, b]\n", "['a', 'b'] must be a mapping, or text such as NAME=VALUE"),
+    ],
+)
+def test_a_recipe_that_cant_be_read_is_named_with_its_line(tmp_path, written, said):
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_bytes(written)
+    with pytest.raises(click.ClickException) as refused:
+        _on_the_command_line("--config", str(recipe))
+    assert said in refused.value.format_message()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_recipes_of_other_editors_are_read(tmp_path, encoding):
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text("run:\n  params: run=a,seed=7\n", encoding=encoding)
+    assert _on_the_command_line("--config", str(recipe)) == {"run": "a", "seed": 7}
 
 
 def test_other_values_are_read_as_yaml():
