@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mulcot_rd.models import FAMILIES, AdapterParameters, BackboneParameters, TinySize
+from mulcot_rd.models import FAMILIES, AdapterParameters, BackboneParameters, TinySize, backbone
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.schema import Post, Sentiment, TeacherRecord
 
+# Tests compare bytes, and tiny models gain nothing from a GPU: on a machine that has one, those that need it move there.
+backbone.device_at_hand = lambda: torch.device("cpu")
 # The models of the tests are so small that a second thread costs more than it gives.
 torch.set_num_threads(1)
 
