@@ -11,7 +11,7 @@ from mulcot_rd.models import FAMILIES, AdapterParameters, BackboneParameters, Ti
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.schema import Post, Sentiment, TeacherRecord
 
-# Tests compare bytes, and tiny models gain nothing from a GPU: on a machine that has one, those that need it move there.
+# Tests compare bytes, and tiny models gain nothing from a GPU: those that need one move there themselves.
 backbone.device_at_hand = lambda: torch.device("cpu")
 # The models of the tests are so small that a second thread costs more than it gives.
 torch.set_num_threads(1)
