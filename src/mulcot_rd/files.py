@@ -9,7 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+# A path that a user gives, with ~ for the home folder.
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
 
 # How files begin that are no text yet, and what they are.
 _NO_TEXT = {b"\x1f\x8b": "compressed with gzip", b"PK\x03\x04": "a zip archive or an Excel workbook"}

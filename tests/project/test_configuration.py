@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mulcot_rd.checks import check_names, check_parameters
 from mulcot_rd.cli import run
 from mulcot_rd.errors import UserError
+from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.models import BackboneParameters, parameter_counts
 from mulcot_rd.parameters import InputParameters, RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage
@@ -283,6 +284,16 @@ def test_other_values_are_read_as_yaml():
 def test_names_that_make_no_folder_of_their_own_and_other_types_are_refused(wrong):
     with pytest.raises(ValidationError):
         RunParameters(**_load()["parameters"]["run_settings"] | wrong)
+
+
+def test_the_home_folder_is_meant_by_a_tilde_in_every_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    parameters = _load()["parameters"]
+    assert BackboneParameters(**parameters["student_backbone"] | {"model": "~/smol"}).model == "/home/ada/smol"
+    assert BackboneParameters(**parameters["student_backbone"] | {"model": "./smol"}).model == "./smol"
+    assert RunParameters(**parameters["run_settings"] | {"raw_dir": "~/raw"}).raw_dir == "/home/ada/raw"
+    assert IngestParameters(split_files="~/splits").split_files == "/home/ada/splits"
+    assert TeacherParameters(provider="import", import_path="~/i.jsonl").import_path == "/home/ada/i.jsonl"
 
 
 def test_names_that_differ_in_case_alone_are_refused(tmp_path):

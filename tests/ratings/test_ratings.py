@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.ratings import (
     CRITERIA,
     RatingError,
@@ -71,7 +72,9 @@ def test_posts_that_a_system_lacks_are_not_drawn(posts):
     systems["student"] = {posts[0].id: systems["student"][posts[0].id]}
     _, key = make_sheet(posts, systems, posts_rated=4, seed=3)
     assert set(key["post_id"]) == {posts[0].id}
-    with pytest.raises(ValueError, match="each of teacher, student"):
+    with pytest.raises(UserError, match="run has no reasonings to rate: run the evaluation"):
+        make_sheet(posts, {}, posts_rated=5, seed=0)
+    with pytest.raises(UserError, match="each of teacher, student"):
         make_sheet(posts, {**systems, "student": {}}, posts_rated=4, seed=3)
 
 

@@ -44,9 +44,21 @@ def test_few_posts_or_one_class_are_enough():
     assert tfidf_logistic_regression([post(0, NEU), post(1, POS)], [post(0, POS, "test")], seed=0) == [POS]
 
 
-def test_both_splits_are_needed():
-    with pytest.raises(ValueError, match="1 training and 0 test posts"):
-        measure_baselines([post(0, POS)], seed=0)
+@pytest.mark.parametrize(("split", "said"), [("train", "1 training and 0 test"), ("test", "0 training and 1 test")])
+def test_an_empty_split_leaves_both_baselines_empty_with_the_reason(caplog, split, said):
+    measured = measure_baselines([post(0, POS, split)], seed=0)
+    empty = {"not_measured": f"there are {said} posts"}
+    assert measured == {"majority": empty, "tfidf_logistic_regression": empty}
+    assert f"the baseline majority is left empty: there are {said} posts" in caplog.text
+    table = result_table({}, measured, "cafe", "arch4-tiny-full", "tiny")
+    assert table["source"].tolist() == [f"not measured: there are {said} posts"] * 2
+    assert table["accuracy"].isna().all()
+
+
+def test_one_test_post_of_one_class_is_measured(no_warnings):
+    measured = measure_baselines([post(0, POS), post(1, POS), post(2, POS, "test")], seed=0)
+    for scores in measured.values():
+        assert (scores["accuracy"], scores["accuracy_interval"]) == (1, [1, 1])
 
 
 def test_real_twitter_2015(twitter2015, no_warnings):

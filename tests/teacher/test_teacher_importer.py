@@ -55,6 +55,28 @@ def test_unusable_rows_are_counted_and_skipped(make_post, tmp_path, caplog):
     )
 
 
+def test_half_an_emoji_is_read_and_rows_of_other_kinds_are_skipped(make_post, tmp_path, caplog):
+    half, *others = (make_post(number, "positive") for number in range(5))
+    section = write(COT.model_copy(update={"text_analysis": "a smile HALF ends"})).replace("HALF", "\ud83d")
+    first, second = imported(half, cot=section), imported(half, cot=write(COT))
+    strange = [
+        imported(others[0], text={"full": "nested"}),
+        imported(others[1], cot={"answer": write(COT)}),
+        imported(others[2], text=None),
+        imported(others[3], aspect=["a"]),
+        "[" * 100_000,
+    ]
+    path = write_rows(tmp_path / "i.jsonl", [first, second, *strange])
+    parameters = TeacherParameters(provider="import", import_path=str(path))
+    (record,) = annotate([half], [], parameters, tmp_path / "ledger.jsonl").reasoning
+    # Of two rows for one post the first counts; what no file can hold is replaced.
+    assert record.text_analysis == "a smile \ufffd ends"
+    record.model_dump_json()
+    assert "3 with no text, image_path or cot" in caplog.text
+    assert "1 with an aspect that is no text" in caplog.text
+    assert "1 with broken JSON" in caplog.text
+
+
 def test_a_missing_or_useless_file_is_one_clear_sentence(tmp_path):
     with pytest.raises(TeacherError, match="import file not found"):
         read_import(tmp_path / "none.jsonl")

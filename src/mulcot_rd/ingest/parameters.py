@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mulcot_rd.files import UserPath
+
 
 class IngestParameters(BaseModel):
     """Parameters of ingest (``ingest`` in the parameters files)."""
@@ -26,7 +28,7 @@ class IngestParameters(BaseModel):
         description="MVSA only: seed of the 8:1:1 split. Not the run's seed, so that runs of several seeds share their "
         "posts and can be compared.",
     )
-    split_files: str | None = Field(
+    split_files: UserPath | None = Field(
         default=None,
         min_length=1,
         description="MVSA only: path of a folder with train.txt, dev.txt and test.txt, one post id a line, as seen "

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from mulcot_rd.files import UserPath
 from mulcot_rd.models.family import Family, Processor, TinySize, tokenizer_of
 from mulcot_rd.models.lora import AdapterParameters
 from mulcot_rd.models.registry import FAMILIES, family_named
@@ -30,7 +31,7 @@ class BackboneParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: str = Field(description="Model family, one of the modules of mulcot_rd.models.families")
-    model: str | None = Field(
+    model: UserPath | None = Field(
         description="Hub id, or path of a local checkpoint folder; null builds a tiny random model"
     )
     revision: str | None = Field(None, description="Commit of the hub repository; null takes the newest")

@@ -79,7 +79,7 @@ def base_fingerprint(backbone: BackboneParameters, models: Path) -> str | None:
         return None
     if not looks_local(backbone.model):
         return fingerprint(backbone.model, backbone.revision)
-    folder = Path(backbone.model).expanduser()
+    folder = Path(backbone.model)
     files = sorted(path for kind in ("safetensors", "json", "jinja", "txt") for path in folder.glob(f"*.{kind}"))
     if not files:
         raise WeightsError(f"there is no checkpoint in {folder}: correct the role's `model` parameter")

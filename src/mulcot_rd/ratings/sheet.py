@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.files import write_text
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.images import thumbnail_uri
@@ -45,11 +46,13 @@ def make_sheet(
         system, prediction), which the rater must not see.
 
     Raises:
-        ValueError: If no post has a reasoning of every system.
+        UserError: If there is no system, or no post has a reasoning of every system.
     """
+    if not systems:
+        raise UserError("this run has no reasonings to rate: run the evaluation pipeline of a variant that writes some")
     shared = [post for post in posts if all(post.id in written for written in systems.values())]
     if not shared:
-        raise ValueError(f"no post has a reasoning of each of {', '.join(systems)}: evaluate them on the same posts")
+        raise UserError(f"no post has a reasoning of each of {', '.join(systems)}: evaluate them on the same posts")
     draw = random.Random(seed)
     drawn = draw.sample(shared, min(posts_rated, len(shared)))
     pairs = [(post, system) for post in drawn for system in systems]

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -88,24 +88,23 @@ def measure_baselines(posts: Sequence[Post], seed: int) -> dict[str, dict[str, o
         ``intervals`` the ends of each one's 95 percent bootstrap interval, and the number of test ``posts``.
 
     A baseline that can't be had holds its reason under ``not_measured`` alone.
-
-    Raises:
-        ValueError: If the training or the test split is empty.
     """
     train = [post for post in posts if post.split == "train"]
     test = [post for post in posts if post.split == "test"]
-    if not train or not test:
-        raise ValueError(f"baselines need both splits: there are {len(train)} training and {len(test)} test posts")
     labels = [post.label for post in test]
-    scores: dict[str, dict[str, object]] = {
-        "majority": label_scores(majority_baseline([post.label for post in train], labels), labels, seed=seed)
+    baselines: dict[str, Callable[[], list[Sentiment]]] = {
+        "majority": lambda: majority_baseline([post.label for post in train], labels),
+        "tfidf_logistic_regression": lambda: tfidf_logistic_regression(train, test, seed),
     }
-    try:
-        predicted = tfidf_logistic_regression(train, test, seed)
-        scores["tfidf_logistic_regression"] = label_scores(predicted, labels, seed=seed)
-    except NotMeasuredError as error:
-        logger.warning("TF-IDF + logistic regression is left empty: %s", error)
-        scores["tfidf_logistic_regression"] = {"not_measured": str(error)}
+    scores: dict[str, dict[str, object]] = {}
+    for name, predict in baselines.items():
+        try:
+            if not train or not test:
+                raise NotMeasuredError(f"there are {len(train)} training and {len(test)} test posts")
+            scores[name] = label_scores(predict(), labels, seed=seed)
+        except NotMeasuredError as error:
+            logger.warning("the baseline %s is left empty: %s", name, error)
+            scores[name] = {"not_measured": str(error)}
     return scores
 
 

@@ -125,7 +125,7 @@ def _read_row(line: str) -> tuple[PostKey, str, str | None]:
     nothing: PostKey = ("", "", "")
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return nothing, "", "broken JSON"
     if not isinstance(row, dict):
         return nothing, "", "no object"

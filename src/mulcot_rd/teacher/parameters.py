@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mulcot_rd.files import UserPath
 from mulcot_rd.prompts import Send
 from mulcot_rd.teacher.prices import ModelPrice
 
@@ -58,7 +59,7 @@ class TeacherParameters(BaseModel):
     fallback_provider: Literal["offline", "openai"] = Field(
         "offline", description="Who writes what an import lacks; used with provider=import alone."
     )
-    import_path: str | None = Field(None, description="JSONL file of existing reasonings, for provider=import.")
+    import_path: UserPath | None = Field(None, description="JSONL file of existing reasonings, for provider=import.")
     base_url: str | None = Field(
         None, description="Address of an OpenAI-compatible server (ends in /v1); null is the OpenAI API itself."
     )
@@ -111,7 +112,7 @@ class TeacherParameters(BaseModel):
         gt=0,
         description="Most that all annotations of one ledger may cost together, in US dollars; null is no bound.",
     )
-    tokenizer: str | None = Field(
+    tokenizer: UserPath | None = Field(
         None,
         description="The model's tokenizer.json, or a folder with one: a dry run then tokenises a few prompts with it; "
         "null takes what the ledger's answers tell, or a measured number of characters a token.",
