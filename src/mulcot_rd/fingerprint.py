@@ -28,10 +28,17 @@ def file_fingerprint(*paths: Path) -> str:
 
 
 def remembered_fingerprint(path: Path, memory: Path) -> str:
-    """A hash of a large file's bytes, read once: ``memory`` keeps it under the file's name, size and time."""
+    """A hash of a large file's bytes, read once: ``memory`` keeps it under the file's name, size and time.
+
+    The time is that of the last change of the file on this disk, which no copy or archive brings along. A memory that
+    can't be read is begun anew: it holds nothing that the files don't.
+    """
     stat = path.stat()
-    key = f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
-    known: dict[str, str] = json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {}
+    key = f"{path.name} {stat.st_size} {stat.st_ctime_ns}"
+    try:
+        known: dict[str, str] = json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else {}
+    except ValueError:
+        known = {}
     if key not in known:
         known[key] = file_fingerprint(path)
         write_json(memory, known)

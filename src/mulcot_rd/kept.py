@@ -15,7 +15,7 @@ from typing import Any
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import write_json
-from mulcot_rd.fingerprint import differences, file_fingerprint, remembered_fingerprint
+from mulcot_rd.fingerprint import differences, file_fingerprint, fingerprint, remembered_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -58,20 +58,25 @@ class Kept:
     def find(self, fingerprint: str) -> dict[str, Any] | None:
         """The manifest of the finished result of this fingerprint with its ``folder``, or ``None``.
 
-        A manifest that was deleted beside intact files is written again.
+        A manifest that was deleted or damaged beside intact files is written again.
         """
-        for path in (self.place, self._earlier(fingerprint), self.result(fingerprint)):
+        places = (self.place, self._earlier(fingerprint), self.result(fingerprint))
+        for path in places:
             manifest = read_manifest(path)
             if manifest is not None and manifest["fingerprint"] == fingerprint:
                 return {**manifest, "folder": str(path)}
         copy = read_manifest(self.work(fingerprint))
-        if copy is None or not self.place.is_dir() or read_manifest(self.place) is not None:
-            return None
-        if damaged_files(self.place, copy["files"]):
-            return None
-        logger.info("%s had lost its %s, which is written again: its files are intact", self.place, MANIFEST)
-        write_json(self.place / MANIFEST, copy)
-        return {**copy, "folder": str(self.place)}
+        for path in places:
+            if copy is not None and self._lost_manifest(path) and not damaged_files(path, copy["files"]):
+                logger.info("%s had lost its %s, which is written again: its files are intact", path, MANIFEST)
+                write_manifest(path, copy)
+                return {**copy, "folder": str(path)}
+        return None
+
+    def _lost_manifest(self, path: Path) -> bool:
+        """Whether a folder is there without a manifest, or with one that :meth:`put` did not see."""
+        manifest = read_manifest(path)
+        return path.is_dir() and (manifest is None or read_manifest(self.work(manifest["fingerprint"])) is None)
 
     def begin(self, fingerprint: str, made_from: Mapping[str, Any]) -> Path:
         """The folder to make a result in, after the log has said in what it differs from others of its name."""
@@ -81,7 +86,7 @@ class Kept:
             logger.info("%s: made anew, %s stays and was made from other things: %s", self.name, self.place, changed)
         work = self.work(fingerprint)
         for note in sorted(work.parent.glob(f"*/{_NOTE}")):
-            changed = "; ".join(differences(json.loads(note.read_text(encoding="utf-8")), made_from))
+            changed = "; ".join(differences(_read(note), made_from))
             if changed:
                 logger.info("%s: %s is unfinished work of other things: %s", self.name, note.parent, changed)
         write_json(work / _NOTE, made_from)
@@ -100,7 +105,7 @@ class Kept:
             raise DamagedError(f"{self.place} has no {MANIFEST}: run the pipeline that makes it again")
         work = self.work(manifest["fingerprint"])
         shutil.rmtree(work, ignore_errors=True)
-        write_json(work / MANIFEST, manifest)
+        write_manifest(work, manifest)
 
     def _set_aside(self) -> None:
         if not self.place.is_dir():
@@ -131,6 +136,21 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
+    manifest = _read(path)
+    # Earlier versions wrote no hash.
+    if manifest.pop("hash", None) not in (None, fingerprint(manifest)) or "fingerprint" not in manifest:
+        raise DamagedError(f"{path} is not what was written: delete it, the next run writes it again")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest of a result, with a hash of itself."""
+    # As it will be read: with lists in place of tuples.
+    plain = json.loads(json.dumps(manifest))
+    write_json(folder / MANIFEST, {**plain, "hash": fingerprint(plain)})
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

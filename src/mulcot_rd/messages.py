@@ -62,8 +62,11 @@ def user_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def one_sentence(error: Exception) -> str:
+def one_sentence(error: BaseException) -> str:
     """An error's message on one line; of refused parameters only their names, what is wrong, and what was given."""
+    # Kedro puts its own words before what a dataset raised.
+    while isinstance(error, DatasetError) and isinstance(error.__cause__, user_errors()):
+        error = error.__cause__
     text = _storage_fault(error) or str(error)
     if isinstance(error, ParameterValidationError):
         refused = []

@@ -26,7 +26,7 @@ from mulcot_rd.datasets import (
 )
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.frames import posts_from_frame, posts_to_frame
-from mulcot_rd.kept import Kept, file_hashes
+from mulcot_rd.kept import DamagedError, Kept, file_hashes, write_manifest
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import CaptionRecord, Post, Sentiment
 from mulcot_rd.training.soft_labels import NoSoftLabels
@@ -65,7 +65,7 @@ def _finished(run, weights, name="student"):
     (result / "adapter_model.safetensors").write_text(weights)
     files = file_hashes(result)
     manifest = {"role": name, "trained": True, "fingerprint": mark, "made_from": made_from, "files": files}
-    (result / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(result, manifest)
     return {**manifest, "folder": str(result)}
 
 
@@ -134,6 +134,22 @@ def test_a_manifest_that_was_deleted_beside_intact_files_is_written_again(tmp_pa
     (tmp_path / "student" / "manifest.json").unlink()
     (tmp_path / "student" / "adapter_model.safetensors").write_text("other weights")
     assert kept.find(manifest["fingerprint"]) is None
+
+
+@pytest.mark.parametrize("place", ["student", "earlier"])
+def test_a_manifest_that_was_changed_is_refused_and_once_deleted_written_again(tmp_path, place):
+    dataset, kept = AdapterDataset(filepath=str(tmp_path / "student")), Kept(tmp_path, "student")
+    manifest = _finished(tmp_path, "1e-4")
+    dataset.save(manifest)
+    path = tmp_path / "student" / "manifest.json"
+    if place == "earlier":
+        dataset.save(_finished(tmp_path, "3e-4"))
+        (path,) = (tmp_path / "earlier").glob("*/manifest.json")
+    path.write_text(path.read_text().replace("learning_rate", "learning_rste"))
+    with pytest.raises(DamagedError, match=r"manifest\.json is not what was written: delete it"):
+        kept.find(manifest["fingerprint"])
+    path.unlink()
+    assert kept.find(manifest["fingerprint"]) == {**manifest, "folder": str(path.parent)}
 
 
 def test_soft_labels_that_a_variant_lacks_load_as_none(tmp_path):

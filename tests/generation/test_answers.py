@@ -121,6 +121,23 @@ def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
     assert json.loads(path.read_text())["made_from"] == {"model": "one"}
 
 
+@pytest.mark.parametrize(
+    "damage", [(b"text one", b"text onf"), (b"text one", b"text \xff\xfe"), (b'"attempt"', b'"attempt')]
+)
+def test_an_answer_that_was_changed_on_disk_is_asked_again(tmp_path, damage, caplog):
+    log = AnswerLog(tmp_path, {"model": "one"})
+    answers = [Logged("label", name, 1, Generated(text, True)) for name, text in (("a", "text one"), ("b", "text two"))]
+    log.add(answers)
+    good = log.path.read_bytes()
+    log.path.write_bytes(good.replace(*damage, 1))
+    again = AnswerLog(tmp_path, {"model": "one"})
+    assert "1 lines are torn or damaged" in caplog.text
+    assert again.get("label", "a", 1) is None
+    assert again.get("label", "b", 1) == ("text two", True)
+    again.add(answers[:1])
+    assert sorted(log.path.read_bytes().split(b"\n")) == sorted(good.split(b"\n"))
+
+
 def test_unusual_line_ends_in_an_answer_lose_nothing(tmp_path):
     log = AnswerLog(tmp_path, {"model": "one"})
     log.add([Logged("label", "a", 1, Generated("x\u2028y\x85z", True)), Logged("label", "b", 1, Generated("l", False))])

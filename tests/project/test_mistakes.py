@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from kedro.framework.project import configure_project
-from kedro.io import DatasetError
+from kedro.io import AbstractDataset, DatasetError
 from safetensors import SafetensorError
 
 from mulcot_rd.checks import check_selection
@@ -158,3 +158,20 @@ def test_the_rejected_rows_are_written_before_the_run_stops(kedro, project):
     _refused(kedro("run", "--pipeline", "data_preparation"), "rejected.csv")
     assert (project / "data/03_primary/sample/rejected.csv").read_text().count("gone.jpg") > 100
     assert not (project / "data/03_primary/sample/posts.parquet").exists()
+
+
+def test_what_a_dataset_refuses_is_said_in_its_own_words():
+    with pytest.raises(DatasetError) as raised:
+        _Refusing().load()
+    assert one_sentence(raised.value) == "the shard is damaged: write it anew"
+
+
+class _Refusing(AbstractDataset):
+    def load(self):
+        raise UserError("the shard is damaged: write it anew")
+
+    def save(self, data):
+        raise NotImplementedError
+
+    def _describe(self):
+        return {}

@@ -1,11 +1,13 @@
 """The training loop: batch size changes nothing, schedule, early end, exact resume after a kill at any step."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from mulcot_rd.fingerprint import file_fingerprint
+from mulcot_rd.kept import DamagedError
 from mulcot_rd.models import trained_weights
 from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.learner import Learner, Preparation
@@ -213,6 +215,25 @@ def test_a_kill_while_the_best_adapter_is_written_changes_nothing(fresh, example
     assert file_fingerprint(trained_weights(resumed.best_folder)) == file_fingerprint(
         trained_weights(whole.best_folder)
     )
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9] + b"x" * 9, lambda raw: raw[: len(raw) // 2], None])
+@pytest.mark.parametrize("name", ["checkpoint/step-*.safetensors", "checkpoint/state.json", "best/*.safetensors"])
+def test_damaged_work_ends_in_a_sentence_and_once_deleted_begins_anew(fresh, examples, tmp_path, name, damage):
+    whole = _trainer(fresh(), examples, tmp_path / "work", scores=(0.1,)).run().history
+    (path,) = (tmp_path / "work").glob(name)
+    if damage is not None:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    if damage is None and name.endswith("state.json"):
+        # Without a state there is no checkpoint.
+        assert _trainer(fresh(), examples, tmp_path / "work", scores=(0.1,)).state.step == 0
+        return
+    with pytest.raises(DamagedError, match=rf"put the original back, or delete {tmp_path / 'work'}"):
+        _trainer(fresh(), examples, tmp_path / "work", scores=(0.1,)).run()
+    shutil.rmtree(tmp_path / "work")
+    assert _trainer(fresh(), examples, tmp_path / "work", scores=(0.1,)).run().history == whole
 
 
 def test_work_of_another_fingerprint_is_not_continued(fresh, examples, tmp_path):

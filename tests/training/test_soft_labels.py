@@ -1,5 +1,6 @@
 """Soft labels: they rebuild the assistant's distributions exactly, and refuse whatever they don't belong to."""
 
+import os
 import re
 import shutil
 from array import array
@@ -99,6 +100,36 @@ def _flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda result: _flip(result / "shard-00000.safetensors"),
+        lambda result: (result / "shard-00000.safetensors").write_bytes(b""),
+        lambda result: (result / "shards.json").unlink(),
+        lambda result: (result / "shards.json").write_text("{"),
+        lambda result: (result / "hashes.json").write_bytes(b"\xff"),
+    ],
+)
+def test_what_was_damaged_before_the_end_is_written_anew(role, examples, written, tmp_path, damage):
+    result = Kept(tmp_path / "killed", "soft").result(fingerprint(MADE_FROM))
+    shutil.copytree(written, result)
+    (result / "manifest.json").unlink()
+    damage(result)
+    done = _write(role, examples, tmp_path / "killed")
+    for path in written.glob("*.safetensors"):
+        assert (done / path.name).read_bytes() == path.read_bytes()
+    SoftLabels(done).distributions([5], examples, torch.device("cpu"))
+
+
+def test_a_change_that_keeps_size_and_modification_time_is_noticed(written):
+    path = written / "shard-00001.safetensors"
+    before = path.stat()
+    _flip(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(SoftLabelError, match=r"shard-00001\.safetensors is missing or not the file"):
+        SoftLabels(written)
 
 
 def test_states_that_are_not_finite_are_no_soft_labels(role, examples, tmp_path):

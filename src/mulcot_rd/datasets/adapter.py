@@ -6,8 +6,7 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 
 from mulcot_rd.datasets.previews import JSONPreview
-from mulcot_rd.files import write_json
-from mulcot_rd.kept import MANIFEST, Kept, read_manifest
+from mulcot_rd.kept import MANIFEST, Kept, read_manifest, write_manifest
 
 
 class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
@@ -65,7 +64,7 @@ class AdapterDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
             kept.put(made)
         elif read_manifest(self._filepath) != data:
             made = kept.result(data["fingerprint"])
-            write_json(made / MANIFEST, data)
+            write_manifest(made, data)
             kept.put(made)
 
     def _exists(self) -> bool:

@@ -50,7 +50,7 @@ class JSONLinesDataset(AbstractDataset[list[BaseModel], list[BaseModel]]):
             DatasetError: If a row is not JSON or not such a record; the message names file and line.
         """
         records = []
-        with self._filepath.open(encoding="utf-8") as stream:
+        with self._filepath.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 try:
                     records.append(self._record(**json.loads(line)))

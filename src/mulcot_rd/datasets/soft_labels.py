@@ -6,9 +6,8 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from mulcot_rd.datasets.previews import JSONPreview
-from mulcot_rd.files import write_json
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.kept import MANIFEST, Kept, read_manifest
+from mulcot_rd.kept import MANIFEST, Kept, read_manifest, write_manifest
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabels
 
 
@@ -47,7 +46,7 @@ class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | 
             manifest = {"none": data.reason, "fingerprint": fingerprint("no soft labels", data.reason), "files": {}}
             if read_manifest(self._filepath) != manifest:
                 made = kept.result(manifest["fingerprint"])
-                write_json(made / MANIFEST, manifest)
+                write_manifest(made, manifest)
                 kept.put(made)
             return
         kept.put(data.folder)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mulcot_rd.files import replace_file
 from mulcot_rd.fingerprint import differences, fingerprint
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import parse
@@ -69,6 +70,8 @@ class Logged(NamedTuple):
 class AnswerLog:
     """Append-only JSONL of answers; what is in it is not asked for again.
 
+    Each line holds a hash of itself: one that was torn or damaged counts as not answered, and is taken out.
+
     Args:
         folder: Where the logs of one kind of work lie, a file for what each was made from: none replaces another.
         made_from: What the answers depend on, by name: model, prompts, parameters. The first line holds it.
@@ -78,21 +81,23 @@ class AnswerLog:
         mark = fingerprint(made_from)
         self.path = path = folder / f"{mark[:12]}.jsonl"
         self._answers: dict[tuple[str, str, int], Generated] = {}
-        # Not splitlines: an answer may hold other characters that it takes for the end of a line.
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-        # A first line without its end was being written when the process was killed: nothing was logged yet.
-        if len(lines) < 2:
+        if not path.exists():
             _say_what_differs(folder, made_from)
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"fingerprint": mark, "made_from": made_from}) + "\n", encoding="utf-8")
-            return
-        for line in lines[1:-1]:
-            row = json.loads(line)
-            self._answers[row["task"], row["post_id"], row["attempt"]] = Generated(row["text"], row["finished"])
-        whole = sum(len(line.encode()) + 1 for line in lines[:-1])
-        # A line torn by a kill is cut off, so that the next one starts on a line of its own.
-        with path.open("r+b") as stream:
-            stream.truncate(whole)
+        before = path.read_bytes() if path.exists() else b""
+        lines = [json.dumps({"fingerprint": mark, "made_from": made_from}).encode()]
+        written = [line for line in before.split(b"\n")[1:] if line]
+        for line in written:
+            row = _intact(line)
+            if row is not None:
+                lines.append(line)
+                self._answers[row["task"], row["post_id"], row["attempt"]] = Generated(row["text"], row["finished"])
+        if len(lines) <= len(written):
+            logger.warning(
+                "%s: %d lines are torn or damaged, their posts are asked again", path, len(written) + 1 - len(lines)
+            )
+        whole = b"\n".join(lines) + b"\n"
+        if whole != before:
+            replace_file(path, lambda temporary: temporary.write_bytes(whole) and None)
 
     @property
     def folder(self) -> Path:
@@ -107,15 +112,14 @@ class AnswerLog:
         """Append answers; one that is there already is not written twice."""
         new = [row for row in answers if (row.task, row.post_id, row.attempt) not in self._answers]
         lines = [
-            json.dumps(
+            _line(
                 {
                     "task": row.task,
                     "post_id": row.post_id,
                     "attempt": row.attempt,
                     "text": row.answer.text,
                     "finished": row.answer.finished,
-                },
-                ensure_ascii=False,
+                }
             )
             for row in new
         ]
@@ -124,15 +128,30 @@ class AnswerLog:
         self._answers.update(((row.task, row.post_id, row.attempt), row.answer) for row in new)
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps({**row, "hash": fingerprint(row)}, ensure_ascii=False)
+
+
+def _intact(line: bytes) -> dict[str, Any] | None:
+    """The row of a line, or ``None`` where it is not what was written; earlier versions wrote no hash."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    wanted = row.pop("hash", None)
+    return row if wanted in (None, fingerprint(row)) else None
+
+
 def _say_what_differs(folder: Path, made_from: Mapping[str, Any]) -> None:
     """Log why answers are asked for though others are there: against the newest of them."""
     others = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     if not others:
         return
-    with others[-1].open(encoding="utf-8") as stream:
-        first = stream.readline()
-    if first.endswith("\n"):
-        changed = differences(json.loads(first)["made_from"], made_from)
+    with others[-1].open("rb") as stream:
+        before = _intact(stream.readline())
+    # Earlier versions wrote the fingerprint alone.
+    if before is not None and "made_from" in before:
+        changed = differences(before["made_from"], made_from)
         logger.info(
             "answers are asked for anew; those in %s stay, made from other things: %s", others[-1], "; ".join(changed)
         )

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mulcot_rd.files import empty_folder, write_json
+from mulcot_rd.files import empty_folder
 from mulcot_rd.fingerprint import fingerprint, remembered_fingerprint
-from mulcot_rd.kept import MANIFEST, DamagedError, file_hashes, read_manifest, verify
+from mulcot_rd.kept import DamagedError, file_hashes, read_manifest, verify, write_manifest
 from mulcot_rd.models.backbone import BackboneParameters, WeightsError, looks_local
 from mulcot_rd.models.inputs import prompt_text
 from mulcot_rd.models.registry import family_named
@@ -61,7 +61,7 @@ def prepare_backbone(
         empty_folder(folder)
         tokenizer = train_tokenizer(texts, vocabulary_size, family.chat)
         build_tiny_checkpoint(folder, family, backbone.tiny, tokenizer, seed)
-        write_json(folder / MANIFEST, {"fingerprint": mark, "files": file_hashes(folder)})
+        write_manifest(folder, {"fingerprint": mark, "files": file_hashes(folder)})
     else:
         verify(folder, manifest["files"])
     return {"location": str(folder), "revision": None, "fingerprint": mark}

@@ -5,6 +5,7 @@ that names it. Dropout draws from the seed, the step and the micro-batch, so no 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
 from mulcot_rd.files import replace_file, write_text
+from mulcot_rd.fingerprint import file_fingerprint
+from mulcot_rd.kept import DamagedError, damaged_files
 
+_CURE = "put the original back, or delete {} to begin this training anew"
 # What AdamW keeps of a parameter.
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -23,7 +27,7 @@ class TrainingState(BaseModel):
 
     ``epoch`` and ``window`` name the next accumulation window to train on; ``step`` counts optimiser steps done.
     ``bad_epochs`` counts epochs since the rate was last halved or the score last rose, ``stale_epochs`` those
-    since the best score.
+    since the best score. ``files`` and ``best_files`` hold the hashes of the checkpoint and of the best adapter.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,6 +43,8 @@ class TrainingState(BaseModel):
     best_epoch: int | None = None
     finished: bool = False
     tensors: str | None = None
+    files: dict[str, str] = {}
+    best_files: dict[str, str] = {}
 
 
 class Checkpoints:
@@ -55,7 +61,10 @@ class Checkpoints:
         """The newest state, or ``None`` where there is none or it belongs to another configuration or data."""
         if not self._state_file.exists():
             return None
-        state = TrainingState(**json.loads(self._state_file.read_text(encoding="utf-8")))
+        try:
+            state = TrainingState(**json.loads(self._state_file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise DamagedError(f"{self._state_file} is damaged: {_CURE.format(self.folder.parent)}") from error
         return state if state.fingerprint == fingerprint else None
 
     def save(self, state: TrainingState, model: PeftModel, optimizer: torch.optim.AdamW) -> None:
@@ -67,15 +76,21 @@ class Checkpoints:
                 tensors[f"{key}/{name}"] = value.contiguous()
         name = f"step-{state.step:07d}.safetensors"
         replace_file(self.folder / name, lambda path: save_file(tensors, path))
-        write_text(self._state_file, state.model_copy(update={"tensors": name}).model_dump_json(indent=2))
+        made = {"tensors": name, "files": {name: file_fingerprint(self.folder / name)}}
+        write_text(self._state_file, state.model_copy(update=made).model_dump_json(indent=2))
         for old in self.folder.glob("step-*.safetensors"):
             if old.name != name:
                 old.unlink()
 
     def restore(self, state: TrainingState, model: PeftModel, optimizer: torch.optim.AdamW) -> None:
-        """Put weights and moments of ``state`` back, bit for bit."""
+        """Put weights and moments of ``state`` back, bit for bit.
+
+        Raises:
+            DamagedError: If the checkpoint is missing, or not what was written.
+        """
         if state.tensors is None:
             return
+        check_training_files(self.folder, state.files)
         tensors = load_file(self.folder / state.tensors)
         trained = _trained(model)
         with torch.no_grad():
@@ -88,6 +103,17 @@ class Checkpoints:
         }
         # The optimizer knows on which device each of its tensors belongs.
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+
+
+def check_training_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Refuse files of a training in progress that are missing, or not what was written.
+
+    Raises:
+        DamagedError: If one is.
+    """
+    if damaged := damaged_files(folder, files):
+        cure = _CURE.format(folder.parent)
+        raise DamagedError(f"{folder}: {', '.join(damaged)} is missing or not the file that was written: {cure}")
 
 
 def _trained(model: PeftModel) -> list[tuple[str, torch.nn.Parameter]]:

@@ -14,10 +14,11 @@ import torch
 from mulcot_rd.crew import Crew, crew_size
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import empty_folder, read_text, write_text
+from mulcot_rd.kept import file_hashes
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example, micro_batches, windows
-from mulcot_rd.training.checkpoints import Checkpoints, TrainingState
+from mulcot_rd.training.checkpoints import Checkpoints, TrainingState, check_training_files
 from mulcot_rd.training.learner import Learner, LearningCrew
 from mulcot_rd.training.parameters import OptimisationParameters
 
@@ -101,6 +102,7 @@ class Trainer:
                     self._epoch(crew)
         if self.state.best_epoch is None or self.state.best_score is None:
             raise RuntimeError("training ended without a scored epoch")
+        check_training_files(self.folder / "best", self.state.best_files)
         return TrainingOutcome(self.folder / "best", self.state.best_epoch + 1, self.state.best_score, self._history())
 
     def _processes(self) -> int:
@@ -208,7 +210,9 @@ class Trainer:
         # An equal score is no reason to go on at the same rate, but the adapter that has learned longer is kept.
         if better or score == state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            self.model.save_pretrained(empty_folder(self.folder / "best"))
+            best = empty_folder(self.folder / "best")
+            self.model.save_pretrained(best)
+            state.best_files = file_hashes(best)
         if better:
             state.bad_epochs = state.stale_epochs = 0
         else:

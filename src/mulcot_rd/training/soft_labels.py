@@ -24,8 +24,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mulcot_rd.files import replace_file, write_json
-from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.kept import MANIFEST, Kept, damaged_files, file_hashes, read_manifest
+from mulcot_rd.fingerprint import fingerprint, remembered_fingerprint
+from mulcot_rd.kept import MANIFEST, Kept, damaged_files, file_hashes, read_manifest, write_manifest
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
@@ -147,7 +147,9 @@ def write_soft_labels(
         logger.warning("%s: %s is missing or was changed, and is written anew", folder, ", ".join(damaged))
         for name in damaged:
             (folder / name).unlink(missing_ok=True)
-    rows_per_shard = _shard_size(folder, parameters.rows_per_shard)
+    note = folder / "shards.json"
+    begun = _begun(note, finished, parameters.rows_per_shard)
+    rows_per_shard = begun["rows"]
     vocabulary = len(encoder.tokenizer)
     head = output_head(model).cut(vocabulary)
     layout = _layout(folder, parameters, head)
@@ -160,9 +162,11 @@ def write_soft_labels(
         for start in range(0, len(examples), rows_per_shard):
             rows = examples[start : start + rows_per_shard]
             shard = _shard(folder, start // rows_per_shard)
-            if not shard.exists():
+            if shard.name not in begun["files"] or damaged_files(folder, {shard.name: begun["files"][shard.name]}):
                 tensors = _shard_tensors(model, encoder, rows, head, layout, parameters.batch_size)
                 replace_file(shard, lambda path, tensors=tensors: save_file(tensors, path))
+                begun["files"][shard.name] = remembered_fingerprint(shard, folder / HASHES)
+                write_json(note, begun)
             bar.update(len(rows))
     manifest = SoftLabelManifest(
         fingerprint=mark,
@@ -179,7 +183,7 @@ def write_soft_labels(
         bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
         files=file_hashes(folder, folder / HASHES),
     )
-    write_json(folder / MANIFEST, manifest.model_dump())
+    write_manifest(folder, manifest.model_dump())
     return SoftLabels(folder)
 
 
@@ -288,12 +292,15 @@ class SoftLabels:
         return ExactLayout(head["weight"], head.get("bias"))
 
 
-def _shard_size(folder: Path, rows: int) -> int:
-    """Rows of a shard: those of the shards that are there already, which may have been begun with another number."""
-    note = folder / "shards.json"
-    if not note.is_file():
-        write_json(note, {"rows": rows})
-    return json.loads(note.read_text(encoding="utf-8"))["rows"]
+def _begun(note: Path, finished: Mapping[str, Any] | None, rows: int) -> dict[str, Any]:
+    """Rows of a shard, and hashes of the shards that are there: begun with another number, they go on with that."""
+    if finished is not None:
+        shards = {name: mark for name, mark in finished["files"].items() if name.startswith("shard-")}
+        return {"rows": finished["rows_per_shard"], "files": shards}
+    try:
+        return {"files": {}, **json.loads(note.read_text(encoding="utf-8"))}
+    except (FileNotFoundError, ValueError):
+        return {"rows": rows, "files": {}}
 
 
 def _layout(folder: Path, parameters: SoftLabelParameters, head: OutputHead) -> Layout:

@@ -13,10 +13,10 @@ import transformers
 from mulcot_rd import __version__
 from mulcot_rd.crew import Crew
 from mulcot_rd.errors import StaleInputError, UserError
-from mulcot_rd.files import empty_folder, write_json
+from mulcot_rd.files import empty_folder
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
-from mulcot_rd.kept import MANIFEST, Kept, file_hashes, verify
+from mulcot_rd.kept import Kept, file_hashes, verify, write_manifest
 from mulcot_rd.metrics import classification_scores
 from mulcot_rd.models import BackboneParameters, parameter_numbers, trained_weights
 from mulcot_rd.models.inputs import InputEncoder
@@ -165,7 +165,7 @@ def train_role(
             "peft": peft.__version__,
         },
     }
-    write_json(result / MANIFEST, manifest)
+    write_manifest(result, manifest)
     return {**manifest, "folder": str(result)}
 
 
