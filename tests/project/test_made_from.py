@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_to_frame
 from mulcot_rd.generation import GenerationParameters
@@ -10,7 +11,7 @@ from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.models import AdapterParameters, BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.data_expansion.nodes import join_training_set
-from mulcot_rd.pipelines.evaluation.nodes import check_answers, describe_run, score_run
+from mulcot_rd.pipelines.evaluation.nodes import check_answers, describe_run, score_quality, score_run
 from mulcot_rd.pipelines.posts import (
     check_teacher_reasoning,
     check_training_set,
@@ -19,7 +20,8 @@ from mulcot_rd.pipelines.posts import (
 from mulcot_rd.pipelines.reporting.nodes import report_run
 from mulcot_rd.pipelines.roles import RoleParameters
 from mulcot_rd.schema import Post, PredictionRecord, Presentation, Sentiment, TeacherRecord
-from mulcot_rd.teacher import QuarantinedPost
+from mulcot_rd.teacher import QuarantinedPost, TeacherParameters
+from mulcot_rd.teacher.judge import JudgeParameters
 from mulcot_rd.training.parameters import AssistantTrainingParameters, OptimisationParameters
 
 SECTIONS = dict.fromkeys(("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion"), "It says so.")
@@ -126,6 +128,13 @@ def test_a_row_carries_its_posts_fingerprint_into_the_training_set():
 def test_answers_to_other_posts_are_not_scored(posts, words):
     with pytest.raises(StaleInputError, match=words):
         check_answers(posts, [], answered(of("test")), taught(of("test"))[:2] if "9" in words else [])
+
+
+def test_qualities_of_answers_whose_post_is_gone_are_refused(tmp_path):
+    about = (TeacherParameters(), JudgeParameters(), Credentials(), tmp_path / "ledger.jsonl", RUN)
+    with pytest.raises(StaleInputError, match=r"^student_test\.jsonl .*test-2, which is not in the test split"):
+        score_quality([], answered(of("test")), [], table(POSTS[:-1]), *about)
+    assert score_quality([], answered(of("test")), [], table(), *about)["student"]["reasonings"] == 3
 
 
 def scored(posts=POSTS, limit=3, references=None, missing=0):

@@ -59,3 +59,24 @@ def test_fifty_posts_with_columns_and_labels_of_their_own_and_one_image_missing(
     assert metrics["dataset"]["test"] == (posts["split"] == "test").sum()
     assert "cafe" in (project / "data/08_reporting/tables/table_4.md").read_text(encoding="utf-8")
     assert (reports / "quality_table.md").is_file()
+
+
+def test_four_posts_of_one_class_without_a_word_leave_their_figures_empty_with_the_reason(project):
+    folder = project / "data/01_raw/moods"
+    (folder / "images").mkdir(parents=True)
+    images = sorted((project / "data/01_raw/sample/images").iterdir())[:4]
+    for image in images:
+        shutil.copy(image, folder / "images")
+    own = {"id": range(4), "split": ["train", "train", "dev", "test"], "text": "\U0001f600", "aspect": ""}
+    pd.DataFrame({**own, "image": [image.name for image in images], "label": "positive"}).to_csv(
+        folder / "posts.csv", index=False
+    )
+    result = run(project, "--params", f"dataset=moods,{FAST}")
+    assert result.returncode == 0, result.stderr[-4000:]
+    reason = "no training post holds a word"
+    assert f"the baseline tfidf_logistic_regression is left empty: {reason}" in result.stderr + result.stdout
+    table = pd.read_csv(project / "data/08_reporting/moods/arch4-tiny-full/result_table.csv").set_index("method")
+    words = table.loc["TF-IDF + logistic regression"]
+    assert words["source"] == f"not measured: {reason}"
+    assert pd.isna(words["accuracy"])
+    assert table.loc["majority class", "accuracy"] == 100
