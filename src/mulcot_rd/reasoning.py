@@ -15,6 +15,7 @@ section, from a post say, pass for a section of the answer.
 
 import json
 import re
+from bisect import bisect
 from functools import cache
 from typing import Any
 
@@ -31,7 +32,9 @@ _WORD_PREDICTION = re.compile(r"\bprediction\b", re.IGNORECASE)
 _QUOTED_PREDICTION = re.compile(r"\bprediction\b[^a-z]{0,8}(?:positive|neutral|negative)\b", re.IGNORECASE)
 _KEY_WORDS = "|".join(key.replace("_", "[ _]") for key in _ORDER)
 # A key in quotes and its colon: `"Text_analysis":`, with Markdown stars around it or not.
-_QUOTED_KEY = re.compile(rf'(?<![*`])[*`]*+"[*`]*(?P<key>{_KEY_WORDS})[*`]*"[*`]*[ \t]*:[*`]*[ \t]*', re.IGNORECASE)
+_QUOTED_KEY = re.compile(
+    rf'(?<![*`])[*`]*+["“][*`]*(?P<key>{_KEY_WORDS})[*`]*["”][*`]*[ \t]*[:：][*`]*[ \t]*', re.IGNORECASE
+)
 # A key that opens a line: a heading, a bold word or a plain word, ended by a colon or the line's end.
 _LINE_KEY = re.compile(
     rf'^[ \t>]*(?:[#*_`-]+[ \t]*)*+(?:(?:step[ \t]*)?\d[.):][ \t]*)?[*_`"“”\']*(?P<key>{_KEY_WORDS})[*_`"“”\']*'
@@ -39,7 +42,8 @@ _LINE_KEY = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 # A label and nothing more: marks before it, and behind it the end of the line, of the value or of the sentence.
-_LABEL_ALONE = re.compile(r"""[\W_]*(?:positive|neutral|negative)\b["'*`_]*[ \t]*(?:$|[\n,.;!)}\](])""", re.IGNORECASE)
+_LABEL_ALONE = re.compile(r"""[\W_]*(?:positive|neutral|negative)\b["”'*`_]*[ \t]*(?:$|[\n,.;!)}\](])""", re.IGNORECASE)
+_OPENING, _CLOSING = ('"', "“"), ('"', "”")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _THOUGHTS = re.compile(r"<(?P<end>/?)think(?:ing)?>", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```[a-z]*\s*|(?<!\s)\s*```\s*$", re.IGNORECASE)
@@ -93,7 +97,7 @@ def parse(text: str) -> Reasoning:
     Args:
         text: Any text at all; nothing in it makes this function raise.
     """
-    body = _FENCE.sub("", _without_thoughts(text))
+    body = _FENCE.sub("", without_thoughts(text))
     found, rest = _from_json(body), ""
     if found is None:
         found, rest = _from_markers(body)
@@ -110,23 +114,25 @@ def parse_label(text: str) -> Sentiment | None:
     return parse(text).prediction
 
 
-def _without_thoughts(text: str) -> str:
+def without_thoughts(text: str) -> str:
     """What follows a thinking model's thoughts, whatever draft is in them; nothing where they never end.
 
-    A tag inside an open quoted section is a quotation, from the post say, and ends nothing.
+    Thoughts begin the text. An end tag ends them if an opening tag or no key of the format stands before it. Behind a
+    draft it does so only where one whole answer follows: an answer that quotes a post's tag has further keys there.
     """
     tags = list(_THOUGHTS.finditer(text))
     if not tags:
         return text
-    keys = list(_QUOTED_KEY.finditer(text))
-    opened, start, seen = False, 0, 0
+    found = {match.start("key"): match["key"] for kind in (_QUOTED_KEY, _LINE_KEY) for match in kind.finditer(text)}
+    places = sorted(found)
+    keys = [_canonical(found[place]) for place in places]
+    opened, start = False, 0
     for tag in tags:
-        while seen < len(keys) and keys[seen].end() <= tag.start():
-            seen += 1
-        key = keys[seen - 1] if seen and keys[seen - 1].end() > start else None
+        here = bisect(places, tag.start())
+        before, after = keys[bisect(places, start) : here], keys[here:]
         if not tag["end"]:
-            opened = opened or key is None
-        elif opened or key is None or text[key.end()] != '"' or _closed(text[key.end() : tag.start()]):
+            opened = opened or not before
+        elif opened or not before or (len(after) == len(_ORDER) and set(after) == set(_ORDER)):
             opened, start = False, tag.end()
     return "" if opened else text[start:]
 
@@ -168,6 +174,11 @@ def _from_markers(body: str) -> tuple[dict[str, str], str]:
     be mistaken for the one that follows; inside a quoted section a key counts only behind a closing quote.
     """
     markers = _markers(body)
+    # Keys marked up as the first one, where those make a whole answer: others are quoted.
+    signs = [re.sub(r"[\w\s]", "", body[start:end]) for _, start, end in markers]
+    alike = [marker for marker, sign in zip(markers, signs, strict=True) if sign == signs[0]]
+    if {key for key, _, _ in alike} == set(_ORDER):
+        markers = alike
     chosen: list[tuple[str, int, int]] = []
     position = 0
     for index, key in enumerate(_ORDER):
@@ -194,7 +205,7 @@ def _from_markers(body: str) -> tuple[dict[str, str], str]:
     for (key, _, start), end in zip(chosen, ends, strict=False):
         found[key] = _value(body[start:end])
     last = body[chosen[-1][2] :].lstrip() if chosen else ""
-    return found, last.rpartition('"')[2] if last.startswith('"') else ""
+    return found, re.split('["”]', last)[-1] if last.startswith(_OPENING) else ""
 
 
 def _own_prediction(
@@ -222,13 +233,13 @@ def _own_prediction(
     first = candidates[0]
     opens_line = not body[body.rfind("\n", 0, first[1]) + 1 : first[1]].strip()
     before = body[last_section : first[1]]
-    return [first] if opens_line and (_closed(before) or not before.startswith('"')) else []
+    return [first] if opens_line and (_closed(before) or not before.startswith(_OPENING)) else []
 
 
 def _closed(value: str) -> bool:
     """Whether a quoted value ends with its closing quote."""
     ending = value[1:].rstrip(" \t\r\n,*`}")
-    return value.startswith('"') and ending.endswith('"') and not ending.endswith('\\"')
+    return value.startswith(_OPENING) and ending.endswith(_CLOSING) and not ending.endswith('\\"')
 
 
 def _markers(body: str) -> list[tuple[str, int, int]]:
@@ -239,7 +250,7 @@ def _markers(body: str) -> list[tuple[str, int, int]]:
     for match in _QUOTED_KEY.finditer(body):
         if match.end() not in places:
             before = body[max(0, match.start() - 64) : match.start()].rstrip()
-            if not before or before.endswith(("{", ",", '"', "}", "]")):
+            if not before or before.endswith(("{", ",", "}", "]", *_CLOSING)):
                 places[match.end()] = (_canonical(match["key"]), match.start(), match.end())
     kept: list[tuple[str, int, int]] = []
     for key, start, end in sorted(places.values(), key=lambda place: place[1]):
@@ -255,12 +266,10 @@ def _inside_open_quote(body: str, value_start: int, position: int) -> bool:
     A value counts as open only where it does close later on: an answer that forgets its quotes is still read.
     """
     value = body[value_start:position]
-    if not value.startswith('"'):
-        return False
-    if _closed(value):
+    if not value.startswith(_OPENING) or _closed(value):
         return False
     rest = body[position:]
-    return re.search(rf'(?<!\\)"\s*+(?:,\s*+)?[*`]*+"(?:{_KEY_WORDS})"', rest, re.IGNORECASE) is not None
+    return re.search(rf'(?<!\\)["”]\s*+(?:,\s*+)?[*`]*+["“](?:{_KEY_WORDS})["”]', rest, re.IGNORECASE) is not None
 
 
 def _value(raw: str) -> str:
