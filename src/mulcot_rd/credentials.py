@@ -1,8 +1,11 @@
 """Keys of servers: which server gets which key, and a dictionary that doesn't show them."""
 
 import os
-from typing import Any
-from urllib.parse import urlsplit
+import re
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -32,6 +35,33 @@ def is_openai(base_url: str | None) -> bool:
     address = urlsplit(base_url)
     host = address.hostname or ""
     return address.scheme == "https" and (host == "api.openai.com" or host.endswith(".api.openai.com"))
+
+
+def _well_formed(base_url: str) -> str:
+    """The address of a server as it is; its password must not show in the error of another one."""
+    try:
+        address = urlsplit(base_url)
+        host = (address.hostname or "").encode("idna")
+        well_formed = address.scheme in ("http", "https") and bool(host) and address.port != 0
+    except ValueError:
+        well_formed = False
+    if not well_formed or re.search(r"\s", base_url):
+        raise ValueError("base_url must be a server's address such as http://host:8000/v1")
+    return base_url
+
+
+ServerURL = Annotated[str, AfterValidator(_well_formed)]
+
+
+def without_password(base_url: str) -> str:
+    """An address as it may be shown and written down."""
+    return re.sub(r"(?<=//)[^/]*@", "", base_url)
+
+
+def password_of(base_url: str | None) -> str | None:
+    """The password in an address, or ``None``."""
+    password = urlsplit(base_url or OPENAI_URL).password
+    return unquote(password) if password else None
 
 
 def is_local(base_url: str | None) -> bool:

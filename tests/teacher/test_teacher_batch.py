@@ -315,9 +315,12 @@ def test_a_cancelled_batch_stops_with_its_answers_kept(server, parameters, posts
 
 
 def test_a_batch_that_is_refused_as_a_whole_says_why(server, parameters, posts, tmp_path):
-    server.ends = ["broken"]
+    server.ends = ["broken", "broken"]
     with pytest.raises(TeacherError, match="refused batch1 as a whole: the broken message"):
         annotate([], posts, parameters(), tmp_path / "ledger.jsonl")
+    # As if the server had repeated the key.
+    with pytest.raises(TeacherError, match=r"refused batch2 as a whole: the \[key\] message"):
+        annotate([], posts, parameters(), tmp_path / "ledger.jsonl", "broken")
     server.script = Script(seed=3)
     assert len(annotate([], posts, parameters(), tmp_path / "ledger.jsonl").references) == 12
 

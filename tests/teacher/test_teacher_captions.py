@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mulcot_rd.credentials import Credentials
 from mulcot_rd.datasets import JSONLinesDataset
 from mulcot_rd.errors import UserError
 from mulcot_rd.frames import posts_to_frame
@@ -76,6 +77,12 @@ def test_every_image_is_asked_for_once_and_never_again(server, parameters, image
     again = caption_images(images, parameters(max_concurrency=3), tmp_path / "ledger.jsonl")
     assert again == captions
     assert len(server.requests) == 3
+
+
+def test_a_caption_follows_the_thoughts(server, parameters, images, tmp_path):
+    server.reply = lambda body: f"<think>\n{'I see. ' * 200}\n</think>\n\n{GOOD}"
+    (record,) = caption_images(images[:1], parameters(), tmp_path / "ledger.jsonl").records
+    assert (record.caption, record.attempts) == (GOOD, 1)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +155,9 @@ def test_only_those_are_captioned_whose_captions_are_read(images, make_post, tmp
     posts = posts_to_frame([make_post(n, split=split, image=images[n]) for n, split in enumerate(splits)])
 
     def captioned(send, needed):
-        records, _ = caption_posts(posts, TeacherParameters(send=send), needed, {}, tmp_path / "ledger.jsonl")
+        records, _ = caption_posts(
+            posts, TeacherParameters(send=send), needed, Credentials(), tmp_path / "ledger.jsonl"
+        )
         return [record.image for record in records]
 
     assert captioned("image", False) == []
@@ -165,12 +174,12 @@ def test_a_text_only_teacher_reads_the_caption_in_place_of_the_image(server, par
         send="caption",
     )
     posts: pd.DataFrame = posts_to_frame([make_post(1), make_post(2, split="test", id="test-1")])
-    captions, _ = caption_posts(posts, settings, False, {}, tmp_path / "ledger.jsonl")
+    captions, _ = caption_posts(posts, settings, False, Credentials(), tmp_path / "ledger.jsonl")
     assert server.requests == []
     run = RunParameters(
         dataset="sample", arch=4, scale="tiny", variant="full", name="x", raw_dir="r", seed=1, engine="local"
     )
-    reasoning, *_ = annotate_posts(posts, captions, settings, {}, tmp_path / "ledger.jsonl", run)
+    reasoning, *_ = annotate_posts(posts, captions, settings, Credentials(), tmp_path / "ledger.jsonl", run)
     assert len(reasoning) == 1
     assert "data:image" not in json.dumps(server.requests)
     assert all(captions[0].caption in json.dumps(body) for body in server.requests)

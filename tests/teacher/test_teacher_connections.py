@@ -1,5 +1,6 @@
 """What never leaves the machine costs nothing, and a key goes to the server that it belongs to."""
 
+import json
 import socket
 import threading
 
@@ -67,6 +68,11 @@ def refuse(connection):
     connection.sendall(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
 
 
+def ask_for_a_password(connection):
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+
 def swallow(connection):
     connection.recv(4096)
 
@@ -95,6 +101,54 @@ def test_a_request_that_never_left_the_machine_costs_nothing(
     assert "\n" not in str(caught.value)
     assert "password" not in str(caught.value)
     assert spent_usd(parameters, tmp_path / "l.jsonl") == 0
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:{}/v1", "http://no-such-host.invalid/v1"], ids=["TLS", "name"])
+def test_what_asking_again_cannot_mend_is_asked_once(listener, make_post, tmp_path, url):
+    came = []
+    parameters = settings(url.format(listener(lambda connection: came.append(not_tls(connection)))), backoff_s=60.0)
+    posts = [make_post(number) for number in range(3)]
+    with pytest.raises(TeacherError, match=r"no connection to .*: check teacher\.base_url"):
+        annotate(posts, [], parameters.model_copy(update={"max_concurrency": 1}), tmp_path / "l.jsonl")
+    assert len(came) <= 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_is_said_to_be_the_proxy(listener, make_post, tmp_path, monkeypatch, scheme):
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{listener(ask_for_a_password)}")
+    parameters = settings(f"{scheme}://no-such-host.invalid/v1", backoff_s=60.0)
+    with pytest.raises(TeacherError, match=f"the proxy asks for a name and password: give them in {scheme}_proxy"):
+        annotate([make_post()], [], parameters, tmp_path / "l.jsonl")
+    assert spent_usd(parameters, tmp_path / "l.jsonl") == 0
+
+
+def test_a_host_that_does_not_answer_a_call_costs_nothing(make_post, tmp_path):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        parameters = settings(f"http://127.0.0.1:{full.getsockname()[1]}/v1", timeout_s=0.4)
+        with pytest.raises(TeacherError, match=r"no connection to .* \(it takes too long\)"):
+            annotate([make_post()], [], parameters, tmp_path / "l.jsonl")
+        for each in waiting:
+            each.close()
+    assert spent_usd(parameters, tmp_path / "l.jsonl") == 0
+
+
+def test_a_password_in_the_address_is_sent_and_shown_nowhere(server, make_post, tmp_path, caplog):
+    url = server.url.replace("//", "//me:pass%2Dword@")
+    annotate([make_post(1)], [], settings(url), tmp_path / "l.jsonl")
+    assert server.keys == ["Basic bWU6cGFzcy13b3Jk"]
+    server.faults = [(401, {}, '{"error": {"message": "pass-word is wrong"}}')]
+    with pytest.raises(TeacherError, match=r"\[key\] is wrong") as caught:
+        annotate([make_post(2)], [], settings(url), tmp_path / "l.jsonl")
+    written = [path.read_text() for path in tmp_path.glob("l.*") if path.is_file()]
+    assert not [text for text in (str(caught.value), caplog.text, *written) if "pass-word" in text or "%2D" in text]
+    with pytest.raises(TeacherError, match="base_url has a password and the server an API key"):
+        annotate([make_post(2)], [], settings(url), tmp_path / "l.jsonl", "sk-a")
 
 
 def test_a_connection_that_is_lost_after_the_request_may_cost(listener, make_post, tmp_path):
@@ -158,3 +212,16 @@ def test_each_server_has_the_key_of_its_own_entry(monkeypatch):
     ):
         assert not is_openai(address)
         assert server_key(address, None, None) is None
+
+
+@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": 10}, {"completion_tokens": 5}])
+def test_an_answer_whose_tokens_are_not_all_counted_costs_what_was_set_aside(server, make_post, tmp_path, usage):
+    parameters = settings(server.url)
+    annotate([make_post()], [], parameters, tmp_path / "counted.jsonl")
+    completion = {"choices": [{"message": {"content": server.reply({})}}], "usage": usage}
+    server.faults = [(200, {}, json.dumps(completion))]
+    annotate([make_post()], [], parameters, tmp_path / "l.jsonl")
+    most_usd = json.loads((tmp_path / "l.spending.jsonl").read_text())["most_usd"]
+    assert (
+        spent_usd(parameters, tmp_path / "l.jsonl") == most_usd > spent_usd(parameters, tmp_path / "counted.jsonl") > 0
+    )

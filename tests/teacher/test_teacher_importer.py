@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Post, Reasoning
 from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate
 from mulcot_rd.teacher.importer import post_key, read_import
+from mulcot_rd.teacher.ledger import Ledger
 
 COT = Reasoning(
     text_analysis="a", image_analysis="b", conflict_resolution="c", final_conclusion="d", prediction="positive"
@@ -140,3 +142,16 @@ def test_a_file_that_covers_no_post_is_an_error(make_post, tmp_path):
         parameters = TeacherParameters(provider="import", import_path=str(path), dry_run=dry_run)
         with pytest.raises(TeacherError, match="none of the 1 reasonings"):
             annotate([make_post(1)], [], parameters, tmp_path / "l.jsonl")
+
+
+def test_a_file_that_fits_no_post_leaves_the_ledger_free(server, make_post, tmp_path):
+    path = write_rows(tmp_path / "i.jsonl", [imported(make_post(1))])
+    parameters = TeacherParameters(
+        provider="import", import_path=str(path), fallback_provider="openai", base_url=server.url, model="fake"
+    )
+    # The exception is kept, as a notebook does, and with it all objects of the call.
+    with pytest.raises(TeacherError, match="none of the 1 reasonings") as _caught:
+        annotate([make_post(2)], [], parameters, tmp_path / "l.jsonl")
+    started = time.monotonic()
+    Ledger(tmp_path / "l.jsonl", alone=True).release()
+    assert time.monotonic() - started < 1

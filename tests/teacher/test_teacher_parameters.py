@@ -28,6 +28,18 @@ def test_defaults():
         ({"base_url": "http://localhost:8000/v1"}, r"base_url is read only with teacher\.provider=openai"),
         ({"mode": "batch"}, r"teacher\.mode=batch is read only with teacher\.provider=openai"),
         ({"captions": {"mode": "batch"}}, r"read only with teacher\.captions\.provider=openai"),
+        *[
+            ({"provider": "openai", "base_url": url}, "base_url must be a server's address")
+            for url in (
+                "localhost:8000/v1",
+                "http://",
+                "http://host:port/v1",
+                "http://[::1/v1",
+                "ftp://host",
+                "http://a..b",
+            )
+        ],
+        ({"captions": {"provider": "openai", "base_url": "host/v1"}}, "base_url must be a server's address"),
         ({"max_retries": -1}, "greater than or equal to 0"),
     ],
 )

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mulcot_rd.credentials import ServerURL, without_password
+
 # All other parameters change speed and memory.
 _ANSWERS_DEPEND_ON = (
     "max_new_tokens", "max_label_tokens", "max_retries", "retry_temperature", "retry_top_p", "backend",
@@ -15,7 +17,9 @@ class ServedParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    base_url: str | None = Field(None, description="Address of an OpenAI-compatible server (ends in /v1): vLLM, say")
+    base_url: ServerURL | None = Field(
+        None, description="Address of an OpenAI-compatible server (ends in /v1): vLLM, say"
+    )
     api_key_env: str | None = Field(None, description="As teacher.api_key_env, for this server")
     model: str | None = Field(None, description="The trained model as the server knows it: merged, or with adapter")
     max_concurrency: int = Field(64, ge=1, description="Requests in flight at once")
@@ -69,7 +73,7 @@ class GenerationParameters(BaseModel):
         """What answers depend on: not on how many are written at once or by whom, which changes rounding alone."""
         settings = self.model_dump(mode="json", include=set(_ANSWERS_DEPEND_ON))
         if self.backend == "served":
-            settings["served"] = {"base_url": self.served.base_url, "model": self.served.model}
+            settings["served"] = {"base_url": without_password(str(self.served.base_url)), "model": self.served.model}
         return settings
 
     @property

@@ -10,7 +10,7 @@ from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.teacher.controller import Outcome, QuarantinedPost, annotate_reference, annotate_training_post
 from mulcot_rd.teacher.errors import DryRunFinished, TeacherError
 from mulcot_rd.teacher.estimate import estimate
-from mulcot_rd.teacher.importer import ImportingTeacher
+from mulcot_rd.teacher.importer import ImportingTeacher, import_for
 from mulcot_rd.teacher.offline import OfflineTeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import PostRole, Provider, Request
@@ -112,11 +112,12 @@ def _build_provider(
 
     The offline annotator has no ledger: it costs nothing and answers the same way every time.
     """
+    # Before the ledger is locked: a file that fits no post needs no server.
+    path = None if parameters.import_path is None else Path(parameters.import_path)
+    imported = {} if path is None else import_for(posts, path)
     server = open_server(parameters, ledger_path, api_key) if parameters.writer == "openai" else None
     writer: Provider[Request] = OfflineTeacher() if server is None else server.provider
-    if parameters.import_path is not None:
-        return ImportingTeacher(Path(parameters.import_path), writer, posts), server
-    return writer, server
+    return (writer if path is None else ImportingTeacher(imported, path.stem, writer)), server
 
 
 async def _annotate_all(

@@ -98,7 +98,7 @@ class BatchTeacher:
         self._lock = contextlib.ExitStack()
         self._bar = BatchBar()
         for job in self._folder.jobs_for(parameters.model):
-            if job.base_url != self._api.base_url:
+            if job.base_url.rstrip("/") != server.base_url.rstrip("/"):
                 raise TeacherError(
                     f"a batch of an earlier run is at {job.base_url}: set teacher.base_url back to it, or delete "
                     f"{self._folder.path} to have its questions asked again"
@@ -244,7 +244,7 @@ class BatchTeacher:
             yield key, body
 
     async def _create(self, file: InputFile) -> BatchJob:
-        job = self._folder.begin(self._api.base_url, self._parameters.model, file.keys)
+        job = self._folder.begin(self._server.base_url, self._parameters.model, file.keys)
         input_file_id = await self._api.upload(file.path, job.name)
         batch = await self._api.create(input_file_id, job.name, self._parameters.batch.completion_window)
         logger.info("%s: %d question(s) sent", batch.id, len(job.keys))
@@ -352,6 +352,7 @@ class BatchTeacher:
         """A batch that failed as a whole, of which nothing was worked on: too many tokens at once, or its form."""
         faults = (batch.errors.data if batch.errors else None) or []
         said = "; ".join(fault.message or fault.code or "" for fault in faults[:3]) or "it doesn't say why"
+        said = self._server.said(said)
         self._folder.forget(job)
         self._release(job)
         if not any(fault.code == TOO_MANY_TOKENS for fault in faults):

@@ -28,11 +28,6 @@ class BatchAPI:
         self._server = server
         self._client = server.client
 
-    @property
-    def base_url(self) -> str:
-        """The server's address."""
-        return str(self._client.base_url)
-
     async def upload(self, path: Path, name: str) -> str:
         """Upload an input file and return the server's name for it. Uploading again costs nothing.
 
@@ -88,8 +83,8 @@ class BatchAPI:
                 return await self._client.batches.retrieve(batch_id)
             except openai.NotFoundError:
                 raise TeacherError(
-                    f"{self.base_url} knows nothing of {batch_id} any more: delete {notes} to have its questions asked "
-                    "again"
+                    f"{self._server.base_url} knows nothing of {batch_id} any more: delete {notes} to have its "
+                    "questions asked again"
                 ) from None
 
         return await self._server.call(send)
@@ -102,7 +97,7 @@ class BatchAPI:
         """
 
         async def send() -> bytes:
-            return (await self._client.files.content(file_id)).content
+            return self._server.masked((await self._client.files.content(file_id)).content)
 
         return await self._call(send, "downloading a batch's results", TRANSFER_TIMEOUT_S)
 

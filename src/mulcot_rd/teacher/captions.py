@@ -12,6 +12,7 @@ from typing import Literal
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.prompts import caption_prompt, caption_retry_prompt
+from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import CaptionRecord, Post, Record, Usage
 from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, TeacherError
 from mulcot_rd.teacher.image_caption import MODEL_NAME, OfflineCaptioner, describe_image
@@ -152,11 +153,12 @@ def with_captions(posts: list[Post], captions: list[CaptionRecord]) -> list[Post
 
 def find_caption_problems(answer: Answer, max_words: int) -> list[str]:
     """What makes a caption unusable, in words that can be sent back; empty for a usable one."""
-    words = len(answer.text.split())
+    text = without_thoughts(answer.text)
+    words = len(text.split())
     if not words:
         return ["it is empty"]
     problems = []
-    if answer.finish_reason in ("refusal", "content_filter") or _REFUSAL.match(answer.text):
+    if answer.finish_reason in ("refusal", "content_filter") or _REFUSAL.match(text):
         problems.append("it does not describe the image")
     if answer.finish_reason == "length":
         problems.append("it was cut off at the length limit")
@@ -186,7 +188,7 @@ async def caption_image(
         if not problems:
             return CaptionRecord(
                 image=image,
-                caption=" ".join(answer.text.split()),
+                caption=" ".join(without_thoughts(answer.text).split()),
                 model=answer.model,
                 attempts=len(answers),
                 usage=Usage(

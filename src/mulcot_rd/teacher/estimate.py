@@ -17,7 +17,7 @@ from mulcot_rd.progress import progress
 from mulcot_rd.schema import Post, Reasoning
 from mulcot_rd.teacher.controller import Outcome, annotate_reference, annotate_training_post
 from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
-from mulcot_rd.teacher.importer import ImportingTeacher
+from mulcot_rd.teacher.importer import ImportingTeacher, import_for
 from mulcot_rd.teacher.ledger import Ledger, question_key
 from mulcot_rd.teacher.offline import OfflineTeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
@@ -143,7 +143,8 @@ async def estimate(
     every = [*posts, *references_for]
     provider = writer
     if parameters.import_path is not None:
-        provider = ImportingTeacher(Path(parameters.import_path), writer, every)
+        path = Path(parameters.import_path)
+        provider = ImportingTeacher(import_for(every, path), path.stem, writer)
     outcomes = []
     for post in progress(every, desc="dry run", unit="post"):
         annotate_one = annotate_training_post if len(outcomes) < len(posts) else annotate_reference

@@ -64,6 +64,33 @@ def post_key(text: str, aspect: str | None, image: str) -> PostKey:
     return re.split(r"[\\/]", image)[-1], " ".join((aspect or "").split()), " ".join(text.split())
 
 
+def import_for(posts: Iterable[Post], path: Path) -> dict[PostKey, str]:
+    """Read ``path``, and say in the log how much of ``posts`` it covers.
+
+    Raises:
+        TeacherError: If that is nothing; see also :func:`read_import`.
+    """
+    answers = read_import(path)
+    keys = [post_key(post.text, post.aspect, post.image) for post in posts]
+    covered = sum(key in answers for key in keys)
+    if keys and not covered:
+        raise TeacherError(
+            f"none of the {len(answers)} reasonings of {path} belongs to one of the {len(keys)} posts: text, "
+            f"aspect and the file name of image_path must be a post's (the file has {next(iter(answers))}, "
+            f"the first post {keys[0]})"
+        )
+    matched = len(answers.keys() & set(keys))
+    logger.info(
+        "%s: %d of %d reasonings match, %d of %d posts are covered",
+        path,
+        matched,
+        len(answers),
+        covered,
+        len(keys),
+    )
+    return answers
+
+
 class ImportingTeacher:
     """A :class:`~mulcot_rd.teacher.provider.Provider` that answers from an import file what that covers.
 
@@ -71,31 +98,10 @@ class ImportingTeacher:
     the file lacks go to the fallback provider.
     """
 
-    def __init__(self, path: Path, fallback: Provider[Request], posts: Iterable[Post]) -> None:
-        """Read ``path``, and say in the log how much of ``posts`` it covers.
-
-        Raises:
-            TeacherError: If that is nothing; see also :func:`read_import`.
-        """
-        self._answers = read_import(path)
-        keys = [post_key(post.text, post.aspect, post.image) for post in posts]
-        covered = sum(key in self._answers for key in keys)
-        if keys and not covered:
-            raise TeacherError(
-                f"none of the {len(self._answers)} reasonings of {path} belongs to one of the {len(keys)} posts: text, "
-                f"aspect and the file name of image_path must be a post's (the file has {next(iter(self._answers))}, "
-                f"the first post {keys[0]})"
-            )
-        matched = len(self._answers.keys() & set(keys))
-        logger.info(
-            "%s: %d of %d reasonings match, %d of %d posts are covered",
-            path,
-            matched,
-            len(self._answers),
-            covered,
-            len(keys),
-        )
-        self._model = path.stem
+    def __init__(self, answers: dict[PostKey, str], name: str, fallback: Provider[Request]) -> None:
+        """Answer with ``answers`` in the name of model ``name``."""
+        self._answers = answers
+        self._model = name
         self._fallback = fallback
 
     @property

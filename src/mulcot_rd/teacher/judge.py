@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mulcot_rd.prompts import judge_prompt
+from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
@@ -62,8 +63,12 @@ class JudgeRequest:
     role: Literal["judge"] = "judge"
     stage: None = None
     image: None = None
-    max_tokens: int = _ANSWER_TOKENS
     schema: None = None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Room for a word; a model that needs more, to think, gets the teacher's length from the second answer on."""
+        return None if self.earlier else _ANSWER_TOKENS
 
     @property
     def subject(self) -> str:
@@ -86,7 +91,7 @@ class JudgeRequest:
 
 def read_verdict(text: str) -> Verdict | None:
     """The one label (or "unclear") that an answer names; ``None`` where it names none or several."""
-    named = {word.lower() for word in _WORD.findall(text)}
+    named = {word.lower() for word in _WORD.findall(without_thoughts(text))}
     if len(named) != 1:
         return None
     word = named.pop()
@@ -152,7 +157,8 @@ async def _judge(conclusion: Conclusion, provider: Provider[Question], parameter
                 return None
             logger.warning("the conclusion about %s is not judged: %s", conclusion.post_id, error)
             return None
-        verdict = read_verdict(answer.text)
+        # What is cut off may be a thought.
+        verdict = None if answer.finish_reason == "length" else read_verdict(answer.text)
         if verdict is not None:
             return verdict
         earlier = (*earlier, answer)

@@ -6,6 +6,7 @@ requests through the SDK's own types costs four times the processor time of ever
 
 import asyncio
 import logging
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,7 @@ import openai
 import orjson
 from pydantic import ValidationError
 
-from mulcot_rd.credentials import OPENAI_URL, is_local, is_openai, server_key
+from mulcot_rd.credentials import OPENAI_URL, is_local, is_openai, password_of, server_key, without_password
 from mulcot_rd.images import data_uri, load_image
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget, Reservation
@@ -43,7 +44,14 @@ CACHED_IMAGES = 2048
 _KEY_HELP = "set OPENAI_API_KEY, or openai.api_key in conf/local/credentials.yml"
 # What aiohttp raises before anything of a request is sent: no route, name, port, TLS or proxy. A connection that was
 # lost later is its mere base, ClientOSError; both reach the SDK as the same ConnectTimeout.
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL)
+_NEVER_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+)
+CONNECT_TIMEOUT_S = 30.0
+_PROXY_HELP = "the proxy asks for a name and password: give them in {}_proxy, as http://NAME:PASSWORD@HOST:PORT"
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached"}
 # Statuses besides 5xx that heal; of a server that has too much to do; of one that may have gone on working.
 _HEALING = (408, 409, 425, 429)
@@ -72,6 +80,7 @@ class OpenAITeacher:
 
     Attributes:
         client: The SDK's client.
+        base_url: The server's address, without a password.
         limits: Concurrency and limits a minute.
         transport: The retry layer.
         budget: What was spent and may be.
@@ -102,11 +111,16 @@ class OpenAITeacher:
             )
         if not is_local(parameters.base_url):
             _refuse_other_proxies(urlsplit(parameters.base_url or OPENAI_URL).scheme)
-        self._key = key
+        password = password_of(parameters.base_url)
+        if key and password:
+            raise TeacherError("base_url has a password and the server an API key, and one request can't carry both")
+        self._secret = key or password
+        self.base_url = without_password(parameters.base_url or OPENAI_URL)
+        self._scheme = urlsplit(self.base_url).scheme
         self._key_help = _KEY_HELP
         if not is_openai(parameters.base_url):
             self._key_help = (
-                f"give this server's key under servers, {parameters.base_url}, api_key in conf/local/credentials.yml, "
+                f"give this server's key under servers, {self.base_url}, api_key in conf/local/credentials.yml, "
                 "or name its environment variable by api_key_env"
             )
         self._parameters = parameters
@@ -117,8 +131,9 @@ class OpenAITeacher:
             api_key=key or "none",
             base_url=parameters.base_url or OPENAI_URL,
             max_retries=0,
-            # The SDK's timeouts are per read: a server that sends a byte now and then would never run into one.
-            timeout=None,
+            # None per read: a server that sends a byte now and then would never run into one. The one for connecting
+            # tells what was never sent.
+            timeout=httpx2.Timeout(None, connect=min(CONNECT_TIMEOUT_S, parameters.timeout_s / 2)),
             http_client=openai.DefaultAioHttpClient(
                 limits=connections,
                 trust_env=not is_local(parameters.base_url),
@@ -230,16 +245,15 @@ class OpenAITeacher:
         counted = completion.get("usage")
         counted = counted if isinstance(counted, dict) else {}
         try:
-            usage = Usage(
-                prompt_tokens=counted.get("prompt_tokens") or 0, completion_tokens=counted.get("completion_tokens") or 0
-            )
+            tokens = [counted.get("prompt_tokens"), counted.get("completion_tokens")]
+            usage = Usage(prompt_tokens=tokens[0] or 0, completion_tokens=tokens[1] or 0)
             return Answer(
                 text=content or refusal or "",
                 model=completion.get("model") or self._parameters.model,
                 usage=usage,
                 finish_reason="refusal" if refusal and not content else choice.get("finish_reason") or "stop",
                 latency_s=latency_s,
-                cost_usd=self._pricing.cost_usd(usage) if usage.prompt_tokens else None,
+                cost_usd=self._pricing.cost_usd(usage) if tokens[0] and tokens[1] is not None else None,
             )
         except ValidationError:
             raise TransientFaultError("the server's answer is no chat completion", maybe_billed=True) from None
@@ -249,7 +263,7 @@ class OpenAITeacher:
         error = _error_of(body)
         if isinstance(error.get("code"), int) and error["code"] >= 400:
             return self.fault_of_response(error["code"], body)
-        said = f"the server at {self.client.base_url} answered with an error ({self._said(_reason(error))})"
+        said = f"the server at {self.base_url} answered with an error ({self.said(_reason(error))})"
         if self.transport.answered:
             return RequestRefusedError(said)
         return TeacherError(f"{said}: check teacher.base_url, which most often ends in /v1, and teacher.model")
@@ -277,7 +291,7 @@ class OpenAITeacher:
             headers: The response's headers, where there are any.
         """
         error = _error_of(body)
-        said = self._said(_reason(error))
+        said = self.said(_reason(error))
         fatal = self._fatal(status, error, said)
         if fatal is not None:
             return fatal
@@ -298,11 +312,13 @@ class OpenAITeacher:
             return TeacherError(f"the account's quota is spent ({said}); top it up and run the same command again")
         # OpenRouter refuses a moderated input with 403.
         moderated = status == 403 and any(word in said.lower() for word in _MODERATED)
+        if status == 407:
+            return TeacherError(_PROXY_HELP.format(self._scheme))
         if status in (401, 403) and not moderated:
             return TeacherError(f"the server refuses the API key with {status} ({said}): {self._key_help}")
         if status == 404:
             return TeacherError(
-                f"the server at {self.client.base_url} knows no model {self._parameters.model!r} or no such address "
+                f"the server at {self.base_url} knows no model {self._parameters.model!r} or no such address "
                 f"({said}): check teacher.model and teacher.base_url"
             )
         if status == 400 and error.get("param") == "temperature":
@@ -393,11 +409,23 @@ class OpenAITeacher:
             # The SDK wraps its transport's exception, and that wraps aiohttp's.
             reason = error.__cause__ and error.__cause__.__cause__
             if isinstance(reason, _NEVER_SENT):
-                return TransientFaultError(f"no connection to {self.client.base_url} ({_why(reason)})")
-            return TransientFaultError(f"the connection to {self.client.base_url} failed", maybe_billed=True)
+                return self._no_connection(reason)
+            return TransientFaultError(f"the connection to {self.base_url} failed", maybe_billed=True)
         if isinstance(error, aiohttp.ClientResponseError):
             return TransientFaultError("the server's answer is not HTTP", maybe_billed=True)
         return TransientFaultError("the server's answer is not JSON", maybe_billed=True)
+
+    def _no_connection(self, reason: BaseException) -> Exception:
+        """What it means that no connection was made: a name or a certificate does not mend by asking again."""
+        if isinstance(reason, aiohttp.ClientHttpProxyError) and reason.status == 407:
+            return TeacherError(_PROXY_HELP.format(self._scheme))
+        said = f"no connection to {self.base_url} ({_why(reason)})"
+        if isinstance(reason, aiohttp.ClientConnectorDNSError):
+            # A name that has led to a server in this run is lost for a while.
+            lasting = reason.os_error.errno == socket.EAI_NONAME and not self.transport.answered
+        else:
+            lasting = isinstance(reason, aiohttp.ClientSSLError | aiohttp.InvalidURL)
+        return TeacherError(f"{said}: check teacher.base_url") if lasting else TransientFaultError(said)
 
     async def _image(self, question: Question) -> str | None:
         return None if question.image is None else await self._images.data_uri(question.image)
@@ -417,10 +445,14 @@ class OpenAITeacher:
         if self._draining:
             raise RequestFailedError("the run is being stopped")
 
-    def _said(self, reason: str) -> str:
-        """What the server said, in one line of at most 200 characters, without the key."""
+    def masked(self, content: bytes) -> bytes:
+        """A file's content without the key or password."""
+        return content.replace(self._secret.encode(), b"[key]") if self._secret else content
+
+    def said(self, reason: str) -> str:
+        """What the server said, in one line of at most 200 characters, without the key or password."""
         said = " ".join(reason.split())
-        return (said.replace(self._key, "[key]") if self._key else said)[:200]
+        return (said.replace(self._secret, "[key]") if self._secret else said)[:200]
 
 
 class ImageEncoder:
@@ -491,6 +523,8 @@ def _why(reason: BaseException) -> str:
     """Why no connection was made, without an address that may hold a proxy's password."""
     if isinstance(reason, aiohttp.ClientHttpProxyError):
         return f"the proxy refuses it with {reason.status}"
+    if isinstance(reason, aiohttp.ConnectionTimeoutError):
+        return "it takes too long"
     if isinstance(reason, aiohttp.ClientConnectorCertificateError):
         return f"TLS: {reason.certificate_error}"
     if isinstance(reason, aiohttp.ClientConnectorError):

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mulcot_rd.credentials import ServerURL
 from mulcot_rd.files import UserPath
 from mulcot_rd.prompts import Send
 from mulcot_rd.teacher.prices import ModelPrice
@@ -35,7 +36,7 @@ class CaptionParameters(BaseModel):
         None,
         description="Who captions the images that the server gave no usable caption for: the rules, or null, nobody.",
     )
-    base_url: str | None = Field(
+    base_url: ServerURL | None = Field(
         None, description="Address of the captioner's server (ends in /v1); null is the OpenAI API itself."
     )
     api_key_env: str | None = Field(None, description="As teacher.api_key_env, for the captioner's server.")
@@ -60,7 +61,7 @@ class TeacherParameters(BaseModel):
         "offline", description="Who writes what an import lacks; used with provider=import alone."
     )
     import_path: UserPath | None = Field(None, description="JSONL file of existing reasonings, for provider=import.")
-    base_url: str | None = Field(
+    base_url: ServerURL | None = Field(
         None, description="Address of an OpenAI-compatible server (ends in /v1); null is the OpenAI API itself."
     )
     api_key_env: str | None = Field(

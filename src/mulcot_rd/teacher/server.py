@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mulcot_rd.credentials import OPENAI_URL
+from mulcot_rd.credentials import OPENAI_URL, without_password
 from mulcot_rd.teacher.batch import BatchTeacher
 from mulcot_rd.teacher.batch_jobs import refuse_unfinished_batches
 from mulcot_rd.teacher.budget import Budget
@@ -60,7 +60,7 @@ def _open(parameters: TeacherParameters, ledger: Ledger, ledger_path: Path, api_
         refuse_unfinished_batches(ledger_path, parameters.model, lambda key: ledger.get(key) is not None)
     dialect = Dialect(
         ledger_path.with_suffix(".server.json"),
-        f"{parameters.base_url or OPENAI_URL} {parameters.model}",
+        f"{without_password(parameters.base_url or OPENAI_URL)} {parameters.model}",
         structured=parameters.structured_output == "auto",
     )
     budget = Budget(parameters.budget_usd, pricing_of(parameters), ledger, ledger_path)
