@@ -29,7 +29,7 @@ def check_parameters(loader: ProjectConfigLoader) -> None:
     base, *environment = loader.layers("parameters")
     for layer in (*environment, loader.runtime_params):
         for name in layer:
-            if name not in base and not name.startswith("_"):
+            if name not in base and not str(name).startswith("_"):
                 raise UserError(f'there is no parameter "{name}"; {nearest(name, base)}')
     parameters = loader.parameters()
     for name, group in _CHOICES.items():
@@ -38,7 +38,7 @@ def check_parameters(loader: ProjectConfigLoader) -> None:
     given = loader.runtime_params
     known = loader.with_params({name: given[name] for name in _CHOICES if name in given}).parameters()
     for path, value in leaves(given):
-        name = ".".join(path)
+        name = ".".join(map(str, path))
         found = value_at(known, path)
         if isinstance(found, DictConfig) and value is not None and "${" not in str(value):
             raise UserError(f"{name}={value}: {name} is a group, give one of its parameters: {', '.join(found)}")

@@ -65,6 +65,10 @@ def read_yaml(content: str | bytes, place: str, *, secret: bool = False) -> Any:
     """
     try:
         return yaml.load(content, _Loader)
+    except yaml.reader.ReaderError as error:
+        newline: Any = b"\n" if isinstance(content, bytes) else "\n"
+        line = content.count(newline, 0, error.position) + 1
+        message = f"{place}, line {line}: this is no text in UTF-8; save it as a text file in UTF-8"
     except yaml.YAMLError as error:
         marked = isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None
         line = f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if marked else ""

@@ -231,6 +231,7 @@ def test_text_that_looks_like_a_number_stays_text_and_null_stays_null(tmp_path, 
     [
         (b"run:\n  params: caf\xe9=1\n", "recipe.yml: line 2 is not UTF-8 (byte 0xe9): save it as UTF-8"),
         (b"\x1f\x8b\x08", "recipe.yml is compressed with gzip: unpack it"),
+        (b"run:\n  env: \x01\n", "recipe.yml, line 2: this is no text in UTF-8"),
         (b"run:\n\tenv: x\n", "recipe.yml, line 2, column 1: this is no YAML"),
         (b"? [a]\n: 1\n", "recipe.yml, line 1, column 3: this is no YAML (found unhashable key)"),
         (b"- run\n", "recipe.yml: it must be a mapping"),
@@ -361,6 +362,18 @@ def test_what_is_no_yaml_is_named_by_file_and_line(tmp_path, file, text, said):
         loader = _load(conf=_conf(tmp_path, **{file: text}))
         for key in ("globals", "parameters", "catalog"):
             loader[key]
+
+
+def test_configuration_in_another_encoding_is_named_by_file_and_line(tmp_path):
+    conf = _conf(tmp_path, local__parameters="")
+    (conf / "local/parameters.yml").write_bytes(b"seed: 7\nrun: caf\xe9\n")
+    with pytest.raises(UserError, match=r"parameters\.yml, line 2: .* save it as a text file in UTF-8"):
+        _load(conf=conf)["parameters"]
+
+
+def test_a_name_that_is_a_number_is_unknown_in_one_sentence(tmp_path):
+    with pytest.raises(UserError, match='there is no parameter "1"'):
+        check_parameters(_load(conf=_conf(tmp_path, local__parameters="1: 2\n")))
 
 
 @pytest.mark.parametrize(
