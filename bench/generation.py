@@ -22,11 +22,11 @@ import torch
 from as_written import written_answers
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.crew import Crew, crew_size
+from mulcot_rd.demo.sample_generator.write import write_sample
 from mulcot_rd.generation.answers import Answerer, answer_posts
 from mulcot_rd.generation.engine import Engine
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.ingest import IngestParameters, read_posts
-from mulcot_rd.ingest.sample_generator.write import write_sample
 from mulcot_rd.models import BackboneParameters, load_adapter, load_backbone
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt

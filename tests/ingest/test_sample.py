@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
+from mulcot_rd.demo.sample_generator import words, write_sample
+from mulcot_rd.demo.sample_generator.drawing import BOUNDS
 from mulcot_rd.images import load_image
 from mulcot_rd.ingest import IngestParameters, check_rejected_share, read_posts
-from mulcot_rd.ingest.sample_generator import words, write_sample
-from mulcot_rd.ingest.sample_generator.drawing import BOUNDS
 from mulcot_rd.schema import Sentiment
 
 RAW = Path(__file__).parents[2] / "data" / "01_raw"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.datasets import JSONLinesDataset
+from mulcot_rd.demo.image_caption import describe_image
 from mulcot_rd.errors import UserError
 from mulcot_rd.frames import posts_to_frame
 from mulcot_rd.images import ImageError
@@ -17,7 +18,6 @@ from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.teacher_annotation.nodes import annotate_posts, caption_posts
 from mulcot_rd.schema import CaptionRecord
 from mulcot_rd.teacher import DryRunFinished, TeacherError, TeacherParameters, caption_images, with_captions
-from mulcot_rd.teacher.image_caption import describe_image
 
 SAMPLE = Path(__file__).parents[2] / "data" / "01_raw" / "sample"
 GOOD = "Two people laugh on a sunny beach, with blue water behind them."

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
+from mulcot_rd.demo.annotator import decide, explain_post, justify
+from mulcot_rd.demo.image_evidence import measure_image
+from mulcot_rd.demo.phrases import CONCLUSION, CONFLICT, DECIDED_BY, Weighing
+from mulcot_rd.demo.text_evidence import _Vader, read_text
 from mulcot_rd.reasoning import parse, write
 from mulcot_rd.schema import Post, Sentiment
 from mulcot_rd.teacher import TeacherParameters, annotate
-from mulcot_rd.teacher.image_evidence import measure_image
 from mulcot_rd.teacher.leaks import find_leak
-from mulcot_rd.teacher.offline import decide, explain_post, justify
-from mulcot_rd.teacher.phrases import CONCLUSION, CONFLICT, DECIDED_BY, Weighing
-from mulcot_rd.teacher.text_evidence import _Vader, read_text
 
 COLOURS = {"positive": (255, 200, 120), "neutral": (130, 130, 130), "negative": (40, 42, 44)}
 TEXTS = {

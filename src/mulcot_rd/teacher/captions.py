@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mulcot_rd.demo.image_caption import describe_image
 from mulcot_rd.errors import UserError
 from mulcot_rd.prompts import caption_prompt, caption_retry_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import CaptionRecord, Post, Record, Usage
 from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, TeacherError
-from mulcot_rd.teacher.image_caption import MODEL_NAME, OfflineCaptioner, describe_image
+from mulcot_rd.teacher.offline import MODEL_NAME, OfflineCaptioner
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Message, Provider, Unusable
 from mulcot_rd.teacher.rehearsal import Nobody, bill, server_or_nobody

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mulcot_rd.ingest.sample_generator.canvas import SIZE, Canvas
+from mulcot_rd.demo.sample_generator.canvas import SIZE, Canvas
 
 NIGHT, DUSK, GROUND = (48, 50, 55), (78, 80, 85), (52, 52, 52)
 CLOUD, PALE = (104, 106, 110), (165, 167, 170)

@@ -5,9 +5,9 @@ import random
 from importlib.resources import files
 from pathlib import Path
 
+from mulcot_rd.demo.sample_generator.composition import ComposedPost, compose
+from mulcot_rd.demo.sample_generator.drawing import draw_jpeg
 from mulcot_rd.ingest.sample import COLUMNS, POSTS_FILE
-from mulcot_rd.ingest.sample_generator.composition import ComposedPost, compose
-from mulcot_rd.ingest.sample_generator.drawing import draw_jpeg
 from mulcot_rd.progress import progress
 
 CUES_FILE = "cues.csv"

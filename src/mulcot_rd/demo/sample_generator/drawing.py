@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageStat
 
-from mulcot_rd.ingest.sample_generator import scenes_negative, scenes_neutral, scenes_positive
-from mulcot_rd.ingest.sample_generator.canvas import Canvas
+from mulcot_rd.demo.sample_generator import scenes_negative, scenes_neutral, scenes_positive
+from mulcot_rd.demo.sample_generator.canvas import Canvas
 from mulcot_rd.schema import Sentiment
 
 # Pixels a side of the finished image.

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from mulcot_rd.ingest.sample_generator.write import write_sample
+from mulcot_rd.demo.sample_generator.write import write_sample
 
 
 def main() -> None:
     """Write the sample into the folder that is named."""
     parser = argparse.ArgumentParser(
-        prog="python -m mulcot_rd.ingest.sample_generator", description="Write the sample that ships with the project."
+        prog="python -m mulcot_rd.demo.sample_generator", description="Write the sample that ships with the project."
     )
     parser.add_argument("out", type=Path, help="folder to write to, such as data/01_raw/sample")
     parser.add_argument("--seed", type=int, default=0, help="seed of texts and images (the shipped sample has 0)")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mulcot_rd.ingest.sample_generator.canvas import SIZE, Canvas
+from mulcot_rd.demo.sample_generator.canvas import SIZE, Canvas
 
 SKY, PALE_SKY = (95, 190, 255), (170, 225, 255)
 GRASS, SUN, SAND = (125, 215, 80), (255, 225, 60), (255, 220, 130)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from mulcot_rd.ingest.sample_generator import words
+from mulcot_rd.demo.sample_generator import words
 from mulcot_rd.schema import Sentiment
 
 TextForm = Literal["plain", "irony-capable", "fact"]

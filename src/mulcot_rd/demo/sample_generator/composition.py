@@ -17,8 +17,8 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from mulcot_rd.ingest.sample_generator.drawing import SCENES
-from mulcot_rd.ingest.sample_generator.texts import Deck, Text, Writer
+from mulcot_rd.demo.sample_generator.drawing import SCENES
+from mulcot_rd.demo.sample_generator.texts import Deck, Text, Writer
 from mulcot_rd.schema import SPLITS, Sentiment, Split
 
 Composition = Literal["text", "image", "agree", "conflict", "neutral"]

@@ -4,16 +4,13 @@ No object is recognised. A text-only model that reads such captions learns from 
 """
 
 import colorsys
-import time
 from collections import Counter
 
 from PIL import Image, ImageFilter, ImageStat
 
+from mulcot_rd.demo.image_evidence import measure_image
 from mulcot_rd.images import load_image
-from mulcot_rd.teacher.image_evidence import measure_image
-from mulcot_rd.teacher.provider import Answer, Question
 
-MODEL_NAME = "offline-rules"
 SIDE = 48  # pixels: what is measured here are areas, which a thumbnail keeps
 
 # Upper ends of hue ranges on the colour circle, in degrees.
@@ -25,29 +22,6 @@ FEW_EDGES, MANY_EDGES = 12.0, 35.0
 WIDE, TALL = 1.2, 1 / 1.2
 # Difference of mean luminance between two halves, as a share of 255.
 LIGHTER = 0.08
-
-
-class OfflineCaptioner:
-    """A :class:`~mulcot_rd.teacher.provider.Provider` of captions that are measured, not understood."""
-
-    name = "offline"
-
-    async def answer(self, question: Question) -> Answer:
-        """Describe the question's image.
-
-        Raises:
-            ImageError: If the image is missing or broken.
-        """
-        assert question.image is not None
-        started = time.perf_counter()
-        text = describe_image(question.image)
-        return Answer(text=text, model=MODEL_NAME, latency_s=time.perf_counter() - started)
-
-    async def drain(self) -> None:
-        """Nothing is on its way."""
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
 
 def describe_image(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mulcot_rd.ingest.sample_generator.canvas import SIZE, Canvas
+from mulcot_rd.demo.sample_generator.canvas import SIZE, Canvas
 
 WALL, FLOOR, LIGHT, DARK = (138, 138, 135), (122, 120, 116), (186, 186, 182), (76, 76, 76)
 WOOD, INK = (132, 122, 108), (92, 92, 94)
