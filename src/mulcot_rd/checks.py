@@ -57,7 +57,9 @@ def _check_read(loader: ProjectConfigLoader, path: tuple[str, ...], hint: str) -
         UserError: If its group has no such parameter, or no pipeline reads anything that it changes.
         ParameterValidationError: If it makes a parameter invalid.
     """
-    unknown = UserError(f'there is no parameter "{".".join(path)}"; {hint}')
+    unknown = UserError(f'there is no parameter "{".".join(map(str, path))}"; {hint}')
+    if not isinstance(path[-1], str):
+        raise unknown
     stages = {name: stage(name) for name in STAGES}
     parameters = loader["parameters"]
     try:

@@ -374,6 +374,8 @@ def test_configuration_in_another_encoding_is_named_by_file_and_line(tmp_path):
 def test_a_name_that_is_a_number_is_unknown_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match='there is no parameter "1"'):
         check_parameters(_load(conf=_conf(tmp_path, local__parameters="1: 2\n")))
+    with pytest.raises(UserError, match=r'there is no parameter "teacher\.1"'):
+        check_parameters(_load(teacher={1: 2}))
 
 
 @pytest.mark.parametrize(
