@@ -148,7 +148,6 @@ def test_a_finished_annotation_sends_nothing_whatever_changes_around_the_questio
         {},
         {"max_concurrency": 1},
         {"timeout_s": 9.0, "backoff_s": 0.5, "max_request_retries": 0},
-        {"requests_per_minute": 60, "tokens_per_minute": 1000},
         {"structured_output": "off"},
     ):
         again = annotate(posts, references, settings(server, **changed), ledger)

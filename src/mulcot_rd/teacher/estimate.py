@@ -332,11 +332,7 @@ def _need(
         prompt_tokens=prompt_tokens,
         answer_tokens=answer_tokens,
         cost_usd=pricing.usd(prompt_tokens, answer_tokens),
-        seconds=max(
-            expectation.latency_s * math.ceil(requests / parameters.max_concurrency),
-            60 * requests / (parameters.requests_per_minute or math.inf),
-            60 * (prompt_tokens + answer_tokens) / (parameters.tokens_per_minute or math.inf),
-        ),
+        seconds=expectation.latency_s * math.ceil(requests / parameters.max_concurrency),
     )
 
 
@@ -360,13 +356,8 @@ def _remarks(open_requests: Sequence[Request], pricing: Pricing, parameters: Tea
         remarks.append(f"{parameters.model} has no price in teacher.prices")
     elif parameters.mode == "batch":
         remarks.append("prices are those of the Batch API")
-    limits = {
-        "requests": parameters.requests_per_minute,
-        "tokens": parameters.tokens_per_minute,
-    }
-    stated = [f"{limit:,} {name} a minute" for name, limit in limits.items() if limit is not None]
     if parameters.mode == "online":
-        remarks.append("time: " + ", ".join([f"{parameters.max_concurrency} requests in flight", *stated]))
+        remarks.append(f"time: {parameters.max_concurrency} requests in flight")
     return remarks
 
 

@@ -28,7 +28,7 @@ from mulcot_rd.teacher.budget import Budget, Reservation
 from mulcot_rd.teacher.dialect import Dialect, FormRefusedError
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError
 from mulcot_rd.teacher.ledger import question_key
-from mulcot_rd.teacher.limits import Limits, Permit
+from mulcot_rd.teacher.limits import Gate
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import DETAIL, pricing_of
 from mulcot_rd.teacher.provider import Answer, Question
@@ -53,9 +53,8 @@ _NEVER_SENT = (
 CONNECT_TIMEOUT_S = 30.0
 _PROXY_HELP = "the proxy asks for a name and password: give them in {}_proxy, as http://NAME:PASSWORD@HOST:PORT"
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached"}
-# Statuses besides 5xx that heal; of a server that has too much to do; of one that may have gone on working.
+# Statuses besides 5xx that heal; of a server that may have gone on working.
 _HEALING = (408, 409, 425, 429)
-_CONGESTED = (429, 503, 529)
 _MAYBE_BILLED = (408, 504, 524)
 # Words of a 403 that is about one request's content and not about the key.
 _MODERATED = ("moderation", "flagged", "content_filter", "content policy")
@@ -63,12 +62,11 @@ _MODERATED = ("moderation", "flagged", "content_filter", "content policy")
 
 @dataclass
 class _Asked:
-    """A question on its way: what is sent of it, the tokens to expect, and what is set aside for it."""
+    """A question on its way: what is sent of it, and what is set aside for it."""
 
     question: Question
     image: str | None
     key: str
-    tokens: int
     reservation: Reservation | None = None
 
 
@@ -81,7 +79,7 @@ class OpenAITeacher:
     Attributes:
         client: The SDK's client.
         base_url: The server's address, without a password.
-        limits: Concurrency and limits a minute.
+        gate: Requests at once, and the server's pauses.
         transport: The retry layer.
         budget: What was spent and may be.
     """
@@ -140,7 +138,7 @@ class OpenAITeacher:
                 event_hooks={} if key else {"request": [_leave_key_out]},
             ),
         )
-        self.limits = Limits(parameters.max_concurrency, parameters.requests_per_minute, parameters.tokens_per_minute)
+        self.gate = Gate(parameters.max_concurrency)
         self.transport = RetryLayer(parameters.max_request_retries, parameters.backoff_s, dialect.answered)
         self.budget = budget
         self._dialect = dialect
@@ -166,8 +164,7 @@ class OpenAITeacher:
         asked: _Asked | None = None
         try:
             image = await self._image(question)
-            tokens = self._pricing.prompt_tokens(question) + self._longest(question)
-            asked = _Asked(question, image, question_key(question, self._parameters), tokens)
+            asked = _Asked(question, image, question_key(question, self._parameters))
             return await self._ask(asked)
         finally:
             if asked is not None and asked.reservation is not None:
@@ -300,7 +297,6 @@ class OpenAITeacher:
             return TransientFaultError(
                 f"the server said {status}",
                 parse_retry_after(headers or {}),
-                congested=status in _CONGESTED,
                 maybe_billed=status in _MAYBE_BILLED,
             )
         # What is left (400, 413, 422: too long, filtered) concerns this request; others may pass.
@@ -335,13 +331,13 @@ class OpenAITeacher:
                 logger.info("the server takes no request of this form; the next one is tried")
 
     async def _attempt(self, asked: _Asked) -> Answer:
-        """Send once, and see to it that money and limits learn what came of it."""
+        """Send once, and see to it that the budget learns what came of it."""
         self._stop_if_draining()
         if asked.reservation is None:
             asked.reservation = await self.budget.reserve(asked.key, asked.question)
-        async with self.limits.admit(asked.tokens) as permit, self._dialect.turn(asked.question.schema):
+        async with self.gate.admit(), self._dialect.turn(asked.question.schema):
             self._stop_if_draining()
-            answer = await self._exchange(asked, permit)
+            answer = await self._exchange(asked)
         cost_usd = answer.cost_usd
         if cost_usd is None and self.budget.priced:
             # An answer whose tokens the server didn't count may have cost all that was set aside for it.
@@ -351,15 +347,16 @@ class OpenAITeacher:
         asked.reservation = None
         return answer
 
-    async def _exchange(self, asked: _Asked, permit: Permit) -> Answer:
+    async def _exchange(self, asked: _Asked) -> Answer:
         task = asyncio.current_task()
         assert task is not None
         assert asked.reservation is not None
         self._sending.add(task)
         try:
-            answer = await self._send(asked)
+            return await self._send(asked)
         except TransientFaultError as fault:
-            permit.refused(fault.retry_after_s, congested=fault.congested)
+            if fault.retry_after_s is not None:
+                self.gate.pause(fault.retry_after_s)
             if fault.maybe_billed:
                 asked.reservation.lost()
                 asked.reservation = None
@@ -372,8 +369,6 @@ class OpenAITeacher:
             raise
         finally:
             self._sending.discard(task)
-        permit.succeeded(answer.usage.prompt_tokens + answer.usage.completion_tokens)
-        return answer
 
     async def _send(self, asked: _Asked) -> Answer:
         body = self._body(asked.question, asked.image)
@@ -402,9 +397,7 @@ class OpenAITeacher:
         if isinstance(error, openai.APIStatusError):
             return self.fault_of_response(error.status_code, error.body, error.response.headers)
         if isinstance(error, TimeoutError):
-            return TransientFaultError(
-                f"no answer within {self._parameters.timeout_s:g} s", congested=True, maybe_billed=True
-            )
+            return TransientFaultError(f"no answer within {self._parameters.timeout_s:g} s", maybe_billed=True)
         if isinstance(error, openai.APIConnectionError):
             # The SDK wraps its transport's exception, and that wraps aiohttp's.
             reason = error.__cause__ and error.__cause__.__cause__

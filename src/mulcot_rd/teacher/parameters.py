@@ -76,15 +76,6 @@ class TeacherParameters(BaseModel):
         "teachers, paper, Appendix G), or nothing (text-only posts).",
     )
     max_concurrency: int = Field(16, ge=1, description="Requests in flight at once.")
-    requests_per_minute: int | None = Field(
-        None, ge=1, description="Requests sent in any 60 seconds at most, evenly spaced; null is no limit."
-    )
-    tokens_per_minute: int | None = Field(
-        None,
-        ge=1,
-        description="Tokens of prompts and answers in any 60 seconds at most, by expectation until the answer's own "
-        "count is known; null is no limit.",
-    )
     structured_output: Literal["auto", "off"] = Field(
         "auto",
         description="Whether the answer's format is sent as a JSON schema (response_format) where the server takes it; "

@@ -29,8 +29,8 @@ class Server:
 
     def status(self) -> str:
         """Money spent and requests in flight, for a progress bar."""
-        limits, budget = self.client.limits, self.client.budget
-        in_flight = f"{limits.in_flight} of {limits.concurrency} in flight"
+        gate, budget = self.client.gate, self.client.budget
+        in_flight = f"{gate.in_flight} of {gate.most} in flight"
         return f"{budget.spent_usd:.4f} USD, {in_flight}" if budget.priced else in_flight
 
 

@@ -28,17 +28,13 @@ class TransientFaultError(Exception):
     Attributes:
         reason: What it was.
         retry_after_s: How long the server asked to wait, in seconds, or ``None``.
-        congested: Whether the server had too much to do.
         maybe_billed: Whether the server may have worked on an answer that did not arrive.
     """
 
-    def __init__(
-        self, reason: str, retry_after_s: float | None = None, *, congested: bool = False, maybe_billed: bool = False
-    ) -> None:
+    def __init__(self, reason: str, retry_after_s: float | None = None, *, maybe_billed: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after_s = retry_after_s
-        self.congested = congested
         self.maybe_billed = maybe_billed
 
 
