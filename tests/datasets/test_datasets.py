@@ -152,6 +152,12 @@ def test_a_manifest_that_was_changed_is_refused_and_once_deleted_written_again(t
     assert kept.find(manifest["fingerprint"]) == {**manifest, "folder": str(path.parent)}
 
 
+def test_soft_labels_of_earlier_versions_are_not_there(tmp_path):
+    (tmp_path / "soft_labels").mkdir()
+    (tmp_path / "soft_labels" / "manifest.json").write_text('{"fingerprint": "of 0.1", "rows": 3}')
+    assert not SoftLabelsDataset(filepath=str(tmp_path / "soft_labels")).exists()
+
+
 def test_soft_labels_that_a_variant_lacks_load_as_none(tmp_path):
     dataset = SoftLabelsDataset(filepath=str(tmp_path / "soft_labels"))
     assert not dataset.exists()

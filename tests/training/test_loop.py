@@ -15,6 +15,7 @@ from mulcot_rd.training.loop import Trainer
 from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
 from mulcot_rd.training.roles import start_role
+from mulcot_rd.training.train import history_of
 
 
 class KilledError(Exception):
@@ -270,3 +271,9 @@ def test_the_checkpoint_holds_no_pickle(fresh, examples, tmp_path):
     endings = {path.suffix for path in (tmp_path / "checkpoint").iterdir()}
     assert endings == {".json", ".safetensors"}
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["finished"] is True
+
+
+def test_the_history_of_earlier_versions_is_read(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "history.jsonl").write_text('{"epoch": 1, "step": 3, "score": 0.5}\n')
+    assert history_of(tmp_path) == [{"epoch": 1, "step": 3, "score": 0.5}]

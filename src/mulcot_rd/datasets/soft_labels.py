@@ -53,7 +53,12 @@ class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | 
 
     def _exists(self) -> bool:
         manifest = read_manifest(self._filepath)
-        return manifest is not None and all((self._filepath / name).is_file() for name in manifest["files"])
+        # Soft labels of earlier versions name no files; data_expansion makes them again.
+        return (
+            manifest is not None
+            and "files" in manifest
+            and all((self._filepath / name).is_file() for name in manifest["files"])
+        )
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

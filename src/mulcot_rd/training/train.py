@@ -188,7 +188,9 @@ def _validation(
 
 def history_of(folder: Path) -> list[dict[str, Any]]:
     """The training history kept beside an adapter: losses by step, scores by epoch."""
-    return read_history(folder / HISTORY)
+    # Earlier versions left it in a folder of work.
+    former = folder / "work" / HISTORY
+    return read_history(former if former.is_file() else folder / HISTORY)
 
 
 def _score(
