@@ -13,10 +13,11 @@ from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 from mulcot_rd import crew, hooks
 from mulcot_rd.errors import UserError
 from mulcot_rd.hooks import prepare_helpers
+from mulcot_rd.models import backbone
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import stage
-from mulcot_rd.pipelines.roles import RoleParameters
 from mulcot_rd.run_lock import RunLock
+from mulcot_rd.training.parameters import RoleParameters
 from tests.project.conftest import load as _load
 
 
@@ -24,7 +25,6 @@ from tests.project.conftest import load as _load
 def prepared(monkeypatch):
     """What is asked to be imported, on a processor of two threads without a GPU."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     asked = []
     monkeypatch.setattr(crew, "prepare", asked.append)
     return asked
@@ -72,7 +72,7 @@ def test_helpers_are_prepared_for_a_training_that_they_share(prepared, pipelines
 
 
 def test_on_a_gpu_nothing_is_prepared(prepared, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backbone, "device_at_hand", lambda: torch.device("cuda"))
     prepare_helpers(stage("assistant_training"), _catalog())
     assert prepared == []
 

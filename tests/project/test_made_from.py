@@ -18,11 +18,10 @@ from mulcot_rd.pipelines.posts import (
     with_fingerprints,
 )
 from mulcot_rd.pipelines.reporting.nodes import report_run
-from mulcot_rd.pipelines.roles import RoleParameters
 from mulcot_rd.schema import Post, PredictionRecord, Presentation, Sentiment, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost, TeacherParameters
 from mulcot_rd.teacher.judge import JudgeParameters
-from mulcot_rd.training.parameters import AssistantTrainingParameters, OptimisationParameters
+from mulcot_rd.training.parameters import AssistantTrainingParameters, OptimisationParameters, RoleParameters
 
 SECTIONS = dict.fromkeys(("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion"), "It says so.")
 RUN = RunParameters(

@@ -7,12 +7,15 @@ import pytest
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.kept import DamagedError, Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters
+from mulcot_rd.parameters import InputParameters, MethodParameters
+from mulcot_rd.schema import Presentation
 from mulcot_rd.training.assistant import train_assistant
 from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.loop import TrainingError
 from mulcot_rd.training.parameters import (
     AssistantTrainingParameters,
     OptimisationParameters,
+    RoleParameters,
     StudentTrainingParameters,
     ValidationParameters,
 )
@@ -143,10 +146,20 @@ def train(posts, reasonings, backbone_parameters, prepared, tmp_path):
     """Trains an assistant on the posts, which are those of the dev split too."""
     dev = [post.model_copy(update={"id": f"dev-{post.id}", "split": "dev"}) for post in posts]
 
+    method = MethodParameters(
+        presentation=Presentation(), tasks=["label", "reasoning"], assistant=True, trained=True, task_weights={}
+    )
+
     def run(training=QUICK, generation=ONE_BY_ONE, backbone=backbone_parameters, base=prepared):
-        return train_assistant(
-            [*posts, *dev], reasonings, backbone, base, training, generation, image_size=56, seed=1, models=tmp_path
+        role = RoleParameters(
+            backbone=backbone,
+            training=training,
+            generation=generation,
+            inputs=InputParameters(image_size=56),
+            method=method,
+            seed=1,
         )
+        return train_assistant(role, [*posts, *dev], reasonings, base, tmp_path)
 
     return run
 

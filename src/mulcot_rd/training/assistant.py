@@ -7,55 +7,41 @@ from typing import Any
 
 from torch import Tensor
 
-from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.expansion import teacher_rows
-from mulcot_rd.models import BackboneParameters, TrainedModel
-from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
-from mulcot_rd.schema import Post, Presentation, TeacherRecord
+from mulcot_rd.models import TrainedModel
+from mulcot_rd.prompts import Task
+from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import target_states
 from mulcot_rd.training.fused import fused_multi_task_loss, output_head
 from mulcot_rd.training.objective import TaskWeights
-from mulcot_rd.training.parameters import AssistantTrainingParameters
-from mulcot_rd.training.roles import role_encoder
+from mulcot_rd.training.parameters import RoleParameters
+from mulcot_rd.training.roles import encoder_before_training
 from mulcot_rd.training.train import train_role, training_examples
 
 
 def train_assistant(
+    assistant: RoleParameters,
     posts: Sequence[Post],
     teacher: Sequence[TeacherRecord],
-    backbone: BackboneParameters,
     prepared: Mapping[str, Any],
-    training: AssistantTrainingParameters,
-    generation: GenerationParameters,
-    *,
-    image_size: int,
-    seed: int,
     models: Path,
-    shown: Presentation = WHOLE_POST,
-    tasks: Sequence[Task] = TASKS,
 ) -> dict[str, Any]:
     """Train the assistant on the teacher's reasonings and return the manifest of its adapter.
 
     Args:
+        assistant: Its parameters.
         posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
         teacher: The teacher's reasonings (``D_rea^t``).
-        backbone: The assistant's backbone.
-        prepared: Where its weights are.
-        training: Weights of the tasks, optimiser, schedule and batches.
-        generation: How dev posts are answered.
-        image_size: Side of the images in pixels.
-        seed: Of adapter, order and dropout.
+        prepared: Where its weights before training are.
         models: The run's folder of models.
-        shown: What of a post the model sees.
-        tasks: What it learns.
     """
-    encoder = role_encoder(backbone, prepared, image_size=image_size, shown=shown)
-    examples = training_examples(teacher_rows(teacher), posts, encoder, "the teacher's reasoning", tasks)
+    encoder = encoder_before_training(assistant, prepared)
+    rows = teacher_rows(teacher)
+    examples = training_examples(rows, posts, encoder, "the teacher's reasoning", assistant.method.tasks)
     return train_role(
-        "assistant", posts, examples, None, backbone, prepared, training, generation, encoder,
-        lambda role: AssistantObjective(role.model, training.weights, len(encoder.tokenizer)),
-        seed=seed, models=models,
+        "assistant", assistant, posts, examples, None, prepared, encoder,
+        lambda model: AssistantObjective(model, assistant.training.weights, len(encoder.tokenizer)), models,
     )  # fmt: skip
 
 

@@ -4,6 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.models import BackboneParameters
+from mulcot_rd.parameters import InputParameters, MethodParameters
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
 
@@ -91,3 +94,16 @@ class StudentTrainingParameters(BaseModel):
     def task_weights(self) -> TaskWeights:
         """The weights of the two tasks' hard-label losses (Eq. 12)."""
         return self.weights.hard
+
+
+class RoleParameters(BaseModel):
+    """All that assistant or student is made and asked with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: BackboneParameters = Field(description="The model, and what of it is trained")
+    training: AssistantTrainingParameters | StudentTrainingParameters = Field(description="Objective and optimisation")
+    generation: GenerationParameters = Field(description="How it answers")
+    inputs: InputParameters = Field(description="How posts are turned into its inputs")
+    method: MethodParameters = Field(description="What the variant keeps of the method")
+    seed: int = Field(ge=0, lt=2**31, description="Seed of adapter, order, dropout and sampling")

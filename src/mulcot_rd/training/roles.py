@@ -23,6 +23,7 @@ from mulcot_rd.models.inputs import InputEncoder, input_settings
 from mulcot_rd.models.prepare import base_fingerprint, located, location_below
 from mulcot_rd.prompts import WHOLE_POST
 from mulcot_rd.schema import Post, Presentation
+from mulcot_rd.training.parameters import RoleParameters
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ def role_encoder(
     return InputEncoder(family, processor, image_size, shown)
 
 
+def encoder_before_training(role: RoleParameters, prepared: Mapping[str, Any]) -> InputEncoder:
+    """What makes the inputs of a role that is to be trained."""
+    return role_encoder(role.backbone, prepared, image_size=role.inputs.image_size, shown=role.inputs.presentation)
+
+
 def start_role(
     name: str,
     parameters: BackboneParameters,
@@ -72,14 +78,7 @@ def start_role(
     return Role(name, backbone, model, encoder, own + _low_rank(model))
 
 
-def check_fits(
-    adapter: Mapping[str, Any],
-    posts: Sequence[Post],
-    backbone: BackboneParameters,
-    *,
-    image_size: int,
-    shown: Presentation,
-) -> None:
+def check_fits(adapter: Mapping[str, Any], posts: Sequence[Post], role: RoleParameters) -> None:
     """Refuse a role that does not go together with these posts and parameters.
 
     Raises:
@@ -95,13 +94,16 @@ def check_fits(
             "training (limit), restore its raw data, or train it again"
         )
     base = adapter["base"]["fingerprint"]
-    now = {"base_weights": base_fingerprint(backbone, Path(adapter["folder"]).parent) or base, **_fixed(backbone)}
+    now = {
+        "base_weights": base_fingerprint(role.backbone, Path(adapter["folder"]).parent) or base,
+        **_fixed(role.backbone),
+    }
     if changed := differences({"base_weights": base, **_fixed(adapter["backbone"])}, now):
         raise StaleInputError(
             f"{who} was trained on another backbone than these parameters name: use the parameters of its training, or "
             f"train it again ({'; '.join(changed)})"
         )
-    inputs = input_settings(image_size, shown)
+    inputs = input_settings(role.inputs.image_size, role.inputs.presentation)
     if changed := [name for name, value in inputs.items() if adapter["inputs"][name] != value]:
         raise StaleInputError(
             f"{who} was trained on inputs of another {' and '.join(changed)} (parameters inputs.image_size and "
@@ -135,28 +137,19 @@ def load_role(adapter: Mapping[str, Any], backbone: BackboneParameters) -> Role:
 
 
 def untrained_role(
-    name: str,
-    backbone: BackboneParameters,
-    prepared: Mapping[str, Any],
-    posts: Sequence[Post],
-    models: Path,
-    *,
-    image_size: int,
-    shown: Presentation,
+    name: str, role: RoleParameters, prepared: Mapping[str, Any], posts: Sequence[Post], models: Path
 ) -> dict[str, Any]:
     """The manifest of a role that is not trained: zero-shot, or an assistant that the variant does without.
 
     Args:
         name: "assistant" or "student".
-        backbone: The role's backbone.
+        role: Its parameters.
         prepared: Its base model, of :func:`mulcot_rd.models.prepare.prepare_backbone`.
         posts: All posts of the data set.
         models: The run's folder of models.
-        image_size: Side of the images in pixels.
-        shown: What of a post the model sees.
     """
-    inputs = input_settings(image_size, shown)
-    made_from = {"backbone": backbone.model_dump(mode="json"), "inputs": inputs}
+    inputs = input_settings(role.inputs.image_size, role.inputs.presentation)
+    made_from = {"backbone": role.backbone.model_dump(mode="json"), "inputs": inputs}
     return {
         "role": name,
         "trained": False,
@@ -164,7 +157,7 @@ def untrained_role(
         "made_from": made_from,
         "weights": prepared["fingerprint"],
         "files": {},
-        "backbone": backbone.model_dump(),
+        "backbone": role.backbone.model_dump(),
         "base": location_below(prepared, models),
         "inputs": inputs,
         "posts": trained_posts_fingerprint(posts),

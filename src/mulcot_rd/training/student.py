@@ -7,74 +7,57 @@ from typing import Any
 
 from torch import Tensor
 
-from mulcot_rd.generation import GenerationParameters
-from mulcot_rd.models import BackboneParameters, TrainedModel
-from mulcot_rd.prompts import TASKS, WHOLE_POST, Task
-from mulcot_rd.schema import Post, Presentation, TrainingRow
+from mulcot_rd.models import TrainedModel
+from mulcot_rd.prompts import Task
+from mulcot_rd.schema import Post, TrainingRow
 from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import target_states
 from mulcot_rd.training.fused import fused_student_loss, output_head
 from mulcot_rd.training.learner import LossFunction
 from mulcot_rd.training.objective import StudentLossWeights
-from mulcot_rd.training.parameters import StudentTrainingParameters
-from mulcot_rd.training.roles import Role, role_encoder
+from mulcot_rd.training.parameters import RoleParameters
+from mulcot_rd.training.roles import encoder_before_training
 from mulcot_rd.training.soft_labels import SoftLabels
 from mulcot_rd.training.train import train_role, training_examples
 
 
 def distil_student(
+    student: RoleParameters,
     posts: Sequence[Post],
     rows: Sequence[TrainingRow],
     soft_labels: SoftLabels | None,
-    backbone: BackboneParameters,
     prepared: Mapping[str, Any],
-    training: StudentTrainingParameters,
-    generation: GenerationParameters,
-    *,
-    image_size: int,
-    seed: int,
     models: Path,
-    shown: Presentation = WHOLE_POST,
-    tasks: Sequence[Task] = TASKS,
 ) -> dict[str, Any]:
     """Distil the student and return the manifest of its adapter.
 
     Args:
+        student: Its parameters.
         posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
         rows: ``D_rea^all``: the teacher's reasonings and the assistant's correct ones (Eq. 8).
         soft_labels: The assistant's distributions at the targets of these rows; without them the student learns from
             the hard labels alone, with the whole weight of Eq. 13.
-        backbone: The student's backbone.
-        prepared: Where its weights are.
-        training: Weights, temperature, optimiser, schedule and batches.
-        generation: How dev posts are answered.
-        image_size: Side of the images in pixels.
-        seed: Of adapter, order and dropout.
+        prepared: Where its weights before training are.
         models: The run's folder of models.
-        shown: What of a post the model sees.
-        tasks: What it learns.
 
     Raises:
         SoftLabelError: If the soft labels belong to other rows, targets or inputs, or another tokenizer.
     """
-    encoder = role_encoder(backbone, prepared, image_size=image_size, shown=shown)
-    examples = training_examples(rows, posts, encoder, "the student's training set", tasks)
+    encoder = encoder_before_training(student, prepared)
+    examples = training_examples(rows, posts, encoder, "the student's training set", student.method.tasks)
     if soft_labels is not None:
-        soft_labels.check(encoder, examples, training.weights.temperature)
+        soft_labels.check(encoder, examples, student.training.weights.temperature)
     # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
     vocabulary = len(encoder.tokenizer)
-    weights = training.weights.model_copy(update={"vocabulary_size": vocabulary})
+    weights = student.training.weights.model_copy(update={"vocabulary_size": vocabulary})
 
-    def objective(role: Role) -> LossFunction:
+    def objective(model: TrainedModel) -> LossFunction:
         if soft_labels is None:
-            return AssistantObjective(role.model, weights.hard, vocabulary)
-        return StudentObjective(role.model, weights)
+            return AssistantObjective(model, weights.hard, vocabulary)
+        return StudentObjective(model, weights)
 
-    return train_role(
-        "student", posts, examples, soft_labels, backbone, prepared, training, generation, encoder, objective,
-        seed=seed, models=models,
-    )  # fmt: skip
+    return train_role("student", student, posts, examples, soft_labels, prepared, encoder, objective, models)
 
 
 @dataclass(frozen=True)

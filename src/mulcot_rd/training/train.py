@@ -18,7 +18,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.kept import Kept, file_hashes, verify, write_manifest
 from mulcot_rd.metrics import classification_scores
-from mulcot_rd.models import BackboneParameters, parameter_numbers, trained_weights
+from mulcot_rd.models import TrainedModel, parameter_numbers, trained_weights
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.prepare import location_below
 from mulcot_rd.prompts import TASKS, Task
@@ -28,11 +28,7 @@ from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.learner import Learner, LossFunction, Preparation
 from mulcot_rd.training.loop import HISTORY, Trainer, read_history
-from mulcot_rd.training.parameters import (
-    AssistantTrainingParameters,
-    StudentTrainingParameters,
-    ValidationParameters,
-)
+from mulcot_rd.training.parameters import RoleParameters, ValidationParameters
 from mulcot_rd.training.roles import Role, start_role, trained_posts_fingerprint
 from mulcot_rd.training.soft_labels import SoftLabels
 
@@ -64,17 +60,13 @@ def training_examples(
 
 def train_role(
     name: str,
+    role: RoleParameters,
     posts: Sequence[Post],
     examples: Sequence[Example],
     soft_labels: SoftLabels | None,
-    backbone: BackboneParameters,
     prepared: Mapping[str, Any],
-    training: AssistantTrainingParameters | StudentTrainingParameters,
-    generation: GenerationParameters,
     encoder: InputEncoder,
-    objective: Callable[[Role], LossFunction],
-    *,
-    seed: int,
+    objective: Callable[[TrainedModel], LossFunction],
     models: Path,
 ) -> dict[str, Any]:
     """Train a role and return the manifest of the best epoch's adapter, which is finished in a folder of its own.
@@ -84,21 +76,19 @@ def train_role(
 
     Args:
         name: "assistant" or "student".
+        role: Its parameters; dev posts are answered by those of generation, with the lengths of validation.
         posts: All posts of the data set; epochs are scored on the dev split.
         examples: The training rows.
         soft_labels: The assistant's distributions at the rows' targets, which each batch then carries; or none.
-        backbone: The model before training.
-        prepared: Where its weights are.
-        training: Weights of the objective, optimiser, schedule, batches and validation.
-        generation: How dev posts are answered; retries and lengths are those of validation.
+        prepared: Where its weights before training are.
         encoder: Makes the model's inputs.
-        objective: Gives one micro-batch's share of its window's loss.
-        seed: Of adapter, order and dropout.
+        objective: Makes of the model what gives one micro-batch's share of its window's loss.
         models: The run's folder of models.
 
     Raises:
         DamagedError: If the finished one has a file that is missing or was changed.
     """
+    backbone, training, seed = role.backbone, role.training, role.seed
     dev = [post for post in posts if post.split == "dev"]
     validation = _validation(name, dev, examples, training.optimisation.validation)
     scored = dev[: validation.posts]
@@ -110,17 +100,18 @@ def train_role(
         verify(Path(done["folder"]), done["files"])
         return done
     work = kept.begin(mark, parts)
-    role = start_role(name, backbone, prepared, image_size=encoder.image_size, shown=encoder.shown, seed=seed)
-    images = ImageStore(work / "images", encoder, role.model, prepared["fingerprint"])
+    started = start_role(name, backbone, prepared, image_size=encoder.image_size, shown=encoder.shown, seed=seed)
+    model = started.model
+    images = ImageStore(work / "images", encoder, model, prepared["fingerprint"])
 
     def validate(step: int, crew: Crew) -> float:
         log = AnswerLog(work / "validation" / str(step), {"training": mark, "step": step})
-        return _score(role, scored, validation, generation, log, crew)
+        return _score(started, scored, validation, role.generation, log, crew)
 
     trainer = Trainer(
         role=name,
         learner=Learner(
-            role.model, encoder, Preparation(examples, encoder, images, soft_labels, role.model.device), objective(role)
+            model, encoder, Preparation(examples, encoder, images, soft_labels, model.device), objective(model)
         ),
         examples=examples,
         validate=validate,
@@ -131,15 +122,15 @@ def train_role(
     )
     images.prepare([example.image for example in examples])
     outcome = trainer.run()
-    _, trainable = parameter_numbers(role.model)
+    _, trainable = parameter_numbers(model)
     logger.info(
         "%s: kept epoch %d, dev score %.3f, %d rows, %s trained of %s parameters",
-        name, outcome.best_epoch, outcome.best_score, len(examples), f"{trainable:,}", f"{role.parameters:,}",
+        name, outcome.best_epoch, outcome.best_score, len(examples), f"{trainable:,}", f"{started.parameters:,}",
     )  # fmt: skip
     result = empty_folder(kept.result(mark))
     for path in [*outcome.best_folder.iterdir(), work / "training" / HISTORY]:
         shutil.copy2(path, result / path.name)
-    role.backbone.processor.save_pretrained(result)
+    started.backbone.processor.save_pretrained(result)
     files = file_hashes(result)
     manifest = {
         "role": name,
@@ -152,7 +143,7 @@ def train_role(
         "best_dev_score": outcome.best_score,
         "validation": validation.model_dump(),
         "training_rows": len(examples),
-        "parameters": {"total": role.parameters, "trainable": trainable},
+        "parameters": {"total": started.parameters, "trainable": trainable},
         "inputs": encoder.settings,
         "backbone": backbone.model_dump(),
         "base": location_below(prepared, models),

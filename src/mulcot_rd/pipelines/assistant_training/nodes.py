@@ -6,10 +6,12 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.pipelines.posts import check_teacher_reasoning, model_posts
-from mulcot_rd.pipelines.roles import RoleParameters, base_model_for, untrained
+from mulcot_rd.pipelines.roles import base_model_for
 from mulcot_rd.schema import CaptionRecord, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.assistant import train_assistant
+from mulcot_rd.training.parameters import RoleParameters
+from mulcot_rd.training.roles import untrained_role
 
 
 def train_assistant_adapter(
@@ -25,17 +27,5 @@ def train_assistant_adapter(
     rows = model_posts(posts, captions, assistant.inputs)
     base = base_model_for(rows, teacher_reasoning, assistant, models)
     if not assistant.method.trains_assistant:
-        return untrained("assistant", assistant, base, rows, models)
-    return train_assistant(
-        rows,
-        teacher_reasoning,
-        assistant.backbone,
-        base,
-        assistant.training,
-        assistant.generation,
-        image_size=assistant.inputs.image_size,
-        seed=assistant.seed,
-        models=models,
-        shown=assistant.inputs.presentation,
-        tasks=assistant.method.tasks,
-    )
+        return untrained_role("assistant", assistant, base, rows, models)
+    return train_assistant(assistant, rows, teacher_reasoning, base, models)

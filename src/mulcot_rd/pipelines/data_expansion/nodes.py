@@ -17,10 +17,11 @@ from mulcot_rd.pipelines.posts import (
     model_posts,
     with_fingerprints,
 )
-from mulcot_rd.pipelines.roles import RoleParameters, answering_role, role_for
+from mulcot_rd.pipelines.roles import answering_role, role_for
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.identity import examples_fingerprint
+from mulcot_rd.training.parameters import RoleParameters
 from mulcot_rd.training.roles import model_identity
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelParameters, SoftLabels, write_soft_labels
 from mulcot_rd.training.train import training_examples

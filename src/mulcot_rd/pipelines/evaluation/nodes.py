@@ -22,13 +22,14 @@ from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import check_made_from, model_posts, with_fingerprints
-from mulcot_rd.pipelines.roles import RoleParameters, answering_role, role_for
+from mulcot_rd.pipelines.roles import answering_role, role_for
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
+from mulcot_rd.training.parameters import RoleParameters
 from mulcot_rd.training.roles import Role, model_identity
 
 

@@ -6,9 +6,11 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.pipelines.posts import check_training_set, model_posts
-from mulcot_rd.pipelines.roles import RoleParameters, base_model_for, untrained
+from mulcot_rd.pipelines.roles import base_model_for
 from mulcot_rd.schema import CaptionRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
+from mulcot_rd.training.parameters import RoleParameters
+from mulcot_rd.training.roles import untrained_role
 from mulcot_rd.training.soft_labels import SoftLabels
 from mulcot_rd.training.student import distil_student
 
@@ -27,18 +29,5 @@ def distil_student_adapter(
     rows = model_posts(posts, captions, student.inputs)
     base = base_model_for(rows, [row for row in training_set if row.source == "teacher"], student, models)
     if not student.method.trained:
-        return untrained("student", student, base, rows, models)
-    return distil_student(
-        rows,
-        training_set,
-        soft_labels,
-        student.backbone,
-        base,
-        student.training,
-        student.generation,
-        image_size=student.inputs.image_size,
-        seed=student.seed,
-        models=models,
-        shown=student.inputs.presentation,
-        tasks=student.method.tasks,
-    )
+        return untrained_role("student", student, base, rows, models)
+    return distil_student(student, rows, training_set, soft_labels, base, models)
