@@ -18,6 +18,7 @@ _STORAGE = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "the quota of disk space is used up: free some space",
     errno.EFBIG: "the file is larger than is allowed here: raise the limit (ulimit -f)",
+    errno.EXDEV: "these two places lie on different disks: put the folders of one run on one disk",
     errno.EROFS: "the file system is read-only: make it writable, or copy the project elsewhere",
     errno.EACCES: "permission denied: make it readable and writable for you",
     errno.EPERM: "permission denied: make it readable and writable for you",

@@ -129,6 +129,7 @@ def test_a_full_or_closed_disk_is_one_sentence_wherever_it_is_met():
         (rust, "the disk is full"),
         (closed, "/data/x: the file system is read-only"),
         (wrapped, "read-only"),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "/data/x"), "/data/x: these two places lie on different"),
     ):
         assert is_users(error)
         assert words in one_sentence(error)
