@@ -15,15 +15,7 @@ from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.lora import TrainedModel
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.training.batches import Example
-from mulcot_rd.training.objective import (
-    MultiTaskLoss,
-    StudentLoss,
-    StudentLossWeights,
-    TaskWeights,
-    reference_student_loss,
-    windowed_multi_task_loss,
-    windowed_student_loss,
-)
+from mulcot_rd.training.objective import Loss, StudentLossWeights, TaskWeights, plain_loss, reference_student_loss
 
 
 def distillation_loss(
@@ -33,7 +25,7 @@ def distillation_loss(
     examples: Sequence[Example],
     weights: StudentLossWeights,
     window_tokens: dict[Task, int] | None = None,
-) -> StudentLoss:
+) -> Loss:
     """The student's loss of a batch (Eqs. 9 to 13), or its share of a window's, by passes for each task and model."""
     logits, taught, targets = {}, {}, {}
     for task in TASKS:
@@ -43,19 +35,20 @@ def distillation_loss(
             taught[task] = assistant(**inputs).logits[predicts]
     if window_tokens is None:
         return reference_student_loss(logits, targets, taught, weights)
-    return windowed_student_loss(logits, targets, taught, weights, window_tokens)
+    return plain_loss(logits, targets, taught, weights, window_tokens)
 
 
 def multi_task_loss(
     model: TrainedModel, encoder: InputEncoder, examples: Sequence[Example], weights: TaskWeights
-) -> MultiTaskLoss:
+) -> Loss:
     """The assistant's loss of a batch (Eqs. 5 and 6), by a pass for each task."""
     logits, targets = {}, {}
     for task in TASKS:
         inputs, predicts, targets[task] = task_inputs(encoder, examples, task)
         logits[task] = model(**inputs).logits[predicts]
     counts = {task: len(ids) for task, ids in targets.items()}
-    return windowed_multi_task_loss(logits, targets, weights, counts, len(encoder.tokenizer))
+    student_weights = StudentLossWeights.without_soft_labels(weights, len(encoder.tokenizer))
+    return plain_loss(logits, targets, None, student_weights, counts)
 
 
 def task_inputs(

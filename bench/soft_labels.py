@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 
-from mulcot_rd.training.chunks import chunk_of
 from mulcot_rd.training.distributions import Distributions, ExactDistributions
 from mulcot_rd.training.soft_labels import SoftLabels
 from settings import SCALES, Setting
@@ -31,11 +30,11 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
         tokens = sum(len(ids) for example in examples for ids in example.targets.values())
         exact = setting.soft_labels(assistant, examples, kind="exact")
         exact_bytes = _shard_bytes(exact) / tokens
-        distributions = _all(exact, examples)
+        distributions = _reasonings(exact, examples)
         for top_k in KEPT:
             compact = setting.soft_labels(assistant, examples, kind="compact", top_k=top_k)
             size = _shard_bytes(compact) / tokens
-            error, _ = errors(distributions, _all(compact, examples), student_logits(distributions, noise=0.3))
+            error, _ = errors(distributions, _reasonings(compact, examples), student_logits(distributions, noise=0.3))
             name = f"exact, last hidden states; ours keeps the top {top_k} and the rest of the mass"
             made.append(row("soft_label_bytes_per_token", scale, size, exact_bytes, name, "bytes", 1))
             made.append(row("soft_label_kl_error", scale, error, 0.0, name, "relative", 1))
@@ -54,25 +53,21 @@ def errors(exact: Distributions, compact: Distributions, logits: torch.Tensor) -
     sums = torch.zeros(4, dtype=torch.float64)
     for start in range(0, len(logits), _ROWS):
         rows_ = slice(start, start + _ROWS)
-        whole, one = _divergence(exact, logits[rows_], rows_)
-        kept, other = _divergence(compact, logits[rows_], rows_)
-        sums += torch.stack([one.sum(), other.sum(), whole.square().sum(), (kept - whole).square().sum()])
+        whole, one = _divergence(exact[rows_], logits[rows_])
+        kept, other = _divergence(compact[rows_], logits[rows_])
+        sums += torch.stack([one, other, whole.square().sum(), (kept - whole).square().sum()])
     return float((sums[1] / sums[0] - 1).abs()), float((sums[3] / sums[2]).sqrt())
 
 
-def _divergence(taught: Distributions, logits: torch.Tensor, rows_: slice) -> tuple[torch.Tensor, torch.Tensor]:
+def _divergence(assistant: Distributions, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The gradient with respect to the logits, and the divergence, of some positions."""
-    gradient = logits.double()
-    none, all_ = torch.zeros(2, len(gradient), dtype=torch.float64).unbind()
-    targets = torch.zeros(len(gradient), dtype=torch.long)
-    scratch = torch.empty_like(gradient)
-    _, soft = chunk_of(gradient, targets, none, taught, rows_, all_ + 1, TEMPERATURE, scratch)
-    return gradient, soft
+    leaf = logits.double().requires_grad_()
+    soft = assistant.divergence(leaf, TEMPERATURE).sum()
+    return torch.autograd.grad(soft, leaf)[0], soft.detach()
 
 
-def _all(stored: SoftLabels, examples: list) -> Distributions:
-    parts = stored.distributions(range(len(examples)), examples, torch.device("cpu"))
-    return type(parts["reasoning"]).joined(list(parts.values()))
+def _reasonings(stored: SoftLabels, examples: list) -> Distributions:
+    return stored.distributions(range(len(examples)), examples, torch.device("cpu"))["reasoning"]
 
 
 def _shard_bytes(stored: SoftLabels) -> int:

@@ -17,7 +17,7 @@ from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
-from mulcot_rd.training.forward import head_logits, target_states
+from mulcot_rd.training.forward import output_head, target_states
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,7 +81,8 @@ def test_the_family_trains_as_the_others_do(parameters, family, posts, reasoning
     examples = [make_example(row, by_id[row.post_id], encoder, TASKS) for row in teacher_rows(reasonings)]
     batch = collate(examples, encoder)
     with torch.no_grad():
-        ours = head_logits(model, target_states(model, batch))
+        head = output_head(model)
+        ours = {task: head.logits(states) for task, states in target_states(model, batch).items()}
         for task in TASKS:
             plain = []
             for example in examples:
@@ -91,6 +92,6 @@ def test_the_family_trains_as_the_others_do(parameters, family, posts, reasoning
             torch.testing.assert_close(ours[task], torch.cat(plain), rtol=1e-4, atol=1e-4)
         batch.images.update(family.encode_images(base_model(model), batch.images))
         del batch.images["pixel_values"]
-        recalled = head_logits(model, target_states(model, batch))
+        recalled = {task: head.logits(states) for task, states in target_states(model, batch).items()}
     for task in TASKS:
         torch.testing.assert_close(ours[task], recalled[task], rtol=1e-4, atol=1e-4)

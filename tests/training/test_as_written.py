@@ -5,10 +5,9 @@ import torch
 
 from as_written import distillation_loss, multi_task_loss
 from mulcot_rd.training.batches import collate
-from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_multi_task_loss, fused_student_loss, output_head
+from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
+from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, chunked_loss
 from mulcot_rd.training.roles import start_role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
 
@@ -42,10 +41,10 @@ def test_distillation_from_stored_labels_equals_distillation_from_the_live_assis
     images = ImageStore(tmp_path / "images", student.encoder, student.model, "x")
     images.prepare([example.image for example in examples])
     batch = collate(examples, student.encoder, images)
-    taught = SoftLabels(tmp_path / "soft").distributions(range(len(examples)), examples, torch.device("cpu"))
+    assistant = SoftLabels(tmp_path / "soft").distributions(range(len(examples)), examples, torch.device("cpu"))
     counts = {task: len(ids) for task, ids in batch.targets.items()}
     states = target_states(student.model, batch)
-    ours = fused_student_loss(output_head(student.model), states, batch.targets, taught, weights, counts, 50)
+    ours = chunked_loss(output_head(student.model), states, batch.targets, assistant, weights, counts, 50)
     plain = distillation_loss(student.model, role.model, student.encoder, examples, weights)
     torch.testing.assert_close(ours.total, plain.total, rtol=1e-5, atol=1e-5)
     for task in counts:
@@ -59,9 +58,8 @@ def test_the_assistants_training_equals_a_pass_for_each_task(role, examples):
     batch = collate(examples, role.encoder)
     counts = {task: len(ids) for task, ids in batch.targets.items()}
     states, weights = target_states(role.model, batch), TaskWeights()
-    ours = fused_multi_task_loss(
-        output_head(role.model), states, batch.targets, weights, counts, len(role.encoder.tokenizer)
-    )
+    student_weights = StudentLossWeights.without_soft_labels(weights, len(role.encoder.tokenizer))
+    ours = chunked_loss(output_head(role.model), states, batch.targets, None, student_weights, counts)
     plain = multi_task_loss(role.model, role.encoder, examples, weights)
     torch.testing.assert_close(ours.total, plain.total, rtol=1e-5, atol=1e-5)
     _assert_equal_gradients(role, ours.total, plain.total)

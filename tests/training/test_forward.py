@@ -6,8 +6,8 @@ import torch
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.training.batches import collate, micro_batches, windows
-from mulcot_rd.training.forward import head_logits, target_states
-from mulcot_rd.training.objective import TaskWeights, windowed_multi_task_loss
+from mulcot_rd.training.forward import output_head, target_states
+from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, plain_loss
 
 
 @pytest.fixture
@@ -25,15 +25,21 @@ def separate_logits(role, plain_logits):
     return logits
 
 
+def _logits(model, batch):
+    head = output_head(model)
+    return {task: head.logits(states) for task, states in target_states(model, batch).items()}
+
+
 def _loss(logits, targets):
     counts = {task: len(ids) for task, ids in targets.items()}
-    return windowed_multi_task_loss(logits, targets, TaskWeights(), counts, next(iter(logits.values())).shape[1]).total
+    weights = StudentLossWeights.without_soft_labels(TaskWeights(), next(iter(logits.values())).shape[1])
+    return plain_loss(logits, targets, None, weights, counts).total
 
 
 def test_one_pass_equals_separate_passes_in_value_and_gradient(role, examples, separate_logits):
     batch = collate(examples, role.encoder)
     trained = [parameter for parameter in role.model.parameters() if parameter.requires_grad]
-    shared = head_logits(role.model, target_states(role.model, batch))
+    shared = _logits(role.model, batch)
     separate = {task: separate_logits(examples, task) for task in TASKS}
     for task in TASKS:
         torch.testing.assert_close(shared[task], separate[task], rtol=1e-5, atol=1e-5)
@@ -58,8 +64,8 @@ def test_a_branch_does_not_see_the_other(role, examples):
 
 def test_padding_changes_nothing(role, examples):
     with torch.no_grad():
-        alone = [head_logits(role.model, target_states(role.model, collate([e], role.encoder))) for e in examples]
-        together = head_logits(role.model, target_states(role.model, collate(examples, role.encoder)))
+        alone = [_logits(role.model, collate([e], role.encoder)) for e in examples]
+        together = _logits(role.model, collate(examples, role.encoder))
     for task in TASKS:
         torch.testing.assert_close(torch.cat([one[task] for one in alone]), together[task], rtol=1e-5, atol=1e-5)
 
@@ -108,7 +114,7 @@ def test_recomputing_activations_changes_no_gradient(role, examples):
     def gradients():
         torch.manual_seed(0)
         role.model.train()
-        logits = head_logits(role.model, target_states(role.model, batch))
+        logits = _logits(role.model, batch)
         return torch.autograd.grad(_loss(logits, batch.targets), trained, allow_unused=True)
 
     kept = gradients()

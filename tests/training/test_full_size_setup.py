@@ -9,9 +9,8 @@ from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.models import AdapterParameters
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
-from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_student_loss, output_head
-from mulcot_rd.training.objective import StudentLossWeights
+from mulcot_rd.training.forward import output_head, target_states
+from mulcot_rd.training.objective import StudentLossWeights, chunked_loss
 from mulcot_rd.training.roles import start_role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
 
@@ -45,7 +44,7 @@ def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, pr
         assert {values.dtype for values in (*states.values(), *(t.states for t in taught.values()))} == {
             getattr(torch, dtype)
         }
-        loss = fused_student_loss(output_head(student.model), states, batch.targets, taught, weights, counts)
+        loss = chunked_loss(output_head(student.model), states, batch.targets, taught, weights, counts)
         assert loss.total.dtype == torch.float32
         loss.total.backward()
         optimizer.step()

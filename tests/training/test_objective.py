@@ -8,13 +8,13 @@ import torch
 from mulcot_rd.training.objective import (
     StudentLossWeights,
     TaskWeights,
+    plain_loss,
     reference_student_loss,
-    windowed_multi_task_loss,
-    windowed_student_loss,
 )
 
 SIZES = {"label": 5, "reasoning": 37}
 VOCABULARY = 23
+WITHOUT_SOFT_LABELS = StudentLossWeights.without_soft_labels(TaskWeights(), VOCABULARY)
 
 
 def _logits(columns, seed=0, dtype=torch.float64):
@@ -32,11 +32,11 @@ def _plain(student, targets, assistant, weights):
     hard, soft = {}, {}
     for task in student:
         hard[task] = soft[task] = torch.zeros((), dtype=torch.float64)
-        for row, target, taught in zip(student[task], targets[task], assistant[task], strict=True):
+        for row, target, teacher in zip(student[task], targets[task], assistant[task], strict=True):
             exponents = row.exp()
             hard[task] = hard[task] - (exponents[target] / exponents.sum()).log()
             p_s = (row / weights.temperature).exp()
-            p_a = (taught / weights.temperature).exp()
+            p_a = (teacher / weights.temperature).exp()
             p_s, p_a = p_s / p_s.sum(), p_a / p_a.sum()
             soft[task] = soft[task] + sum(a * (a / s).log() for a, s in zip(p_a, p_s, strict=True))
         hard[task], soft[task] = hard[task] / len(targets[task]), soft[task] / len(targets[task])
@@ -125,13 +125,13 @@ def test_the_shares_of_a_window_add_up_to_its_loss(pieces):
         tuple({task: values[task].chunk(pieces)[piece] for task in SIZES} for values in (student, targets, assistant))
         for piece in range(pieces)
     ]
-    shares = [windowed_student_loss(s, t, a, StudentLossWeights(), SIZES) for s, t, a in chunks]
+    shares = [plain_loss(s, t, a, StudentLossWeights(), SIZES) for s, t, a in chunks]
     torch.testing.assert_close(sum(share.total for share in shares), whole.total, rtol=1e-12, atol=1e-12)
 
 
 def test_without_distillation_the_student_learns_as_the_assistant_does():
     student, targets = _logits(VOCABULARY), _targets()
-    alone = windowed_multi_task_loss(student, targets, TaskWeights(), SIZES, VOCABULARY)
+    alone = plain_loss(student, targets, None, WITHOUT_SOFT_LABELS, SIZES)
     distilled = reference_student_loss(student, targets, student, StudentLossWeights(distillation=0.0))
     torch.testing.assert_close(alone.total.double(), distilled.total, rtol=1e-5, atol=1e-6)
 
@@ -170,9 +170,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="different tasks: label; label, reasoning"):
         reference_student_loss(alone, targets, assistant, StudentLossWeights())
     with pytest.raises(ValueError, match="different tasks"):
-        windowed_multi_task_loss(alone, targets, TaskWeights(), SIZES, VOCABULARY)
+        plain_loss(alone, targets, None, WITHOUT_SOFT_LABELS, SIZES)
     with pytest.raises(ValueError, match="target id -100"):
-        windowed_multi_task_loss(student, ignored, TaskWeights(), SIZES, VOCABULARY)
+        plain_loss(student, ignored, None, WITHOUT_SOFT_LABELS, SIZES)
     with pytest.raises(ValueError, match="does not fit"):
         reference_student_loss(student, targets, assistant, StudentLossWeights(vocabulary_size=VOCABULARY + 1))
     with pytest.raises(ValueError, match="Extra inputs"):

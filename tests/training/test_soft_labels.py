@@ -16,7 +16,7 @@ from mulcot_rd.models import train_tokenizer
 from mulcot_rd.schema import Presentation
 from mulcot_rd.training.batches import collate
 from mulcot_rd.training.distributions import ExactDistributions
-from mulcot_rd.training.forward import head_logits, target_states
+from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.soft_label_layouts import CompactLayout
 from mulcot_rd.training.soft_labels import (
     SoftLabelError,
@@ -49,7 +49,8 @@ def test_they_are_the_assistants_own_logits(role, examples, written):
     indices = [5, 0, 3]
     with torch.no_grad():
         batch = collate([examples[index] for index in indices], role.encoder)
-        live = head_logits(role.model, target_states(role.model, batch))
+        head = output_head(role.model)
+        live = {task: head.logits(states) for task, states in target_states(role.model, batch).items()}
     taught = stored.distributions(indices, examples, torch.device("cpu"))
     for task, logits in live.items():
         torch.testing.assert_close(

@@ -12,9 +12,8 @@ from mulcot_rd.models import TrainedModel
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.training.batches import Batch
-from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_multi_task_loss, output_head
-from mulcot_rd.training.objective import TaskWeights
+from mulcot_rd.training.forward import output_head, target_states
+from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, chunked_loss
 from mulcot_rd.training.parameters import RoleParameters
 from mulcot_rd.training.roles import encoder_before_training
 from mulcot_rd.training.train import train_role, training_examples
@@ -62,5 +61,6 @@ class AssistantObjective:
     def __call__(self, batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
         """One micro-batch's share of its window's loss, and the loss of each task before weighting."""
         states, head = target_states(self.model, batch), output_head(self.model)
-        terms = fused_multi_task_loss(head, states, batch.targets, self.weights, window_tokens, self.vocabulary_size)
+        weights = StudentLossWeights.without_soft_labels(self.weights, self.vocabulary_size)
+        terms = chunked_loss(head, states, batch.targets, None, weights, window_tokens)
         return terms.total, {f"{task}_loss": term for task, term in terms.hard.items()}

@@ -1,15 +1,57 @@
 """The assistant's distributions at target positions (paper, Eq. 10).
 
-Two kinds, which the fused objective takes alike. Neither ever holds all positions by all token ids.
+The objective takes all kinds alike: ``distributions[rows]`` are those of some positions, and ``divergence`` is Eq. 11.
+Stored kinds never hold all positions by all token ids.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 from torch import Tensor
+
+# Bytes of float32 logits held at one time; a loss and its gradient take about eight times as much. A processor's
+# allocator keeps blocks of at most 32 MiB, and the larger ones are cleared anew each time.
+CHUNK_BYTES = {"cpu": 30 * 2**20, "gpu": 256 * 2**20}
+
+
+def rows_at_once(vocabulary_size: int, device: torch.device) -> int:
+    """Positions whose logits are held at one time, at least one."""
+    return max(1, CHUNK_BYTES["cpu" if device.type == "cpu" else "gpu"] // (vocabulary_size * torch.float32.itemsize))
+
+
+@dataclass(frozen=True)
+class LogitDistributions:
+    """Distributions as logits, for the objective in plain form.
+
+    Attributes:
+        logits: [N, V].
+    """
+
+    logits: Tensor
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids that the distributions range over."""
+        return self.logits.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def cut(self, vocabulary_size: int) -> Self:
+        """The distributions over the first ``vocabulary_size`` ids: logits are cut before the softmax."""
+        return replace(self, logits=self.logits[:, :vocabulary_size])
+
+    def divergence(self, student_logits: Tensor, temperature: float) -> Tensor:
+        """KL(assistant, student) at each position [N], both softened by tau (Eqs. 10 and 11).
+
+        Args:
+            student_logits: [N, V], float32 or wider.
+            temperature: tau.
+        """
+        teacher_log_probs = F.log_softmax(self.logits.to(student_logits.dtype) / temperature, dim=-1)
+        return _divergence(teacher_log_probs, F.log_softmax(student_logits / temperature, dim=-1))
 
 
 @dataclass(frozen=True)
@@ -34,23 +76,21 @@ class ExactDistributions:
     def __len__(self) -> int:
         return len(self.states)
 
-    def logits(self, rows: slice = slice(None)) -> Tensor:
-        """The assistant's logits [n, V]."""
-        return F.linear(self.states[rows], self.weight, self.bias)
+    def logits(self) -> Tensor:
+        """The assistant's logits [N, V]."""
+        return F.linear(self.states, self.weight, self.bias)
 
     def cut(self, vocabulary_size: int) -> Self:
         """The distributions over the first ``vocabulary_size`` ids: the head is cut before the softmax."""
         bias = None if self.bias is None else self.bias[:vocabulary_size]
         return replace(self, weight=self.weight[:vocabulary_size], bias=bias)
 
-    def logits_into(self, buffer: Tensor, rows: slice) -> Tensor:
-        """The assistant's logits [n, V], written into the first n rows of ``buffer``."""
-        return linear_into(buffer, self.states[rows], self.weight, self.bias)
+    def __getitem__(self, rows: slice) -> Self:
+        return replace(self, states=self.states[rows])
 
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Distributions of the same head, one after another."""
-        return cls(torch.cat([part.states for part in parts]), parts[0].weight, parts[0].bias)
+    def divergence(self, student_logits: Tensor, temperature: float) -> Tensor:
+        """As :meth:`LogitDistributions.divergence`."""
+        return LogitDistributions(self.logits()).divergence(student_logits, temperature)
 
 
 @dataclass(frozen=True)
@@ -89,47 +129,64 @@ class TopDistributions:
             )
         return self
 
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Distributions of the same vocabulary and temperature, one after another."""
-        return cls(
-            torch.cat([part.ids for part in parts]),
-            torch.cat([part.log_probabilities for part in parts]),
-            parts[0].vocabulary_size,
-            parts[0].temperature,
-        )
+    def __getitem__(self, rows: slice) -> Self:
+        return replace(self, ids=self.ids[rows], log_probabilities=self.log_probabilities[rows])
+
+    def divergence(self, student_logits: Tensor, temperature: float) -> Tensor:
+        """KL(assistant, student) over k + 1 outcomes at each position [N] (Eqs. 10 and 11).
+
+        Args:
+            student_logits: [N, V], float32 or wider.
+            temperature: tau.
+
+        Raises:
+            ValueError: If these distributions hold for another temperature.
+        """
+        if temperature != self.temperature:
+            raise ValueError(
+                f"these distributions hold for temperature {self.temperature}, not for {temperature}: the mass of the "
+                "ids left out can't be had at another"
+            )
+        log_probs = F.log_softmax(student_logits / temperature, dim=-1)
+        return _divergence(self.log_probabilities.to(log_probs.dtype), _top_and_rest(log_probs, self.ids))
 
 
-Distributions = ExactDistributions | TopDistributions
+Distributions = LogitDistributions | ExactDistributions | TopDistributions
 
 
-def linear_into(buffer: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Logits of some states in the first rows of ``buffer``, which may be wider in precision but not in columns."""
-    logits = buffer[: len(states)]
-    if weight.dtype != buffer.dtype:
-        return logits.copy_(F.linear(states, weight, bias))
-    torch.mm(states, weight.T, out=logits)
-    return logits if bias is None else logits.add_(bias)
-
-
-def top_distributions(exact: ExactDistributions, top_k: int, temperature: float, rows_at_once: int) -> TopDistributions:
+def top_distributions(
+    exact: ExactDistributions, top_k: int, temperature: float, chunk_rows: int | None = None
+) -> TopDistributions:
     """Reduce exact distributions to their ``top_k`` likeliest ids, ids ascending, a few positions at a time.
 
     Args:
         exact: The distributions.
         top_k: Ids kept a position; at least one id is left to the bucket.
         temperature: tau of Eq. 10.
-        rows_at_once: Positions whose logits are held at one time.
+        chunk_rows: Positions whose logits are held at one time; by default :func:`rows_at_once`.
     """
     kept = min(top_k, exact.vocabulary_size - 1)
+    rows = chunk_rows or rows_at_once(exact.vocabulary_size, exact.states.device)
     ids, values = [], []
-    for start in range(0, len(exact), rows_at_once):
-        logits = exact.logits(slice(start, start + rows_at_once))
+    for start in range(0, len(exact), rows):
+        logits = exact[start : start + rows].logits()
         scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-        log_p = F.log_softmax(scaled, dim=-1)
-        chosen = log_p.topk(kept, dim=-1, sorted=False).indices.sort(dim=-1).values
-        top = log_p.gather(1, chosen)
-        rest = log_p.scatter_(1, chosen, -torch.inf).logsumexp(dim=-1, keepdim=True)
-        ids.append(chosen)
-        values.append(torch.cat([top, rest], dim=1))
+        log_probs = F.log_softmax(scaled, dim=-1)
+        ids.append(log_probs.topk(kept, dim=-1, sorted=False).indices.sort(dim=-1).values)
+        values.append(_top_and_rest(log_probs, ids[-1]))
     return TopDistributions(torch.cat(ids), torch.cat(values), exact.vocabulary_size, temperature)
+
+
+def _top_and_rest(log_probs: Tensor, ids: Tensor) -> Tensor:
+    """Log-probabilities of ``ids`` [N, k] and, last, that of all others of [N, V] together: [N, k + 1].
+
+    The rest is added up without the top, never as all less the top: a confident student's is far below rounding.
+    """
+    rest = log_probs.scatter(1, ids, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    return torch.cat([log_probs.gather(1, ids), rest], dim=1)
+
+
+def _divergence(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
+    """KL(teacher, student) of each row."""
+    # kl_div takes the student's log-probabilities first.
+    return F.kl_div(student_log_probs, teacher_log_probs, reduction="none", log_target=True).sum(dim=-1)

@@ -1,9 +1,15 @@
-"""The forward pass of training and of soft-label caching: states at target positions only."""
+"""The forward pass of training and of soft-label caching: states at target positions only, and the output head."""
 
+from dataclasses import dataclass
+
+import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.models.forward import base_model, read
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Batch
@@ -26,7 +32,44 @@ def target_states(model: PeftModel | PreTrainedModel, batch: Batch) -> dict[Task
     }
 
 
-def head_logits(model: PeftModel | PreTrainedModel, states: dict[Task, Tensor]) -> dict[Task, Tensor]:
-    """Logits [N, V] of the model's own head for states [N, hidden size] of each task."""
-    head = base_model(model).lm_head
-    return {task: head(values) for task, values in states.items()}
+@dataclass(frozen=True)
+class OutputHead:
+    """What turns a model's last hidden states into logits.
+
+    Attributes:
+        weight: [V, H].
+        bias: [V], if there is one.
+        scale: What states are multiplied with before (T5 with tied embeddings), else 1.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits [n, V] of states [n, H]."""
+        return F.linear(states if self.scale == 1.0 else states * self.scale, self.weight, self.bias)
+
+    def cut(self, vocabulary_size: int) -> "OutputHead":
+        """The head of the first ``vocabulary_size`` ids, sharing memory with this one."""
+        bias = None if self.bias is None else self.bias[:vocabulary_size]
+        return OutputHead(self.weight[:vocabulary_size], bias, self.scale)
+
+
+def output_head(model: PeftModel | PreTrainedModel) -> OutputHead:
+    """The output head in use: where peft trains it whole, the trained copy.
+
+    Raises:
+        UserError: If the head carries a low-rank adapter: its logits are then not one matrix product.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    head = base.lm_head
+    if isinstance(head, ModulesToSaveWrapper):
+        head = head.modules_to_save[head.active_adapter]
+    if isinstance(head, BaseTunerLayer):
+        raise UserError(
+            "the output head has a low-rank adapter, which the objective can't use: take lm_head out of "
+            "adapter.target_modules, or name it in adapter.fully_trained_modules"
+        )
+    scaled = getattr(base.config, "scale_decoder_outputs", False)
+    return OutputHead(head.weight, head.bias, base.config.d_model**-0.5 if scaled else 1.0)

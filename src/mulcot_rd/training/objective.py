@@ -1,4 +1,9 @@
-"""The objectives of assistant and student (paper, Eqs. 5, 6 and 9 to 13), in plain form and as used in training.
+"""The objectives of assistant and student (paper, Eqs. 5, 6 and 9 to 13).
+
+:func:`reference_student_loss` states them on logits. Training calls :func:`chunked_loss`, which has the same inner
+function, :func:`task_loss`, for a few positions at a time: the logits of a long answer over a vocabulary of 150,000 ids
+take a hundred megabytes, several times over with softmax and gradients. Autograd differentiates each chunk at once, so
+no logits are kept and none are computed twice.
 
 Both tasks are normalised by their own number of target tokens: a label target has a handful, a reasoning target
 hundreds. Over an accumulation window that number is known before the first micro-batch, so the sum over the
@@ -7,11 +12,16 @@ window's micro-batches equals the loss of the whole window at once, whatever the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from mulcot_rd.training.distributions import Distributions, LogitDistributions, rows_at_once
+from mulcot_rd.training.forward import OutputHead
 
 
 class TaskWeights(BaseModel):
@@ -43,20 +53,70 @@ class StudentLossWeights(BaseModel):
         "Null cuts both to the narrower head",
     )
 
+    @classmethod
+    def without_soft_labels(cls, weights: TaskWeights, vocabulary_size: int) -> "StudentLossWeights":
+        """The weights that make Eq. 13 the multi-task loss of Eq. 6."""
+        return cls(hard=weights, distillation=0.0, vocabulary_size=vocabulary_size)
+
+
+class TaskLoss(NamedTuple):
+    """A task's share of a loss: its part of the total, and its cross-entropy and divergence before weighting."""
+
+    total: Tensor
+    hard: Tensor
+    soft: Tensor
+
 
 @dataclass(frozen=True)
-class StudentLoss:
-    """The student's loss and its terms; all are scalars that carry gradients.
+class Loss:
+    """A loss and its terms, scalars.
 
     Attributes:
-        total: Eq. 13.
-        hard: Cross-entropy of each task (Eq. 9), before weighting.
-        soft: Kullback-Leibler divergence of each task (Eq. 11), before weighting.
+        total: Eq. 13; Eq. 6 without soft labels.
+        hard: Cross-entropy of each task (Eqs. 5 and 9), before weighting.
+        soft: Kullback-Leibler divergence of each task (Eq. 11), before weighting; 0 without soft labels.
     """
 
     total: Tensor
     hard: dict[str, Tensor]
     soft: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, tasks: Mapping[str, TaskLoss]) -> "Loss":
+        """The sum over the tasks (Eqs. 6 and 12)."""
+        total = torch.stack([part.total for part in tasks.values()]).sum()
+        return cls(
+            total, {task: part.hard for task, part in tasks.items()}, {task: part.soft for task, part in tasks.items()}
+        )
+
+
+def task_loss(
+    task: str,
+    logits: Tensor,
+    targets: Tensor,
+    assistant: Distributions | None,
+    weights: StudentLossWeights,
+    count: int,
+) -> TaskLoss:
+    """The loss of n positions of one task (Eqs. 9 to 13; without an assistant Eqs. 5 and 6).
+
+    Args:
+        task: "label" or "reasoning".
+        logits: The model's logits [n, V], cut to the ids that exist.
+        targets: Target token ids [n].
+        assistant: The assistant's n distributions over the same ids, or ``None`` without soft labels.
+        weights: Task weights, lambda and temperature.
+        count: The task's target tokens in the whole window.
+    """
+    # Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    hard = F.cross_entropy(logits, targets, reduction="sum") / count
+    ce_weight = (1 - weights.distillation) * weights.hard.of(task)
+    if assistant is None:
+        return TaskLoss(ce_weight * hard, hard, torch.zeros_like(hard))
+    soft = assistant.divergence(logits, weights.temperature).sum() / count
+    kl_weight = weights.distillation * weights.soft.of(task)
+    return TaskLoss(ce_weight * hard + kl_weight * soft, hard, soft)
 
 
 def reference_student_loss(
@@ -64,8 +124,8 @@ def reference_student_loss(
     targets: Mapping[str, Tensor],
     assistant_logits: Mapping[str, Tensor],
     weights: StudentLossWeights,
-) -> StudentLoss:
-    """The student's objective in plain form (Eqs. 9 to 13); everything faster is tested equal to this.
+) -> Loss:
+    """The student's objective in plain form (Eqs. 9 to 13).
 
     Args:
         student_logits: Task name ("label", "reasoning") to logits [N, V_student] at the N target positions.
@@ -74,182 +134,155 @@ def reference_student_loss(
         weights: Task weights, lambda, temperature, and the vocabulary that both models share.
 
     Returns:
-        Total, hard and soft terms; each term is the mean over its task's N positions.
+        Total, hard and soft terms, all with gradients; each term is the mean over its task's N positions.
 
     Raises:
         ValueError: If tasks or shapes disagree, a task is empty, or a target lies outside the shared vocabulary.
     """
     counts = {task: len(ids) for task, ids in targets.items()}
-    return windowed_student_loss(student_logits, targets, assistant_logits, weights, counts)
+    return plain_loss(student_logits, targets, assistant_logits, weights, counts)
 
 
-def windowed_student_loss(
-    student_logits: Mapping[str, Tensor],
-    targets: Mapping[str, Tensor],
-    assistant_logits: Mapping[str, Tensor],
-    weights: StudentLossWeights,
-    window_tokens: Mapping[str, int],
-) -> StudentLoss:
-    """One micro-batch's share of the objective of its accumulation window.
-
-    Args:
-        student_logits: As for :func:`reference_student_loss`.
-        targets: As for :func:`reference_student_loss`.
-        assistant_logits: As for :func:`reference_student_loss`.
-        weights: As for :func:`reference_student_loss`.
-        window_tokens: Task name to the number of target tokens in the whole window. The shares of all
-            micro-batches of the window add up to the reference loss of the window.
-    """
-    check_tasks(student_logits, targets, assistant_logits, window_tokens)
-    hard: dict[str, Tensor] = {}
-    soft: dict[str, Tensor] = {}
-    for task, student in student_logits.items():
-        hard[task], soft[task] = _task_terms(
-            student, targets[task], assistant_logits[task], weights, count=window_tokens[task], task=task
-        )
-    return StudentLoss(_total(hard, soft, weights), hard, soft)
-
-
-@dataclass(frozen=True)
-class MultiTaskLoss:
-    """The multi-task loss without soft labels (Eq. 6) and its terms.
-
-    Attributes:
-        total: Eq. 6.
-        hard: Cross-entropy of each task (Eq. 5), before weighting.
-    """
-
-    total: Tensor
-    hard: dict[str, Tensor]
-
-
-def windowed_multi_task_loss(
+def plain_loss(
     logits: Mapping[str, Tensor],
     targets: Mapping[str, Tensor],
-    weights: TaskWeights,
+    assistant_logits: Mapping[str, Tensor] | None,
+    weights: StudentLossWeights,
     window_tokens: Mapping[str, int],
-    vocabulary_size: int,
-) -> MultiTaskLoss:
-    """One micro-batch's share of the assistant's objective (Eqs. 5 and 6).
+) -> Loss:
+    """One micro-batch's share of the objective of its accumulation window, from logits.
 
     Args:
-        logits: Task name to logits [N, V] at the N target positions of the micro-batch.
+        logits: Task name to the model's logits [N, V] at the N target positions of the micro-batch.
         targets: Task name to target token ids [N].
-        weights: lambda_cls and lambda_rea.
-        window_tokens: Task name to the number of target tokens in the whole accumulation window.
-        vocabulary_size: Token ids that the tokenizer really has; the head's other columns are cut off.
+        assistant_logits: Task name to the assistant's logits [N, V_assistant], or ``None`` without soft labels.
+        weights: As for :func:`reference_student_loss`.
+        window_tokens: Task name to the number of target tokens in the whole window. The shares of all
+            micro-batches of the window add up to the loss of the window.
 
     Raises:
-        ValueError: If tasks or shapes disagree, a task is empty, or a target lies outside the vocabulary.
+        ValueError: As :func:`reference_student_loss`; also if lambda is above 0 and there are no soft labels.
     """
-    check_untaught(logits, targets, window_tokens, vocabulary_size)
-    hard = {
-        task: F.cross_entropy(_wide(values[:, :vocabulary_size]), targets[task], reduction="sum") / window_tokens[task]
-        for task, values in logits.items()
-    }
-    total = sum((weights.of(task) * term for task, term in hard.items()), start=_zero(hard))
-    return MultiTaskLoss(total, hard)
+    assistant = None
+    if assistant_logits is not None:
+        assistant = {task: LogitDistributions(values) for task, values in assistant_logits.items()}
+    width = next(iter(logits.values())).shape[1]
+    columns = _shared_vocabulary(logits, width, targets, assistant, weights, window_tokens)
+    parts = {}
+    for task, values in logits.items():
+        own = None if assistant is None else assistant[task].cut(columns)
+        parts[task] = task_loss(task, values[:, :columns], targets[task], own, weights, window_tokens[task])
+    return Loss.of(parts)
 
 
-def checked_vocabulary(student: int, assistant: int, shared: int | None) -> int:
-    """The columns that take part in the softmax, of heads of ``student`` and ``assistant`` columns.
+def chunked_loss(
+    head: OutputHead,
+    states: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    assistant: Mapping[str, Distributions] | None,
+    weights: StudentLossWeights,
+    window_tokens: Mapping[str, int],
+    chunk_rows: int | None = None,
+) -> Loss:
+    """What :func:`plain_loss` gives, from hidden states; this is what training calls.
+
+    Args:
+        head: The model's output head, V columns; it gets a gradient if it is trained.
+        states: Task name to the model's last hidden states [N, H] at the N target positions.
+        targets: Task name to target token ids [N].
+        assistant: Task name to the assistant's distributions at the same positions, or ``None`` without soft labels.
+        weights: As for :func:`plain_loss`.
+        window_tokens: As for :func:`plain_loss`.
+        chunk_rows: Positions whose logits are held at one time; by default :func:`rows_at_once`.
+
+    Returns:
+        The total carries gradients; the terms are for records and carry none.
 
     Raises:
-        ValueError: If the named vocabulary is wider than a head.
+        ValueError: As :func:`plain_loss`.
     """
-    columns = shared or min(student, assistant)
-    if columns > min(student, assistant):
-        raise ValueError(f"a vocabulary of {columns} ids does not fit heads of {student} and {assistant} columns")
-    return columns
+    columns = _shared_vocabulary(states, len(head.weight), targets, assistant, weights, window_tokens)
+    head = head.cut(columns)
+    trained = [tensor for tensor in (head.weight, head.bias) if tensor is not None and tensor.requires_grad]
+    of_head = [torch.zeros_like(tensor) for tensor in trained]
+    of_states, parts = [], {}
+    for task, values in states.items():
+        ids = targets[task].to(values.device)
+        own = None if assistant is None else assistant[task].cut(columns)
+        gradient, sums = torch.empty_like(values), []
+        rows = chunk_rows or rows_at_once(columns, values.device)
+        for start in range(0, len(values), rows):
+            at = slice(start, start + rows)
+            chunk = values[at].detach().requires_grad_()
+            taught = None if own is None else own[at]
+            part = task_loss(task, head.logits(chunk), ids[at], taught, weights, window_tokens[task])
+            gradient[at], *others = torch.autograd.grad(part.total, [chunk, *trained])
+            for sum_, other in zip(of_head, others, strict=True):
+                sum_.add_(other)
+            sums.append(torch.stack(part).detach())
+        of_states.append(gradient)
+        parts[task] = TaskLoss(*torch.stack(sums).sum(dim=0))
+    loss = Loss.of(parts)
+    total = _KnownGradients.apply(loss.total, [*of_states, *of_head], *states.values(), *trained)
+    return Loss(total, loss.hard, loss.soft)
 
 
-def check_tasks(*by_task: Mapping[str, object]) -> None:
-    """Refuse what does not have the same tasks: one that is missing somewhere would silently not count.
+class _KnownGradients(torch.autograd.Function):
+    """A scalar, and its gradients with respect to the inputs, which autograd has already found chunk by chunk."""
 
-    Raises:
-        ValueError: If the task names differ.
+    @staticmethod
+    def forward(ctx: FunctionCtx, total: Tensor, gradients: list[Tensor], *_: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return total.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(gradient * of_total.to(gradient.dtype) for gradient in ctx.gradients)
+
+
+def _shared_vocabulary(
+    outputs: Mapping[str, Tensor],
+    width: int,
+    targets: Mapping[str, Tensor],
+    assistant: Mapping[str, Distributions] | None,
+    weights: StudentLossWeights,
+    counts: Mapping[str, int],
+) -> int:
+    """The columns that take part in the softmax; refuse what can't be the tasks of one loss.
+
+    Args:
+        outputs: Task name to what the model gives for each position [N, ...].
+        width: Columns of the model's head.
+        targets: Task name to target token ids [N].
+        assistant: Task name to distributions at the same positions, or ``None``.
+        weights: The vocabulary that both models share, and lambda.
+        counts: Task name to the target tokens of the whole window.
     """
-    names = [sorted(each) for each in by_task]
+    if assistant is None and weights.distillation > 0:
+        raise ValueError(f"lambda is {weights.distillation} and there are no soft labels: it must be 0 without them")
+    taught = {} if assistant is None else assistant
+    names = [sorted(each) for each in (outputs, targets, outputs if assistant is None else assistant, counts)]
     if any(each != names[0] for each in names):
         told = "; ".join(", ".join(each) or "none" for each in names)
         raise ValueError(f"outputs, targets and counts are of different tasks: {told}")
-
-
-def check_task(task: str, student: int, targets: Tensor, assistant: int, count: int, columns: int) -> None:
-    """Refuse what can't be a task's positions.
-
-    Args:
-        task: The task's name.
-        student: Positions of the student's outputs.
-        targets: Target token ids [N].
-        assistant: Positions of the assistant's outputs.
-        count: Target tokens of the whole window.
-        columns: Token ids that the vocabulary has.
-
-    Raises:
-        ValueError: If shapes disagree, the task is empty, or a target lies outside the vocabulary.
-    """
-    if not student == len(targets) == assistant:
-        raise ValueError(
-            f"the {task} task has {student} student rows, {len(targets)} targets and {assistant} assistant "
-            "rows; they must be the same positions"
-        )
-    if count == 0:
-        raise ValueError(f"the {task} task has no target token")
-    outside = targets[(targets < 0) | (targets >= columns)]
-    if len(outside):
-        raise ValueError(
-            f"target id {int(outside[0])} of the {task} task lies outside the shared vocabulary of {columns} ids"
-        )
-
-
-def check_untaught(
-    outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], counts: Mapping[str, int], columns: int
-) -> None:
-    """Refuse what can't be the tasks of a loss without soft labels, as :func:`check_tasks` and :func:`check_task` do.
-
-    Args:
-        outputs: Task name to the model's outputs at the N target positions [N, ...].
-        targets: Task name to target token ids [N].
-        counts: Task name to the target tokens of the whole window.
-        columns: Token ids that the vocabulary has.
-    """
-    check_tasks(outputs, targets, counts)
-    for task, values in outputs.items():
-        check_task(task, len(values), targets[task], len(values), counts[task], columns)
-
-
-def _task_terms(
-    student: Tensor, targets: Tensor, assistant: Tensor, weights: StudentLossWeights, count: int, task: str
-) -> tuple[Tensor, Tensor]:
-    columns = checked_vocabulary(student.shape[1], assistant.shape[1], weights.vocabulary_size)
-    check_task(task, len(student), targets, len(assistant), count, columns)
-    student = _wide(student[:, :columns])
-    assistant = assistant[:, :columns].to(student.dtype)
-    hard = F.cross_entropy(student, targets, reduction="sum") / count
-    # kl_div takes the student's log-probabilities first: this is KL(assistant, student), Eq. 11.
-    soft = (
-        F.kl_div(
-            F.log_softmax(student / weights.temperature, dim=-1),
-            F.log_softmax(assistant / weights.temperature, dim=-1),
-            reduction="sum",
-            log_target=True,
-        )
-        / count
-    )
-    return hard, soft
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _total(hard: Mapping[str, Tensor], soft: Mapping[str, Tensor], weights: StudentLossWeights) -> Tensor:
-    hard_sum = sum((weights.hard.of(task) * term for task, term in hard.items()), start=_zero(hard))
-    soft_sum = sum((weights.soft.of(task) * term for task, term in soft.items()), start=_zero(soft))
-    return (1 - weights.distillation) * hard_sum + weights.distillation * soft_sum
-
-
-def _zero(terms: Mapping[str, Tensor]) -> Tensor:
-    return torch.zeros_like(next(iter(terms.values())))
+    narrowest = min([width, *(each.vocabulary_size for each in taught.values())])
+    columns = weights.vocabulary_size or narrowest
+    if columns > narrowest:
+        raise ValueError(f"a vocabulary of {columns} ids does not fit heads of which one has {narrowest} columns")
+    for task, ids in targets.items():
+        rows = (len(outputs[task]), len(ids), len(taught.get(task, ids)))
+        if len(set(rows)) > 1:
+            raise ValueError(
+                f"the {task} task has {rows[0]} student rows, {rows[1]} targets and {rows[2]} assistant rows; they "
+                "must be the same positions"
+            )
+        if counts[task] == 0:
+            raise ValueError(f"the {task} task has no target token")
+        # cross_entropy would pass over -100, and the mean be taken over it.
+        outside = ids[(ids < 0) | (ids >= columns)]
+        if len(outside):
+            raise ValueError(
+                f"target id {int(outside[0])} of the {task} task lies outside the shared vocabulary of {columns} ids"
+            )
+    return columns

@@ -9,7 +9,6 @@ import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own docu
 from torch import Tensor
 
 from mulcot_rd.training.distributions import Distributions, ExactDistributions, TopDistributions, top_distributions
-from mulcot_rd.training.fused import rows_at_once
 
 _BLOCK = 2**16
 
@@ -78,8 +77,7 @@ class CompactLayout:
 
     def pack(self, exact: ExactDistributions) -> dict[str, Tensor]:
         """Ids and log-probabilities; logits exist for a few positions at a time."""
-        rows = rows_at_once(exact.vocabulary_size, torch.float32.itemsize, exact.states.device)
-        top = top_distributions(exact, self.top_k, self.temperature, rows)
+        top = top_distributions(exact, self.top_k, self.temperature)
         packed = {
             "low": (top.ids % _BLOCK).to(torch.uint16).cpu(),
             "log_probabilities": top.log_probabilities.to(torch.float16).cpu(),

@@ -31,8 +31,7 @@ from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example, collate
 from mulcot_rd.training.distributions import Distributions, ExactDistributions
-from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import OutputHead, output_head
+from mulcot_rd.training.forward import OutputHead, output_head, target_states
 from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout, Layout, Read
 
 logger = logging.getLogger(__name__)

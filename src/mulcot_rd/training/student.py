@@ -12,10 +12,9 @@ from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TrainingRow
 from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.batches import Batch
-from mulcot_rd.training.forward import target_states
-from mulcot_rd.training.fused import fused_student_loss, output_head
+from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.learner import LossFunction
-from mulcot_rd.training.objective import StudentLossWeights
+from mulcot_rd.training.objective import StudentLossWeights, chunked_loss
 from mulcot_rd.training.parameters import RoleParameters
 from mulcot_rd.training.roles import encoder_before_training
 from mulcot_rd.training.soft_labels import SoftLabels
@@ -75,6 +74,6 @@ class StudentObjective:
     def __call__(self, batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, dict[str, Tensor]]:
         """One micro-batch's share of its window's loss, and each task's hard and soft term before weighting."""
         states, head = target_states(self.model, batch), output_head(self.model)
-        terms = fused_student_loss(head, states, batch.targets, batch.assistant, self.weights, window_tokens)
+        terms = chunked_loss(head, states, batch.targets, batch.assistant, self.weights, window_tokens)
         hard = {f"{task}_loss": term for task, term in terms.hard.items()}
         return terms.total, {**hard, **{f"{task}_soft_loss": term for task, term in terms.soft.items()}}

@@ -1,4 +1,4 @@
-"""The fused objective: values and gradients of the plain form, from hidden states, whatever the chunk."""
+"""The objective as training calls it: values and gradients of the plain form, whatever the chunk."""
 
 from dataclasses import replace
 
@@ -9,21 +9,20 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.training import chunks
-from mulcot_rd.training.distributions import ExactDistributions, TopDistributions, top_distributions
-from mulcot_rd.training.fused import (
+from mulcot_rd.training.distributions import (
     CHUNK_BYTES,
-    OutputHead,
-    fused_multi_task_loss,
-    fused_student_loss,
-    output_head,
+    ExactDistributions,
+    TopDistributions,
     rows_at_once,
+    top_distributions,
 )
+from mulcot_rd.training.forward import OutputHead, output_head
 from mulcot_rd.training.objective import (
     StudentLossWeights,
     TaskWeights,
+    chunked_loss,
+    plain_loss,
     reference_student_loss,
-    windowed_multi_task_loss,
 )
 
 SIZES = {"label": 5, "reasoning": 37}
@@ -71,7 +70,7 @@ class Case:
 
 def _assert_equal(case, ours, plain, precision):
     torch.testing.assert_close(ours.total, plain.total, **precision)
-    for mine, theirs in ((ours.hard, plain.hard), (getattr(ours, "soft", {}), getattr(plain, "soft", {}))):
+    for mine, theirs in ((ours.hard, plain.hard), (ours.soft, plain.soft)):
         assert list(mine) == list(theirs)
         for task in theirs:
             torch.testing.assert_close(mine[task], theirs[task], **precision)
@@ -83,7 +82,7 @@ def _assert_equal(case, ours, plain, precision):
 @pytest.mark.parametrize("dtype", PRECISION)
 def test_the_students_loss_is_the_reference_for_any_chunk(dtype, chunk_rows):
     case = Case(dtype)
-    ours = fused_student_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, chunk_rows)
+    ours = chunked_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, chunk_rows)
     taught = {task: part.logits() for task, part in case.assistant.items()}
     _assert_equal(case, ours, reference_student_loss(case.logits(), case.targets, taught, WEIGHTS), PRECISION[dtype])
 
@@ -92,15 +91,16 @@ def test_the_students_loss_is_the_reference_for_any_chunk(dtype, chunk_rows):
 @pytest.mark.parametrize("dtype", PRECISION)
 def test_the_assistants_loss_is_the_plain_one_for_any_chunk(dtype, chunk_rows):
     case = Case(dtype)
-    ours = fused_multi_task_loss(case.head, case.states, case.targets, WEIGHTS.hard, SIZES, VOCABULARY, chunk_rows)
-    plain = windowed_multi_task_loss(case.logits(), case.targets, WEIGHTS.hard, SIZES, VOCABULARY)
+    weights = StudentLossWeights.without_soft_labels(WEIGHTS.hard, VOCABULARY)
+    ours = chunked_loss(case.head, case.states, case.targets, None, weights, SIZES, chunk_rows)
+    plain = plain_loss(case.logits(), case.targets, None, weights, SIZES)
     _assert_equal(case, ours, plain, PRECISION[dtype])
 
 
 @pytest.mark.parametrize("options", [{"bias": False}, {"scale": STUDENT_WIDTH**-0.5}, {"head_trained": False}])
 def test_any_head_will_do(options):
     case = Case(torch.float64, **options)
-    ours = fused_student_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, 10)
+    ours = chunked_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, 10)
     taught = {task: part.logits() for task, part in case.assistant.items()}
     plain = reference_student_loss(case.logits(), case.targets, taught, WEIGHTS)
     _assert_equal(case, ours, plain, PRECISION[torch.float64])
@@ -118,7 +118,7 @@ def _merged(probabilities, ids):
 def test_compact_distributions_give_the_divergence_of_the_top_and_the_rest(top_k, chunk_rows):
     case = Case(torch.float64)
     compact = {task: top_distributions(part, top_k, WEIGHTS.temperature, 4) for task, part in case.assistant.items()}
-    ours = fused_student_loss(case.head, case.states, case.targets, compact, WEIGHTS, SIZES, chunk_rows)
+    ours = chunked_loss(case.head, case.states, case.targets, compact, WEIGHTS, SIZES, chunk_rows)
     plain = reference_student_loss(
         case.logits(), case.targets, {task: part.logits() for task, part in case.assistant.items()}, WEIGHTS
     )
@@ -138,34 +138,9 @@ def test_compact_distributions_give_the_divergence_of_the_top_and_the_rest(top_k
         _assert_equal(case, ours, plain, PRECISION[torch.float64])
 
 
-@pytest.mark.parametrize("by_id", [False, True], ids=["a position's logits together", "an id's logits together"])
-@pytest.mark.parametrize("kind", ["hard", "exact", "compact"])
-def test_blocks_of_ids_and_the_layout_of_the_logits_change_nothing(kind, by_id, monkeypatch):
-    positions, columns = 3, 1000
-    generator = torch.Generator().manual_seed(3)
-    logits, taught = (4 * torch.randn(positions, columns, generator=generator, dtype=torch.float64) for _ in range(2))
-    targets = torch.tensor([0, 600, columns - 1])
-    # A shift that overlooked these would make the plain exponentials overflow.
-    logits[1, 950], taught[2, 400] = 3000.0, 2000.0
-    shares = torch.rand(2, positions, generator=generator, dtype=torch.float64)
-    exact = ExactDistributions(taught, torch.eye(columns, dtype=torch.float64))
-    compact = top_distributions(exact, 16, 2.0, positions)
-
-    def results(by_id):
-        mine, theirs = ((values.T.contiguous().T if by_id else values.clone()) for values in (logits, taught))
-        if kind == "hard":
-            losses = chunks.hard_chunk(mine, targets, shares[0])
-        elif kind == "exact":
-            losses = chunks.exact_chunk(mine, targets, shares[0], theirs, shares[1], 1.7)
-        else:
-            losses = chunks.compact_chunk(mine, targets, shares[0], compact, slice(None), shares[1])
-        return *losses, mine
-
-    whole = results(by_id=False)
-    assert all(values.isfinite().all() for values in whole)
-    # Blocks of 300 ids, the last one of 100.
-    monkeypatch.setattr(chunks, "_BLOCK_ELEMENTS", 300 * positions)
-    torch.testing.assert_close(results(by_id), whole, rtol=1e-12, atol=1e-14)
+def _one_task(logits):
+    """A head that passes logits through, and states [N, V]."""
+    return OutputHead(torch.eye(logits.shape[1])), {"label": logits.clone().requires_grad_()}
 
 
 @pytest.mark.parametrize("temperature", [1.7, 2.0, 3.0])
@@ -173,24 +148,34 @@ def test_a_confident_student_with_large_logits_has_a_small_loss_and_never_a_nega
     logits = torch.randn(64, 500, generator=torch.Generator().manual_seed(2))
     targets = torch.arange(64)
     logits[targets, targets] = 60.0
-    share = torch.full((64,), 1 / 64)
-    exact = F.cross_entropy(logits.double(), targets, reduction="none")
-    hard, _ = chunks.exact_chunk(logits.clone(), targets, share, logits.clone(), share, temperature)
-    assert (hard >= 0).all()
-    torch.testing.assert_close(hard, exact, rtol=0, atol=1e-6)
+    head, states = _one_task(logits)
+    assistant = {"label": ExactDistributions(logits, torch.eye(500))}
+    weights = StudentLossWeights(temperature=temperature)
+    loss = chunked_loss(head, states, {"label": targets}, assistant, weights, {"label": 64}, 10)
+    exact = F.cross_entropy(logits.double(), targets)
+    assert 0 <= float(loss.hard["label"]) == pytest.approx(float(exact), abs=1e-6)
+    assert float(loss.soft["label"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_logits_that_are_no_numbers_make_a_loss_that_is_none():
     logits = torch.zeros(2, 1000)
     logits[1, 999] = torch.nan
-    hard, _ = chunks.hard_chunk(logits, torch.tensor([0, 0]), torch.ones(2))
-    assert hard.isnan().tolist() == [False, True]
+    head, states = _one_task(logits)
+    weights = StudentLossWeights.without_soft_labels(TaskWeights(), 1000)
+    assert chunked_loss(head, states, {"label": torch.tensor([0, 0])}, None, weights, {"label": 2}, 1).total.isnan()
+
+
+def test_logits_held_at_one_time_fit_their_room():
+    for kind, device in (("cpu", torch.device("cpu")), ("gpu", torch.device("cuda"))):
+        rows = rows_at_once(151_665, device)
+        assert rows * 151_665 * 4 <= CHUNK_BYTES[kind] < (rows + 1) * 151_665 * 4
+    assert rows_at_once(10**9, torch.device("cpu")) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_head_of_half_precision_gives_the_reference_but_for_its_rounding(dtype):
     case, exact = Case(dtype), Case(torch.float64)
-    ours = fused_student_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, 4)
+    ours = chunked_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, 4)
     assistant = {task: part.logits() for task, part in exact.assistant.items()}
     plain = reference_student_loss(exact.logits(), exact.targets, assistant, WEIGHTS)
     torch.testing.assert_close(ours.total.double(), plain.total, rtol=2e-2, atol=0)
@@ -198,34 +183,12 @@ def test_a_head_of_half_precision_gives_the_reference_but_for_its_rounding(dtype
         assert (mine.double() - theirs).norm() < 0.05 * theirs.norm()
 
 
-def test_on_a_processor_the_logits_of_an_id_lie_beside_each_other(monkeypatch):
-    strides = set()
-    own = chunks.exact_chunk
-
-    def watched(logits, *others):
-        strides.add((logits.stride(), others[2].stride()))
-        return own(logits, *others)
-
-    monkeypatch.setattr(chunks, "exact_chunk", watched)
-    case = Case(torch.float32)
-    fused_student_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES, 16)
-    assert strides == {((1, 16), (1, 16))}
-
-
-def test_logits_held_at_one_time_fit_their_room_in_whole_registers():
-    rows = rows_at_once(151_665, 4, torch.device("cpu"))
-    assert rows % 16 == 0
-    assert rows * 151_665 * 4 <= CHUNK_BYTES["cpu"] < (rows + 16) * 151_665 * 4
-    assert rows_at_once(CHUNK_BYTES["cpu"] // 4 // 9, 4, torch.device("cpu")) == 9
-    assert rows_at_once(10**9, 4, torch.device("cpu")) == 1
-
-
 def test_a_certain_student_gets_a_finite_loss_and_gradient():
     """Its probability of "any other id" is below the smallest float32."""
     head = OutputHead(torch.eye(4))
     states = {"label": (torch.tensor([[0.0, 500.0, 0.0, 0.0]])).requires_grad_()}
     taught = TopDistributions(torch.tensor([[1]]), torch.log(torch.tensor([[0.75, 0.25]])), 4, 2.0)
-    loss = fused_student_loss(
+    loss = chunked_loss(
         head, states, {"label": torch.tensor([1])}, {"label": taught}, StudentLossWeights(), {"label": 1}
     )
     loss.total.backward()
@@ -235,13 +198,13 @@ def test_a_certain_student_gets_a_finite_loss_and_gradient():
 
 def test_shares_of_a_window_add_up():
     case = Case(torch.float64)
-    whole = fused_student_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES)
+    whole = chunked_loss(case.head, case.states, case.targets, case.assistant, WEIGHTS, SIZES)
     total = 0
     for piece in (slice(0, 2), slice(2, None)):
         part = {task: ExactDistributions(each.states[piece], each.weight) for task, each in case.assistant.items()}
         total = (
             total
-            + fused_student_loss(
+            + chunked_loss(
                 case.head,
                 {task: values[piece] for task, values in case.states.items()},
                 {task: ids[piece] for task, ids in case.targets.items()},
@@ -273,7 +236,7 @@ def test_no_tensor_of_positions_by_vocabulary_is_ever_made():
             case.assistant,
             {task: top_distributions(part, 4, 1.7, 3) for task, part in case.assistant.items()},
         ):
-            fused_student_loss(case.head, case.states, case.targets, taught, WEIGHTS, SIZES, 3).total.backward()
+            chunked_loss(case.head, case.states, case.targets, taught, WEIGHTS, SIZES, 3).total.backward()
     assert largest == 3
 
 
@@ -282,18 +245,18 @@ def test_what_does_not_fit_is_refused():
 
     def loss(**changes):
         arguments = {"targets": case.targets, "assistant": case.assistant, "weights": WEIGHTS, **changes}
-        return fused_student_loss(case.head, case.states, window_tokens=SIZES, **arguments)
+        return chunked_loss(case.head, case.states, window_tokens=SIZES, **arguments)
 
     with pytest.raises(ValueError, match="outside the shared vocabulary"):
         loss(targets={task: ids + VOCABULARY for task, ids in case.targets.items()})
-    with pytest.raises(ValueError, match="different tasks: label, reasoning; label; "):
+    with pytest.raises(ValueError, match="different tasks: label, reasoning; label; label, reasoning; "):
         loss(targets={"label": case.targets["label"]})
     with pytest.raises(ValueError, match=r"target id -\d+ of the label task"):
         loss(targets={task: ids - ids.max() - 1 for task, ids in case.targets.items()})
     with pytest.raises(ValueError, match="different tasks"):
-        fused_multi_task_loss(
-            case.head, case.states, {"label": case.targets["label"]}, TaskWeights(), SIZES, VOCABULARY
-        )
+        loss(assistant={"label": case.assistant["label"]})
+    with pytest.raises(ValueError, match=r"lambda is 0\.4 and there are no soft labels"):
+        loss(assistant=None)
     with pytest.raises(ValueError, match="does not fit"):
         loss(weights=WEIGHTS.model_copy(update={"vocabulary_size": VOCABULARY + 1}))
     short = {task: ExactDistributions(part.states[1:], part.weight) for task, part in case.assistant.items()}
