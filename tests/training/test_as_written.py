@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from as_written import distillation_loss, multi_task_loss
+from mulcot_rd.kept import Kept
 from mulcot_rd.training.batches import collate
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, chunked_loss
 from mulcot_rd.training.roles import start_role
-from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
+from mulcot_rd.training.soft_labels import SoftLabelParameters, write_soft_labels
 
 
 def _assert_equal_gradients(role, ours, plain):
@@ -36,12 +37,13 @@ def student(backbone_parameters, prepared):
 
 
 def test_distillation_from_stored_labels_equals_distillation_from_the_live_assistant(role, student, examples, tmp_path):
-    write_soft_labels(role.model, role.encoder, examples, tmp_path / "soft", "x", SoftLabelParameters(rows_per_shard=4))
+    parameters = SoftLabelParameters(rows_per_shard=4)
+    soft = write_soft_labels(role.model, role.encoder, examples, Kept(tmp_path, "soft"), {"model": "x"}, parameters)
     weights = StudentLossWeights(vocabulary_size=len(student.encoder.tokenizer))
     images = ImageStore(tmp_path / "images", student.encoder, student.model, "x")
     images.prepare([example.image for example in examples])
     batch = collate(examples, student.encoder, images)
-    assistant = SoftLabels(tmp_path / "soft").distributions(range(len(examples)), examples, torch.device("cpu"))
+    assistant = soft.distributions(range(len(examples)), examples, torch.device("cpu"))
     counts = {task: len(ids) for task, ids in batch.targets.items()}
     states = target_states(student.model, batch)
     ours = chunked_loss(output_head(student.model), states, batch.targets, assistant, weights, counts, 50)

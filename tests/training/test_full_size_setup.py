@@ -6,13 +6,14 @@ That is LoRA over weights in bfloat16, or every weight where a family is trained
 import torch
 
 from mulcot_rd.generation.expansion import teacher_rows
+from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.objective import StudentLossWeights, chunked_loss
 from mulcot_rd.training.roles import start_role
-from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
+from mulcot_rd.training.soft_labels import SoftLabelParameters, write_soft_labels
 
 
 def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, prepared, posts, reasonings, tmp_path):
@@ -28,8 +29,14 @@ def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, pr
     by_id = {post.id: post for post in posts}
     examples = [make_example(row, by_id[row.post_id], student.encoder, TASKS) for row in teacher_rows(reasonings)]
     assistant.model.eval()
-    folder = tmp_path / "soft"
-    write_soft_labels(assistant.model, assistant.encoder, examples, folder, "x", SoftLabelParameters(rows_per_shard=4))
+    soft = write_soft_labels(
+        assistant.model,
+        assistant.encoder,
+        examples,
+        Kept(tmp_path, "soft"),
+        {"model": "x"},
+        SoftLabelParameters(rows_per_shard=4),
+    )
     batch = collate(examples, student.encoder)
     student.model.train()
     trained = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
@@ -40,7 +47,7 @@ def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, pr
     totals = []
     for _ in range(8):
         states = target_states(student.model, batch)
-        taught = SoftLabels(folder).distributions(range(len(examples)), examples, torch.device("cpu"))
+        taught = soft.distributions(range(len(examples)), examples, torch.device("cpu"))
         assert {values.dtype for values in (*states.values(), *(t.states for t in taught.values()))} == {
             getattr(torch, dtype)
         }

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 from torch import Tensor
 
-# Bytes of float32 logits held at one time; a loss and its gradient take about eight times as much. A processor's
-# allocator keeps blocks of at most 32 MiB, and the larger ones are cleared anew each time.
-CHUNK_BYTES = {"cpu": 30 * 2**20, "gpu": 256 * 2**20}
+# Bytes of a chunk's float32 logits; the objective has three such pieces of memory.
+CHUNK_BYTES = {"cpu": 40 * 2**20, "gpu": 256 * 2**20}
 
 
 def rows_at_once(vocabulary_size: int, device: torch.device) -> int:
@@ -142,16 +141,33 @@ class TopDistributions:
         Raises:
             ValueError: If these distributions hold for another temperature.
         """
+        self.check_temperature(temperature)
+        log_probs = F.log_softmax(student_logits / temperature, dim=-1)
+        return _divergence(self.log_probabilities.to(log_probs.dtype), _top_and_rest(log_probs, self.ids))
+
+    def check_temperature(self, temperature: float) -> None:
+        """Refuse a temperature that these distributions don't hold for.
+
+        Raises:
+            ValueError: If it is another one.
+        """
         if temperature != self.temperature:
             raise ValueError(
                 f"these distributions hold for temperature {self.temperature}, not for {temperature}: the mass of the "
                 "ids left out can't be had at another"
             )
-        log_probs = F.log_softmax(student_logits / temperature, dim=-1)
-        return _divergence(self.log_probabilities.to(log_probs.dtype), _top_and_rest(log_probs, self.ids))
 
 
 Distributions = LogitDistributions | ExactDistributions | TopDistributions
+
+
+def linear_into(buffer: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Logits of some states in the first rows of ``buffer``, which may be wider in precision but not in columns."""
+    logits = buffer[: len(states)]
+    if weight.dtype != buffer.dtype:
+        return logits.copy_(F.linear(states, weight, bias))
+    torch.mm(states, weight.T, out=logits)
+    return logits if bias is None else logits.add_(bias)
 
 
 def top_distributions(

@@ -1,9 +1,9 @@
 """The objectives of assistant and student (paper, Eqs. 5, 6 and 9 to 13).
 
-:func:`reference_student_loss` states them on logits. Training calls :func:`chunked_loss`, which has the same inner
-function, :func:`task_loss`, for a few positions at a time: the logits of a long answer over a vocabulary of 150,000 ids
-take a hundred megabytes, several times over with softmax and gradients. Autograd differentiates each chunk at once, so
-no logits are kept and none are computed twice.
+:func:`reference_student_loss` states them on logits. Training calls :func:`chunked_loss`, which has the same values
+and gradients for a few positions at a time (:mod:`mulcot_rd.training.gradients`): the logits of a long answer over a
+vocabulary of 150,000 ids take a hundred megabytes, several times over with softmax and gradients. A chunk's gradient is
+made in the forward pass, so no logits are kept and none are computed twice.
 
 Both tasks are normalised by their own number of target tokens: a label target has a handful, a reasoning target
 hundreds. Over an accumulation window that number is known before the first micro-batch, so the sum over the
@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from mulcot_rd.training.distributions import Distributions, LogitDistributions, rows_at_once
+from mulcot_rd.training.distributions import Distributions, LogitDistributions, linear_into, rows_at_once
 from mulcot_rd.training.forward import OutputHead
+from mulcot_rd.training.gradients import ChunkBuffers, chunk_gradient
 
 
 class TaskWeights(BaseModel):
@@ -111,12 +112,21 @@ def task_loss(
     # Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least.
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     hard = F.cross_entropy(logits, targets, reduction="sum") / count
-    ce_weight = (1 - weights.distillation) * weights.hard.of(task)
     if assistant is None:
-        return TaskLoss(ce_weight * hard, hard, torch.zeros_like(hard))
-    soft = assistant.divergence(logits, weights.temperature).sum() / count
-    kl_weight = weights.distillation * weights.soft.of(task)
-    return TaskLoss(ce_weight * hard + kl_weight * soft, hard, soft)
+        soft = torch.zeros_like(hard)
+    else:
+        soft = assistant.divergence(logits, weights.temperature).sum() / count
+    return TaskLoss(_weighted(task, hard, soft, weights), hard, soft)
+
+
+def _term_weights(task: str, weights: StudentLossWeights) -> tuple[float, float]:
+    """What the two terms of a task weigh in the total (Eqs. 12 and 13)."""
+    return (1 - weights.distillation) * weights.hard.of(task), weights.distillation * weights.soft.of(task)
+
+
+def _weighted(task: str, hard: Tensor, soft: Tensor, weights: StudentLossWeights) -> Tensor:
+    ce_weight, kl_weight = _term_weights(task, weights)
+    return ce_weight * hard + kl_weight * soft
 
 
 def reference_student_loss(
@@ -205,30 +215,41 @@ def chunked_loss(
     head = head.cut(columns)
     trained = [tensor for tensor in (head.weight, head.bias) if tensor is not None and tensor.requires_grad]
     of_head = [torch.zeros_like(tensor) for tensor in trained]
+    longest = max(len(values) for values in states.values())
+    rows = min(chunk_rows or rows_at_once(columns, head.weight.device), longest)
+    # Reduced precision is for the models: probabilities over a vocabulary are summed in float32 at least.
+    dtype = torch.promote_types(head.weight.dtype, torch.float32)
+    buffers = ChunkBuffers(rows, columns, dtype, head.weight.device)
     of_states, parts = [], {}
-    for task, values in states.items():
-        ids = targets[task].to(values.device)
-        own = None if assistant is None else assistant[task].cut(columns)
-        gradient, sums = torch.empty_like(values), []
-        rows = chunk_rows or rows_at_once(columns, values.device)
-        for start in range(0, len(values), rows):
-            at = slice(start, start + rows)
-            chunk = values[at].detach().requires_grad_()
-            taught = None if own is None else own[at]
-            part = task_loss(task, head.logits(chunk), ids[at], taught, weights, window_tokens[task])
-            gradient[at], *others = torch.autograd.grad(part.total, [chunk, *trained])
-            for sum_, other in zip(of_head, others, strict=True):
-                sum_.add_(other)
-            sums.append(torch.stack(part).detach())
-        of_states.append(gradient)
-        parts[task] = TaskLoss(*torch.stack(sums).sum(dim=0))
+    with torch.no_grad():
+        for task, values in states.items():
+            ids, own = targets[task].to(values.device), None if assistant is None else assistant[task].cut(columns)
+            ce_weight, kl_weight = (weight / window_tokens[task] for weight in _term_weights(task, weights))
+            gradient, terms = torch.empty_like(values), []
+            for start in range(0, len(values), rows):
+                at = slice(start, start + rows)
+                inputs = values[at] if head.scale == 1.0 else values[at] * head.scale
+                logits = linear_into(buffers.logits, inputs, head.weight, head.bias)
+                taught = None if own is None else own[at]
+                losses = chunk_gradient(logits, ids[at], taught, ce_weight, kl_weight, weights.temperature, buffers)
+                terms.append(torch.stack(losses).sum(dim=1) / window_tokens[task])
+                of_logits = logits.to(values.dtype)
+                torch.mm(of_logits, head.weight, out=gradient[at])
+                for sum_, tensor in zip(of_head, trained, strict=True):
+                    if tensor is head.weight:
+                        sum_.addmm_(of_logits.T, inputs)
+                    else:
+                        sum_.add_(of_logits.sum(dim=0))
+            of_states.append(gradient.mul_(head.scale))
+            hard, soft = torch.stack(terms).sum(dim=0)
+            parts[task] = TaskLoss(_weighted(task, hard, soft, weights), hard, soft)
     loss = Loss.of(parts)
     total = _KnownGradients.apply(loss.total, [*of_states, *of_head], *states.values(), *trained)
     return Loss(total, loss.hard, loss.soft)
 
 
 class _KnownGradients(torch.autograd.Function):
-    """A scalar, and its gradients with respect to the inputs, which autograd has already found chunk by chunk."""
+    """A scalar, and its gradients with respect to the inputs, which were made chunk by chunk."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, total: Tensor, gradients: list[Tensor], *_: Tensor) -> Tensor:
