@@ -168,7 +168,9 @@ def test_logits_that_are_no_numbers_make_a_loss_that_is_none():
 def test_logits_held_at_one_time_fit_their_room():
     for kind, device in (("cpu", torch.device("cpu")), ("gpu", torch.device("cuda"))):
         rows = rows_at_once(151_665, device)
-        assert rows * 151_665 * 4 <= CHUNK_BYTES[kind] < (rows + 1) * 151_665 * 4
+        assert rows % 16 == 0
+        assert rows * 151_665 * 4 <= CHUNK_BYTES[kind] < (rows + 16) * 151_665 * 4
+    assert rows_at_once(CHUNK_BYTES["cpu"] // 4 // 9, torch.device("cpu")) == 9
     assert rows_at_once(10**9, torch.device("cpu")) == 1
 
 

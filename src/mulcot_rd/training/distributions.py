@@ -12,12 +12,13 @@ import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own docu
 from torch import Tensor
 
 # Bytes of a chunk's float32 logits; the objective has three such pieces of memory.
-CHUNK_BYTES = {"cpu": 40 * 2**20, "gpu": 256 * 2**20}
+CHUNK_BYTES = {"cpu": 32 * 2**20, "gpu": 256 * 2**20}
 
 
 def rows_at_once(vocabulary_size: int, device: torch.device) -> int:
-    """Positions whose logits are held at one time, at least one."""
-    return max(1, CHUNK_BYTES["cpu" if device.type == "cpu" else "gpu"] // (vocabulary_size * torch.float32.itemsize))
+    """Positions whose logits are held at one time, at least one; a multiple of 16, for which products are fastest."""
+    rows = CHUNK_BYTES["cpu" if device.type == "cpu" else "gpu"] // (vocabulary_size * torch.float32.itemsize)
+    return rows - rows % 16 if rows > 16 else max(1, rows)
 
 
 @dataclass(frozen=True)
