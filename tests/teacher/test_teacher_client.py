@@ -13,7 +13,7 @@ from tests.teacher.conftest import reasoning_text
 
 from mulcot_rd.prompts import teacher_prompt
 from mulcot_rd.reasoning import json_schema
-from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, dialect
+from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate
 from mulcot_rd.teacher.ledger import Ledger
 
 NEWER_MODEL = (
@@ -49,16 +49,14 @@ def error(message, **fields):
         ("supported", [], "json_schema"),
         ("ignored", [], "json_schema"),
         ("refused", ["json_schema", "json_object"], "plain"),
-        # A 500 may be chance: once another form was answered, the schema is tried again, twice.
-        ("broken", ["json_schema", "json_object", "plain", "json_schema", "plain", "json_schema"], "plain"),
+        # A 500 may be chance; three are none.
+        ("broken", ["json_schema"] * 3 + ["json_object"] * 3, "plain"),
     ],
 )
-def test_the_answer_s_format_is_found_out_by_one_request_at_a_time_and_remembered(
-    server, parameters, posts, tmp_path, way, refusals, then
-):
+def test_the_answer_s_format_is_tried_once_and_remembered(server, parameters, posts, tmp_path, way, refusals, then):
     server.script = Script(response_format=way)
     server.reply = None
-    annotate(posts[:6], [], parameters(), tmp_path / "l.jsonl")
+    annotate(posts[:6], [], parameters(max_concurrency=1), tmp_path / "l.jsonl")
     kinds = formats(server)
     assert kinds[: len(refusals)] == refusals
     assert len(kinds) > len(refusals)
@@ -68,26 +66,39 @@ def test_the_answer_s_format_is_found_out_by_one_request_at_a_time_and_remembere
     assert set(formats(server)[asked:]) == {then}
 
 
+def test_requests_that_are_refused_together_are_all_sent_again(server, parameters, posts, tmp_path):
+    server.script, server.reply = Script(response_format="refused"), None
+    result = annotate([], posts, parameters(), tmp_path / "l.jsonl")
+    assert len(result.references) == len(posts)
+    assert len(server.requests) <= 3 * len(posts)
+    assert formats(server).count("plain") == len(posts)
+
+
 def test_a_server_that_takes_a_schema_in_a_json_object_gets_that(server, parameters, posts, tmp_path):
     # As llama.cpp does.
     server.faults = [(500, {}, error("Input should be 'text' or 'json_object': response_format"))]
-    annotate(posts, [], parameters(), tmp_path / "l.jsonl")
+    annotate(posts, [], parameters(max_concurrency=1), tmp_path / "l.jsonl")
     assert formats(server) == ["json_schema"] + ["json_object"] * len(posts)
     assert server.requests[-1]["response_format"]["schema"] == json_schema()
 
 
-@pytest.mark.parametrize("breaks", range(1, 6))
+@pytest.mark.parametrize("breaks", [1, 2])
 def test_a_server_that_breaks_by_chance_is_not_misunderstood(server, parameters, posts, tmp_path, breaks):
     server.faults = [(500, {}, "Internal Server Error")] * breaks
     annotate(posts, [], parameters(), tmp_path / "l.jsonl")
-    # One post is answered in a weaker form, and no request is wasted on finding out.
-    assert formats(server)[breaks + 1 :] == ["json_schema"] * (len(posts) - 1)
-    annotate([posts[0]], [], parameters(temperature=1.0), tmp_path / "l.jsonl")
-    assert formats(server)[-1] == "json_schema"
+    assert formats(server) == ["json_schema"] * (len(posts) + breaks)
 
 
-def test_a_first_request_that_hangs_holds_nobody_for_long(server, parameters, posts, tmp_path, monkeypatch):
-    monkeypatch.setattr(dialect, "PATIENCE_S", 0.2)
+def test_a_form_that_is_asked_for_is_the_only_one(server, parameters, posts, tmp_path):
+    annotate(posts, [], parameters(structured_output="json_object"), tmp_path / "l.jsonl")
+    assert formats(server) == ["json_object"] * len(posts)
+    server.faults = [(400, {}, error("response_format is not supported"))] * 2
+    with pytest.raises(TeacherError, match="response_format is not supported"):
+        annotate([posts[0]], [], parameters(structured_output="json_schema", temperature=1.0), tmp_path / "l.jsonl")
+    assert formats(server)[len(posts) :] == ["json_schema"] * 2
+
+
+def test_a_first_request_that_hangs_holds_nobody_for_long(server, parameters, posts, tmp_path):
     server.faults = ["hang"]
     result = annotate(posts, [], parameters(timeout_s=4.0), tmp_path / "l.jsonl")
     assert len(result.reasoning) == len(posts)
@@ -177,11 +188,9 @@ def test_structured_output_is_transport_and_repeats_nothing(server, parameters, 
     assert len(server.requests) == asked
 
 
-def test_a_model_that_wants_max_completion_tokens_is_asked_so_from_the_second_request_on(
-    server, parameters, posts, tmp_path
-):
+def test_a_model_that_wants_max_completion_tokens_is_asked_so_once_it_has_said_so(server, parameters, posts, tmp_path):
     server.faults = [(400, {}, error(NEWER_MODEL, param="max_tokens", code="unsupported_parameter"))]
-    annotate(posts, [], parameters(), tmp_path / "l.jsonl")
+    annotate(posts, [], parameters(max_concurrency=1), tmp_path / "l.jsonl")
     assert len(server.requests) == len(posts) + 1
     assert all("max_completion_tokens" in body and "max_tokens" not in body for body in server.requests[1:])
     annotate(posts, [], parameters(temperature=1.0), tmp_path / "l.jsonl")

@@ -102,7 +102,7 @@ def test_what_a_server_does_with_a_schema_is_found_out_once(response_format, tur
     posts, more = make_posts(40, image), make_posts(20, image, "dev")
     script = Script(seed=8, flaw_share=0.2, response_format=response_format)
     with FaultServer(script).running() as server:
-        annotate(posts, [], settings(server), tmp_path / "ledger.jsonl")
+        annotate(posts, [], settings(server, max_concurrency=1), tmp_path / "ledger.jsonl")
         asked = [body for body, entry in zip(server.requests, server.log, strict=True) if "format" in entry.reaction]
         refused = Counter(body["response_format"]["type"] for body in asked)
         assert all(count <= turned_away for count in refused.values())

@@ -23,7 +23,7 @@ from mulcot_rd.teacher.batch_bar import BatchBar
 from mulcot_rd.teacher.batch_files import InputFile, LineResult, read_results, write_input_files
 from mulcot_rd.teacher.batch_jobs import BatchFolder, BatchJob
 from mulcot_rd.teacher.budget import Reservation
-from mulcot_rd.teacher.dialect import FormRefusedError
+from mulcot_rd.teacher.capabilities import FormRefusedError
 from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
 from mulcot_rd.teacher.ledger import Ledger, question_key
 from mulcot_rd.teacher.openai_client import OpenAITeacher

@@ -25,7 +25,7 @@ from mulcot_rd.credentials import OPENAI_URL, is_local, is_openai, password_of, 
 from mulcot_rd.images import data_uri, load_image
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget, Reservation
-from mulcot_rd.teacher.dialect import Dialect, FormRefusedError
+from mulcot_rd.teacher.capabilities import Capabilities, FormRefusedError
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError
 from mulcot_rd.teacher.ledger import question_key
 from mulcot_rd.teacher.limits import Gate
@@ -86,14 +86,16 @@ class OpenAITeacher:
 
     name = "openai"
 
-    def __init__(self, parameters: TeacherParameters, api_key: str | None, dialect: Dialect, budget: Budget) -> None:
+    def __init__(
+        self, parameters: TeacherParameters, api_key: str | None, capabilities: Capabilities, budget: Budget
+    ) -> None:
         """Open a client.
 
         Args:
             parameters: Server, model, sampling and limits.
             api_key: This server's key from the credentials, or ``None``; see
                 :func:`~mulcot_rd.credentials.server_key` for where it is looked for then. Only OpenAI needs one.
-            dialect: What the server is known to take.
+            capabilities: What the server is known to take.
             budget: Where every request is charged.
 
         Raises:
@@ -139,9 +141,9 @@ class OpenAITeacher:
             ),
         )
         self.gate = Gate(parameters.max_concurrency)
-        self.transport = RetryLayer(parameters.max_request_retries, parameters.backoff_s, dialect.answered)
+        self.transport = RetryLayer(parameters.max_request_retries, parameters.backoff_s, capabilities.answered)
         self.budget = budget
-        self._dialect = dialect
+        self._capabilities = capabilities
         self._pricing = pricing_of(parameters)
         self._images = ImageEncoder(parameters.image_size)
         self._open: set[asyncio.Task[Any]] = set()
@@ -273,11 +275,11 @@ class OpenAITeacher:
             status: The HTTP status.
             body: What the server answered.
         """
-        return self._dialect.refused(sent, status, _error_of(body))
+        return self._capabilities.refused(sent, status, _error_of(body))
 
     def form_taken(self, sent: dict[str, Any], schema: dict[str, Any] | None) -> None:
         """A request of this form was answered."""
-        self._dialect.taken(sent, schema)
+        self._capabilities.taken(sent, schema)
 
     def fault_of_response(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Exception:
         """What an HTTP status other than 200 means: wait and repeat, this request is lost, or the whole run is.
@@ -335,7 +337,7 @@ class OpenAITeacher:
         self._stop_if_draining()
         if asked.reservation is None:
             asked.reservation = await self.budget.reserve(asked.key, asked.question)
-        async with self.gate.admit(), self._dialect.turn(asked.question.schema):
+        async with self.gate.admit():
             self._stop_if_draining()
             answer = await self._exchange(asked)
         cost_usd = answer.cost_usd
@@ -383,13 +385,13 @@ class OpenAITeacher:
                 )
             completion = orjson.loads(response.content)
         except openai.APIStatusError as error:
-            if self._dialect.refused(body, error.status_code, _error_of(error.body)):
+            if self._capabilities.refused(body, error.status_code, _error_of(error.body)):
                 raise FormRefusedError from None
             raise self._fault(error) from None
         except (TimeoutError, openai.APIError, aiohttp.ClientError, ValueError) as error:
             raise self._fault(error) from None
         answer = self.read(completion, time.perf_counter() - started)
-        self._dialect.taken(body, asked.question.schema)
+        self._capabilities.taken(body, asked.question.schema)
         return answer
 
     def _fault(self, error: Exception) -> Exception:
@@ -428,7 +430,7 @@ class OpenAITeacher:
             "model": self._parameters.model,
             "messages": _chat_messages(question, image),
             "temperature": self._parameters.temperature,
-            **self._dialect.fields(question.schema, question.role, self._longest(question)),
+            **self._capabilities.fields(question.schema, question.role, self._longest(question)),
         }
 
     def _longest(self, question: Question) -> int:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mulcot_rd.credentials import ServerURL
 from mulcot_rd.files import UserPath
 from mulcot_rd.prompts import Send
+from mulcot_rd.teacher.capabilities import StructuredOutput
 from mulcot_rd.teacher.prices import ModelPrice
 
 
@@ -76,10 +77,10 @@ class TeacherParameters(BaseModel):
         "teachers, paper, Appendix G), or nothing (text-only posts).",
     )
     max_concurrency: int = Field(16, ge=1, description="Requests in flight at once.")
-    structured_output: Literal["auto", "off"] = Field(
+    structured_output: StructuredOutput = Field(
         "auto",
-        description="Whether the answer's format is sent as a JSON schema (response_format) where the server takes it; "
-        "found out by the first requests and remembered beside the ledger.",
+        description="How the answer's format is sent (response_format): as json_schema, as json_object with a schema, "
+        "or off, not at all; auto tries them in this order and remembers beside the ledger what the server takes.",
     )
     max_retries: int = Field(
         3, ge=0, description="Further answers asked for after an unusable one, a stage (paper, Appendix E: 3)."

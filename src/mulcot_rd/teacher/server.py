@@ -7,7 +7,7 @@ from mulcot_rd.credentials import OPENAI_URL, without_password
 from mulcot_rd.teacher.batch import BatchTeacher
 from mulcot_rd.teacher.batch_jobs import refuse_unfinished_batches
 from mulcot_rd.teacher.budget import Budget
-from mulcot_rd.teacher.dialect import Dialect
+from mulcot_rd.teacher.capabilities import Capabilities
 from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
@@ -58,13 +58,13 @@ def open_server(parameters: TeacherParameters, ledger_path: Path, api_key: str |
 def _open(parameters: TeacherParameters, ledger: Ledger, ledger_path: Path, api_key: str | None) -> Server:
     if parameters.mode == "online":
         refuse_unfinished_batches(ledger_path, parameters.model, lambda key: ledger.get(key) is not None)
-    dialect = Dialect(
+    capabilities = Capabilities(
         ledger_path.with_suffix(".server.json"),
         f"{without_password(parameters.base_url or OPENAI_URL)} {parameters.model}",
-        structured=parameters.structured_output == "auto",
+        parameters.structured_output,
     )
     budget = Budget(parameters.budget_usd, pricing_of(parameters), ledger, ledger_path)
-    client = OpenAITeacher(parameters, api_key, dialect, budget)
+    client = OpenAITeacher(parameters, api_key, capabilities, budget)
     asked: Provider[Question] = client
     if parameters.mode == "batch":
         asked = BatchTeacher(client, parameters, ledger, ledger_path)

@@ -1,0 +1,150 @@
+"""What a server understands beyond the common ground of the chat completions API, tried once and remembered.
+
+Servers differ in two things. The answer's format: a JSON schema may be taken as ``json_schema`` (OpenAI, vLLM), as
+``json_object`` with a schema (llama.cpp), or not at all; one that passes it over answers in plain text, which the one
+parser reads as well. And the name of the length limit: ``max_tokens``, or ``max_completion_tokens`` (OpenAI's newer
+models refuse the former, llama.cpp passes over the latter). A request that is refused for its form is sent again in the
+next one; the first that is answered settles it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from mulcot_rd.files import locked, write_json
+from mulcot_rd.schema import Record
+
+Format = Literal["json_schema", "json_object", "plain"]
+StructuredOutput = Literal["auto", "json_schema", "json_object", "off"]
+_FORMATS: tuple[Format, ...] = ("json_schema", "json_object", "plain")
+# Words of a refusal that is about the format.
+_ABOUT_FORMAT = ("response_format", "json_schema", "json_object", "structured output", "guided", "grammar")
+# Words of one that is about this one request.
+_ABOUT_CONTENT = ("content_filter", "content management policy", "content_policy", "context length", "context_length")
+# A server that says nothing but 500 may have broken over the schema (llama.cpp) or by chance.
+BREAKS_BLAMED_ON_FORMAT = 3
+
+
+class FormRefusedError(Exception):
+    """The server does not take a request in this form; it is sent again in the next."""
+
+
+class Known(Record):
+    """What one model of one server is known to take; ``None`` where no answer has shown it yet."""
+
+    format: Format | None = None
+    limit: Literal["max_tokens", "max_completion_tokens"] | None = None
+
+
+class Capabilities:
+    """The form of requests to one model of one server."""
+
+    def __init__(self, path: Path | None, server: str, structured_output: StructuredOutput) -> None:
+        """Recall what earlier runs found out.
+
+        Args:
+            path: JSON file of what is known, by server; ``None`` remembers nothing beyond this object.
+            server: Address and model.
+            structured_output: The parameter; with "auto" the format is tried, else it is what the parameter says.
+        """
+        self._path = path
+        self._server = server
+        self._auto = structured_output == "auto"
+        self._known = _read(path).get(server, Known())
+        self._format: Format = self._known.format or _FORMATS[0]
+        if structured_output != "auto":
+            self._format = "plain" if structured_output == "off" else structured_output
+        self._limit: Literal["max_tokens", "max_completion_tokens"] = self._known.limit or "max_tokens"
+        self._breaks = 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server is known to have answered, in this run or an earlier one."""
+        return self._known != Known()
+
+    def fields(self, schema: dict[str, Any] | None, name: str, max_tokens: int) -> dict[str, Any]:
+        """The fields of a request that depend on the server.
+
+        Args:
+            schema: JSON schema of the wanted answer, or ``None`` for free text.
+            name: What to call the schema.
+            max_tokens: Longest answer, in tokens.
+        """
+        fields: dict[str, Any] = {self._limit: max_tokens}
+        if schema is None or self._format == "plain":
+            return fields
+        wanted: dict[str, Any] = {"type": "json_object", "schema": schema}
+        if self._format == "json_schema":
+            wanted = {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+        return {**fields, "response_format": wanted}
+
+    def taken(self, sent: dict[str, Any], schema: dict[str, Any] | None) -> None:
+        """A request with these fields was answered: remember what it shows."""
+        found: dict[str, Any] = {}
+        if self._known.limit is None and self._limit in sent:
+            found["limit"] = self._limit
+        if self._auto and self._known.format is None and schema is not None and _format_of(sent) == self._format:
+            found["format"] = self._format
+        if found:
+            self._known = self._known.model_copy(update=found)
+            self._write()
+
+    def refused(self, sent: dict[str, Any], status: int, error: dict[str, Any]) -> bool:
+        """Whether a refusal was about the form, so that the request can be sent again in another.
+
+        Args:
+            sent: The request's body.
+            status: The HTTP status.
+            error: What the server said: ``message``, ``code``, ``param``, as far as it did.
+        """
+        if status not in (400, 422, 500, 501):
+            return False
+        words = " ".join(map(str, error.values())).lower()
+        about_content = any(word in words for word in _ABOUT_CONTENT)
+        about_limit = error.get("param") == "max_tokens" or "max_completion_tokens" in words
+        if status < 500 and "max_tokens" in sent and about_limit and not about_content:
+            self._limit = "max_completion_tokens"
+            return True
+        return self._auto and self._refuses_format(_format_of(sent), status, words, about_content=about_content)
+
+    def _refuses_format(self, form: Format, status: int, words: str, *, about_content: bool) -> bool:
+        says_so = any(word in words for word in _ABOUT_FORMAT)
+        if form == "plain":
+            if status < 500 and self._known.format is None:
+                # Refused in every form: that was the request's own fault, and the format is as unknown as before.
+                self._format = _FORMATS[0]
+            return False
+        if not says_so and (about_content or self._known.format is not None):
+            return False
+        if form == self._format:
+            if not says_so and status >= 500:
+                self._breaks += 1
+                if self._breaks < BREAKS_BLAMED_ON_FORMAT:
+                    return False
+            self._format, self._breaks = _FORMATS[_FORMATS.index(form) + 1], 0
+            self._known = self._known.model_copy(update={"format": None})
+        return True
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        # Runs of a data set share the file, and may speak with different servers.
+        with locked(self._path):
+            known = {**_read(self._path), self._server: self._known}
+            write_json(self._path, {server: each.model_dump() for server, each in known.items()})
+
+
+def _format_of(sent: dict[str, Any]) -> Format:
+    return sent.get("response_format", {}).get("type", "plain")
+
+
+def _read(path: Path | None) -> dict[str, Known]:
+    """What is known by server; nothing where the file is missing or not what this version writes."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        return {server: Known.model_validate(row) for server, row in json.loads(path.read_text("utf-8")).items()}
+    except (ValueError, ValidationError, AttributeError):
+        return {}
