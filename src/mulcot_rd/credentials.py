@@ -53,9 +53,9 @@ def _well_formed(base_url: str) -> str:
 ServerURL = Annotated[str, AfterValidator(_well_formed)]
 
 
-def without_password(base_url: str) -> str:
-    """An address as it may be shown and written down."""
-    return re.sub(r"(?<=//)[^/]*@", "", base_url)
+def without_password(text: str) -> str:
+    """An address, or a sentence with addresses, as it may be shown and written down."""
+    return re.sub(r"""(?<=//)[^\s'"]*@""", "", text)
 
 
 def password_of(base_url: str | None) -> str | None:

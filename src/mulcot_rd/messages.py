@@ -12,6 +12,8 @@ from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 
+from mulcot_rd.credentials import without_password
+
 _FAULT = re.compile(r"^(?:(\S+)\n)?  (?:Value error, )?(.+) \[type=\w+, input_value=(.*), input_type=", re.MULTILINE)
 # What storage refuses, and the cure.
 _STORAGE = {
@@ -78,7 +80,7 @@ def one_sentence(error: BaseException) -> str:
                 refused.append(f"{where}: {what}" + (f" (given: {value})" if name else ""))
         if refused:
             text = "parameters refused: " + "; ".join(refused)
-    return " ".join(text.split())
+    return without_password(" ".join(text.split()))
 
 
 def _storage_fault(error: BaseException | None) -> str | None:

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from mulcot_rd.messages import one_sentence
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.transport import RetryLayer, parse_retry_after
@@ -63,3 +64,9 @@ def test_waits_double_with_jitter_up_to_a_bound():
     assert 5.0 <= layer.wait_s(0, 5.0) <= 5.1
     with pytest.raises(TeacherError, match="asks to wait 7200 s"):
         layer.wait_s(0, 7200.0)
+
+
+@pytest.mark.parametrize("address", ["http://me:secret@host:port/v1", "http://me:sec/ret@host/v1"])
+def test_no_sentence_shows_the_password_of_an_address(address):
+    said = one_sentence(TeacherError(f"refused (given: '{address}'); write to me@host"))
+    assert said == f"refused (given: 'http://{address.rpartition('@')[2]}'); write to me@host"
