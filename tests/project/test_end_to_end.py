@@ -101,6 +101,28 @@ def test_a_finished_run_is_left_as_it_is(undisturbed):
     assert _fingerprints(undisturbed) == wanted
 
 
+def test_a_moved_project_goes_on_and_a_former_parameter_finds_its_student_again(undisturbed, tmp_path):
+    """Nothing is made anew by a new place or a batch size; another rate makes a student beside the one that is there."""
+    project = tmp_path / "another" / "place"
+    shutil.copytree(undisturbed, project)
+    wanted = _fingerprints(undisturbed)
+    result = run(project, "--params", f"{SMALL.replace('generation.batch_size=5', 'generation.batch_size=7')}")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "epoch 1" not in result.stderr
+    assert "anew" not in result.stderr
+    assert _fingerprints(project) == wanted
+    result = run(project, "--params", f"{SMALL},student_training.optimisation.learning_rate=0.001")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "student: made anew" in result.stderr
+    assert "training.optimisation.learning_rate: 0.003 -> 0.001" in result.stderr
+    assert "assistant, epoch" not in result.stderr
+    assert _fingerprints(project) != wanted
+    result = run(project, "--params", SMALL)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "epoch 1" not in result.stderr
+    assert _fingerprints(project) == wanted
+
+
 def test_another_run_overwrites_nothing(undisturbed):
     wanted = _fingerprints(undisturbed)
     for arch in (1, 2, 3):
