@@ -102,7 +102,7 @@ def test_a_finished_run_is_left_as_it_is(undisturbed):
 
 
 def test_a_moved_project_goes_on_and_a_former_parameter_finds_its_student_again(undisturbed, tmp_path):
-    """Nothing is made anew by a new place or a batch size; another rate makes a student beside the one that is there."""
+    """A new place or a batch size makes nothing anew; another rate makes a student beside the one that is there."""
     project = tmp_path / "another" / "place"
     shutil.copytree(undisturbed, project)
     wanted = _fingerprints(undisturbed)
