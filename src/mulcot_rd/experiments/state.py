@@ -103,7 +103,7 @@ def _parameter(parameters: dict[str, Any], name: str) -> Any:
 
 
 def _own_checkpoints(parameters: dict[str, Any]) -> list[str]:
-    models = [parameters[f"{role}_backbone"].model for role in ("assistant", "student")]
+    models = [parameters[f"{role}_backbone"]["model"] for role in ("assistant", "student")]
     return [model for model in models if model is not None and looks_local(model)]
 
 
