@@ -22,17 +22,19 @@ import torch
 from as_written import written_answers
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.crew import Crew, crew_size
+from mulcot_rd.datasets import AdapterDataset
 from mulcot_rd.demo.sample_generator.write import write_sample
 from mulcot_rd.generation.answers import Answerer, answer_posts
 from mulcot_rd.generation.engine import Engine
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.ingest import IngestParameters, read_posts
-from mulcot_rd.models import BackboneParameters, load_adapter, load_backbone
+from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.lora import TrainedModel, merged_adapter
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post
+from mulcot_rd.training.roles import load_role
 from settings import ROOT, Setting, random_example
 from timing import alternate, row, with_helpers
 
@@ -147,16 +149,15 @@ def trained(folder: Path) -> Evaluation:
     parameters = ProjectConfigLoader(conf_source=str(ROOT / "conf"), base_env="base", default_run_env="base")[
         "parameters"
     ]
-    (base,) = project.glob("data/**/base/assistant")
-    backbone = load_backbone(BackboneParameters(**parameters["assistant_backbone"]), str(base))
-    encoder = InputEncoder(backbone.family, backbone.processor, parameters["inputs"]["image_size"])
+    manifest = AdapterDataset(filepath=str(adapter)).load()
+    role = load_role(manifest, BackboneParameters(**parameters["assistant_backbone"]))
     write_sample(folder / "posts" / "sample", TINY_POSTS_SEED)
     posts = read_posts("sample", folder / "posts", IngestParameters(), 42).posts[:TINY_POSTS]
     return Evaluation(
-        model=load_adapter(backbone.model, adapter),
-        encoder=encoder,
+        model=role.model,
+        encoder=role.encoder,
         posts=posts,
-        prompts=_prompts(posts, encoder.prompt),
+        prompts=_prompts(posts, role.encoder.prompt),
         limits=LIMITS["tiny"],
         parameters=_parameters("tiny", batch_size=parameters["generation"]["batch_size"]),
         workers=crew_size(None, torch.device("cpu"), len(posts)),

@@ -122,6 +122,13 @@ def test_answers_depend_on_what_changes_their_texts(name, value, counts):
     assert (plain.model_copy(update={name: value}).result_settings() != plain.result_settings()) is counts
 
 
+def test_answers_to_one_task_depend_on_its_length_alone():
+    plain = GenerationParameters()
+    other = plain.model_copy(update={"max_label_tokens": 9})
+    assert other.result_settings(("reasoning",)) == plain.result_settings(("reasoning",))
+    assert other.result_settings(("label",)) != plain.result_settings(("label",))
+
+
 def test_answers_of_a_server_depend_on_which_one_answers():
     def settings(**served):
         own = {"base_url": "http://localhost:1/v1", "model": "m", **served}

@@ -1,15 +1,16 @@
 """Parameters of generation."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mulcot_rd.credentials import ServerURL, without_password
+from mulcot_rd.prompts import TASKS, Task
 
 # All other parameters change speed and memory.
-_ANSWERS_DEPEND_ON = (
-    "max_new_tokens", "max_label_tokens", "max_retries", "retry_temperature", "retry_top_p", "backend",
-)  # fmt: skip
+_ANSWERS_DEPEND_ON = ("max_retries", "retry_temperature", "retry_top_p", "backend")
+_LENGTHS: dict[Task, str] = {"label": "max_label_tokens", "reasoning": "max_new_tokens"}
 
 
 class ServedParameters(BaseModel):
@@ -69,9 +70,10 @@ class GenerationParameters(BaseModel):
             raise ValueError("generation.backend=served needs generation.served.base_url and generation.served.model")
         return self
 
-    def result_settings(self) -> dict[str, Any]:
-        """What answers depend on: not on how many are written at once or by whom, which changes rounding alone."""
-        settings = self.model_dump(mode="json", include=set(_ANSWERS_DEPEND_ON))
+    def result_settings(self, tasks: Sequence[Task] = TASKS) -> dict[str, Any]:
+        """What answers to these tasks depend on: not on how many are written at once, which changes rounding alone."""
+        lengths = {_LENGTHS[task] for task in tasks}
+        settings = self.model_dump(mode="json", include={*_ANSWERS_DEPEND_ON, *lengths})
         if self.backend == "served":
             settings["served"] = {"base_url": without_password(str(self.served.base_url)), "model": self.served.model}
         return settings

@@ -53,7 +53,7 @@ def predict(
     made_from = {
         "model": weights,
         "prompts": prompts_fingerprint(encoder, posts, tasks),
-        "generation": parameters.result_settings(),
+        "generation": parameters.result_settings(tasks),
         "seed": seed,
     }
     log = AnswerLog(folder, made_from)

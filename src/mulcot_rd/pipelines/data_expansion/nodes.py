@@ -47,7 +47,7 @@ def write_assistant_reasoning(
     made_from = {
         "model": model_identity(adapter),
         "prompts": prompts_fingerprint(encoder, training_posts),
-        "generation": assistant.generation.result_settings(),
+        "generation": assistant.generation.result_settings(("reasoning",)),
         "seed": assistant.seed,
     }
     answers = answer_posts(
