@@ -18,7 +18,7 @@ from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
 from mulcot_rd.teacher.errors import BudgetReachedError
 from mulcot_rd.teacher.ledger import Ledger
 from mulcot_rd.teacher.prices import Pricing
-from mulcot_rd.teacher.provider import Question
+from mulcot_rd.teacher.provider import Answer, Question
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,13 @@ class Reservation:
     def answered(self, cost_usd: float | None) -> None:
         """The answer came and cost this much (``None``: the model has no price)."""
         self.budget.settle(self, cost_usd or 0.0)
+
+    def charge(self, answer: Answer) -> Answer:
+        """The answer came: put its cost in place of the bound, or charge the bound where tokens were not counted."""
+        if answer.cost_usd is None and self.budget.priced:
+            answer = answer.model_copy(update={"cost_usd": self.most_usd})
+        self.answered(answer.cost_usd)
+        return answer
 
     def lost(self) -> None:
         """No answer came and the server may have worked on one: the bound counts as spent."""

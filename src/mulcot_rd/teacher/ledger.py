@@ -14,6 +14,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from io import BufferedRandom
 from pathlib import Path
+from typing import Self
 
 from pydantic import AliasChoices, Field
 
@@ -28,8 +29,8 @@ from mulcot_rd.teacher.provider import Answer, Provider, Question, Role
 LOCK_PATIENCE_S = 5.0
 
 
-class LedgerRow(Record):
-    """One answer. All but ``key`` and ``answer`` is there for a person who reads the file.
+class LedgerQuestion(Record):
+    """A question by the key of its content; all else is there for a person who reads the ledger.
 
     ``subject`` is a post's id or an image's name (``post_id`` in rows of version 0.1).
     """
@@ -39,6 +40,22 @@ class LedgerRow(Record):
     role: Role
     stage: int | None
     attempt: int
+
+    @classmethod
+    def of(cls, key: str, question: Question) -> Self:
+        """What is noted of a question."""
+        return cls(
+            key=key, subject=question.subject, role=question.role, stage=question.stage, attempt=question.attempt
+        )
+
+    def answered(self, answer: Answer) -> "LedgerRow":
+        """The row of its answer."""
+        return LedgerRow(**self.model_dump(), answer=answer)
+
+
+class LedgerRow(LedgerQuestion):
+    """One question with its answer."""
+
     answer: Answer
 
 
@@ -152,15 +169,9 @@ class LedgeredProvider:
     async def _ask(self, key: str, question: Question) -> Answer:
         answer = await self._provider.answer(question)
         self.asked += 1
-        row = LedgerRow(
-            key=key,
-            subject=question.subject,
-            role=question.role,
-            stage=question.stage,
-            attempt=question.attempt,
-            answer=answer,
-        )
-        await self._ledger.append(row)
+        # A batch writes its answers itself, also those that nobody waits for.
+        if self._ledger.get(key) is None:
+            await self._ledger.append(LedgerQuestion.of(key, question).answered(answer))
         return answer
 
 

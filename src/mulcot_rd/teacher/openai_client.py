@@ -340,12 +340,7 @@ class OpenAITeacher:
         async with self.gate.admit():
             self._stop_if_draining()
             answer = await self._exchange(asked)
-        cost_usd = answer.cost_usd
-        if cost_usd is None and self.budget.priced:
-            # An answer whose tokens the server didn't count may have cost all that was set aside for it.
-            cost_usd = asked.reservation.most_usd
-            answer = answer.model_copy(update={"cost_usd": cost_usd})
-        asked.reservation.answered(cost_usd)
+        answer = asked.reservation.charge(answer)
         asked.reservation = None
         return answer
 
