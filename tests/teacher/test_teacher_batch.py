@@ -62,8 +62,8 @@ def references(make_post):
     return [make_post(number, "neutral", id=f"test-{number}", split="test") for number in range(100, 104)]
 
 
-def jobs(ledger: Path) -> list[dict]:
-    return json.loads((ledger.with_suffix(".batches") / "jobs.json").read_text())["jobs"]
+def notes(ledger: Path) -> list[Path]:
+    return list(ledger.with_suffix(".batches").iterdir())
 
 
 def cost_usd(ledger: Path) -> float:
@@ -88,7 +88,7 @@ def test_batches_give_what_one_request_at_a_time_gives(server, parameters, posts
     assert len(server.paid) == len(set(server.paid)) == len(server.requests)
     # Retries of stage one, stage two and its retries: rounds, not posts, make batches.
     assert 3 <= len(server.batches) <= 8
-    assert jobs(tmp_path / "ledger.jsonl") == []
+    assert notes(tmp_path / "ledger.jsonl") == []
 
 
 def test_lines_are_chat_completions_with_the_image_and_the_known_format(server, parameters, make_post, tmp_path):
@@ -207,7 +207,7 @@ def test_a_kill_at_any_moment_pays_for_nothing_twice(server, parameters, posts, 
     assert json.loads(out) == [record.model_dump(mode="json") for record in undisturbed.reasoning]
     assert len(killed) >= 8
     assert len(server.paid) == len(set(server.paid)) == questions
-    assert jobs(ledger) == []
+    assert notes(ledger) == []
     # What the kills left open is settled: nothing is charged but the answers.
     budget = Budget(None, pricing_of(parameters()), Ledger(ledger), ledger)
     assert budget.spent_usd == pytest.approx(cost_usd(ledger))
@@ -217,9 +217,10 @@ def test_a_kill_at_any_moment_pays_for_nothing_twice(server, parameters, posts, 
 def test_what_was_never_sent_is_not_charged(server, parameters, posts, tmp_path, end):
     ledger = tmp_path / "ledger.jsonl"
     before_sending = f"""
-def write_input_files(*arguments):
+from mulcot_rd.teacher.openai_client import OpenAITeacher
+def call(*arguments):
     {end}
-batch.write_input_files = write_input_files
+OpenAITeacher.call = call
 given ="""
     process = start(parameters(), posts, ledger, CLIENT.replace("\ngiven =", before_sending))
     process.communicate(timeout=60)
@@ -282,7 +283,7 @@ def test_a_line_that_never_heals_is_given_up(server, parameters, posts, tmp_path
     assert [each.id for each in result.quarantine] == ["train-4"]
     assert "3 time(s)" in result.quarantine[0].reason
     # It may be asked again by the next run, so the batch keeps nothing for it.
-    assert jobs(tmp_path / "ledger.jsonl") == []
+    assert notes(tmp_path / "ledger.jsonl") == []
 
 
 def test_a_form_that_the_server_refuses_is_replaced_in_the_next_batch(server, parameters, posts, tmp_path):

@@ -1,31 +1,36 @@
-"""The teacher behind the Batch API: questions are gathered, asked together at half the price, and answered hours later.
+"""The Batch API of OpenAI: questions are uploaded in files and answered within a day, at half the price.
 
-It is a provider like any other, so retries and stage two come back through the same controller and become the next
-batch. Questions are sent once no new one has come for ``QUIET_S``: by then every post waits for an answer, and a
-batch that is sent too early is a smaller one, nothing worse.
+:class:`BatchTeacher` is a provider like any other. One task works in rounds: it gathers the open questions, sets money
+aside for them, creates batches, looks at these until they end, and writes the answers to the ledger. Retries and
+stage two follow from those answers; they are the open questions of the next round.
 
-Killed at any moment, the next run finds the batches again (``batch_jobs``) and pays for nothing twice. Lines that
-failed in a way that heals, or that the server didn't get to in time, are asked again in the next batch.
+Every batch has a note on disk, written before the batch is created and removed once the ledger has its answers. A
+process may be killed at any moment: the next one finds all batches by their notes and pays for nothing twice.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
-from collections.abc import AsyncIterator, Coroutine
+import uuid
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import openai
 from openai.types import Batch
+from pydantic import ValidationError
+from tqdm import tqdm
 
-from mulcot_rd.teacher.batch_api import BatchAPI
-from mulcot_rd.teacher.batch_bar import BatchBar
-from mulcot_rd.teacher.batch_files import InputFile, LineResult, read_results, write_input_files
-from mulcot_rd.teacher.batch_jobs import BatchFolder, BatchJob
+from mulcot_rd.files import write_text
+from mulcot_rd.progress import progress
+from mulcot_rd.schema import Record
 from mulcot_rd.teacher.budget import Reservation
 from mulcot_rd.teacher.capabilities import FormRefusedError
 from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
-from mulcot_rd.teacher.ledger import Ledger, question_key
+from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, LedgerRow, question_key
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Question
@@ -33,29 +38,54 @@ from mulcot_rd.teacher.transport import TransientFaultError
 
 logger = logging.getLogger(__name__)
 
+# Questions are sent once no new one has come for this long, in seconds. Sent too early, a batch is smaller, not wrong.
 QUIET_S = 0.5
-# The time between two looks at a batch grows by a half each time, up to as many times ``poll_seconds``.
-SLOWEST_POLL = 10
-MEGABYTE = 1_000_000
-OK = 200
-TOO_MANY_TOKENS = "token_limit_exceeded"
+# Longest upload or download of some hundred megabytes, in seconds.
+TRANSFER_TIMEOUT_S = 3600.0
+ENDPOINT = "/v1/chat/completions"
+
+
+class BatchNote(Record):
+    """What the next run must know of a batch.
+
+    ``name`` is a random one that the batch's metadata has too, ``batch_id`` the server's own, or ``None`` while it is
+    not known whether the batch was created. ``questions`` are keyed as in the ledger, which is their ``custom_id``.
+    """
+
+    name: str
+    base_url: str
+    model: str
+    questions: dict[str, LedgerQuestion]
+    batch_id: str | None = None
 
 
 @dataclass(eq=False)
 class _Waiting:
-    """A question whose answer is awaited.
-
-    Attributes:
-        question: The question.
-        answer: The answer, once it is here.
-        sent: The fields that its line had besides the messages.
-        faults: How often a batch came back without an answer to it.
-    """
-
     question: Question
     answer: asyncio.Future[Answer]
+    # The fields of its last line in this run, without the messages.
     sent: dict[str, Any] = field(default_factory=dict)
+    # Batches that brought no answer to it.
     faults: int = 0
+
+
+def open_batches(folder: Path, model: str, ledger: Ledger) -> dict[Path, BatchNote]:
+    """Notes of one model's batches that may have answers the ledger lacks; teacher and captioner share a folder.
+
+    Raises:
+        TeacherError: If a note can't be read.
+    """
+    notes = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            note = BatchNote.model_validate_json(path.read_bytes())
+        except ValidationError:
+            raise TeacherError(f"{path} can't be read: delete it to have its batch's questions asked again") from None
+        if all(ledger.get(key) is not None for key in note.questions):
+            path.unlink()
+        elif note.model == model:
+            notes[path] = note
+    return notes
 
 
 class BatchTeacher:
@@ -63,46 +93,38 @@ class BatchTeacher:
 
     name = "openai batch"
 
-    def __init__(self, server: OpenAITeacher, parameters: TeacherParameters, ledger: Ledger, ledger_path: Path) -> None:
-        """Take up the notes on batches that an earlier run left.
+    def __init__(self, server: OpenAITeacher, parameters: TeacherParameters, ledger: Ledger, folder: Path) -> None:
+        """Read the notes of an earlier run.
 
         Args:
             server: The connection; it also forms requests, reads answers, and has the budget.
             parameters: The teacher's parameters.
-            ledger: Answers that are safe; a batch is forgotten once all of its answers are.
-            ledger_path: Where the ledger is; the batches' folder is beside it.
+            ledger: Where answers go. Its lock keeps other processes from collecting the same batches.
+            folder: Where the notes are.
 
         Raises:
-            TeacherError: If the notes can't be read, or the batches are another server's.
+            TeacherError: If a note can't be read, or a batch is at another server.
         """
         self._server = server
-        self._api = BatchAPI(server)
         self._parameters = parameters
+        self._max_requests = parameters.batch.max_requests
         self._ledger = ledger
-        self._budget = server.budget
-        self._folder = BatchFolder(ledger_path)
-        self._most_requests = parameters.batch.max_requests
-        # Questions by key: all that are waiting for an answer, and those of them that no batch has yet.
+        self._folder = folder
+        self._notes = open_batches(folder, parameters.model, ledger)
         self._waiting: dict[str, _Waiting] = {}
-        self._queue: dict[str, _Waiting] = {}
-        # Of what is in a batch: which one, and what was set aside for it.
-        self._under_way: dict[str, BatchJob] = {}
         self._reserved: dict[str, Reservation] = {}
-        # Answers that are here and were not asked for yet.
-        self._answers: dict[str, Answer] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._batches: set[asyncio.Task[None]] = set()
-        self._resumed: asyncio.Task[None] | None = None
+        self._seen: dict[Path, Batch] = {}
         self._news = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
-        self._lock = contextlib.ExitStack()
-        self._bar = BatchBar()
-        for job in self._folder.jobs_for(parameters.model):
-            if job.base_url.rstrip("/") != server.base_url.rstrip("/"):
+        for path, note in self._notes.items():
+            if note.base_url.rstrip("/") != server.base_url.rstrip("/"):
                 raise TeacherError(
-                    f"a batch of an earlier run is at {job.base_url}: set teacher.base_url back to it, or delete "
-                    f"{self._folder.path} to have its questions asked again"
+                    f"a batch of an earlier run is at {note.base_url}: set teacher.base_url back to it, or delete "
+                    f"{path} to have its questions asked again"
                 )
+            taken_over = {key: server.budget.take_over(key) for key in note.questions if ledger.get(key) is None}
+            self._reserved |= {key: reservation for key, reservation in taken_over.items() if reservation is not None}
 
     async def answer(self, question: Question) -> Answer:
         """Wait for the batch that brings the answer.
@@ -112,303 +134,252 @@ class BatchTeacher:
             RequestFailedError: If this question is refused, or failed too often.
             TeacherError: If a batch was refused or cancelled, the budget is reached, or the server is gone.
         """
-        if self._resumed is None:
-            self._resumed = asyncio.create_task(self._resume())
-        await asyncio.shield(self._resumed)
         if self._failure is not None:
             raise self._failure
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
         key = question_key(question, self._parameters)
-        if key in self._answers:
-            return self._answers.pop(key)
-        waiting = _Waiting(question, asyncio.get_running_loop().create_future())
-        self._waiting[key] = waiting
-        if key not in self._under_way:
-            self._enqueue(key)
-        try:
-            return await waiting.answer
-        finally:
-            self._waiting.pop(key, None)
-            self._queue.pop(key, None)
+        if (known := self._ledger.get(key)) is not None:
+            return known
+        waiting = self._waiting[key] = _Waiting(question, asyncio.get_running_loop().create_future())
+        self._news.set()
+        return await waiting.answer
 
     async def drain(self) -> None:
         """Send nothing more and wait for nothing: batches go on at the server, and the next run collects them."""
-        tasks = [task for task in (*self._tasks, self._resumed) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._under_way:
-            logger.info("the batches of %d question(s) go on: the same command collects them", len(self._under_way))
-        self._give_up(TeacherError("the run is being stopped"))
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait([self._worker])
 
     async def close(self) -> None:
-        """Stop, and forget the batches that the ledger has all answers of."""
+        """Stop, and close the connection."""
         await self.drain()
-        noted = {key for job in self._folder.jobs for key in job.keys}
-        unsent = self._reserved.keys() - noted
-        for key in unsent:
-            self._reserved.pop(key).unbilled()
-        self._folder.note_reserving([key for key in self._folder.reserving if key not in unsent])
-        self._folder.forget_settled(self._is_safe)
-        self._lock.close()
-        self._bar.close()
+        if self._notes:
+            logger.info("%d batch(es) go on at the server: the same command collects them", len(self._notes))
         await self._server.close()
 
-    # --- what an earlier run left
-
-    async def _resume(self) -> None:
-        self._lock.enter_context(self._folder.alone())
-        self._folder.forget_settled(self._is_safe)
-        for job in self._folder.jobs_for(self._parameters.model):
-            for key in job.keys:
-                reservation = None if self._is_safe(key) else self._budget.take_over(key)
-                if reservation is not None:
-                    self._reserved[key] = reservation
-            if job.collected:
-                self._take(job)
-            elif job.batch_id is not None:
-                self._go_through(job)
-            else:
-                await self._find(job)
-        # What was killed between setting money aside and sending has cost nothing.
-        for key in self._folder.reserving:
-            reservation = self._budget.take_over(key)
-            if reservation is not None:
-                reservation.unbilled()
-        self._folder.note_reserving(())
-        self._spawn(self._send_when_quiet())
-
-    async def _find(self, job: BatchJob) -> None:
-        """Find out whether the batch of a job was created before its process was killed."""
-        batch = await self._api.find(job.name)
-        if batch is not None:
-            self._go_through(self._folder.note_created(job, batch.id))
-            return
-        self._folder.forget(job)
-        self._release(job)
-
-    # --- from questions to batches
-
-    def _enqueue(self, key: str) -> None:
-        self._queue[key] = self._waiting[key]
-        self._news.set()
-
-    async def _send_when_quiet(self) -> None:
-        while True:
-            await self._news.wait()
-            while self._news.is_set():
-                self._news.clear()
-                await asyncio.sleep(QUIET_S)
-            affordable = await self._reserve_for(dict(self._queue))
-            files = write_input_files(
-                self._folder.input_path,
-                self._bodies(affordable),
-                self._most_requests,
-                self._parameters.batch.max_megabytes * MEGABYTE,
-            )
-            async for file in files:
-                self._go_through(await self._create(file))
-
-    async def _reserve_for(self, queue: dict[str, _Waiting]) -> dict[str, _Waiting]:
-        """The questions that the budget has room for now; the others stay until a batch turned out cheaper.
-
-        Raises:
-            BudgetReachedError: If there is room for none, and no batch is under way.
-        """
-        reserved: list[str] = []
-
-        async def try_one(key: str, waiting: _Waiting) -> None:
-            reservation = await self._budget.try_reserve(key, waiting.question)
-            if reservation is not None:
-                self._reserved[key] = reservation
-                reserved.append(key)
-
-        if not queue:
-            return {}
-        if self._budget.priced:
-            self._folder.note_reserving(tuple(queue))
-        await asyncio.gather(*(try_one(key, waiting) for key, waiting in queue.items()))
-        if not reserved and not self._batches:
-            key, waiting = next(iter(queue.items()))
-            self._reserved[key] = await self._budget.reserve(key, waiting.question)
-            reserved.append(key)
-        if self._budget.priced:
-            self._folder.note_reserving(reserved)
-        for key in reserved:
-            self._queue.pop(key, None)
-        return {key: queue[key] for key in reserved}
-
-    async def _bodies(self, queue: dict[str, _Waiting]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        for key, waiting in queue.items():
-            body = await self._server.body(waiting.question)
-            waiting.sent = {name: value for name, value in body.items() if name != "messages"}
-            yield key, body
-
-    async def _create(self, file: InputFile) -> BatchJob:
-        job = self._folder.begin(self._server.base_url, self._parameters.model, file.keys)
-        input_file_id = await self._api.upload(file.path, job.name)
-        batch = await self._api.create(input_file_id, job.name, self._parameters.batch.completion_window)
-        logger.info("%s: %d question(s) sent", batch.id, len(job.keys))
-        return self._folder.note_created(job, batch.id)
-
-    # --- from batches to answers
-
-    def _go_through(self, job: BatchJob) -> None:
-        self._under_way.update(dict.fromkeys(job.keys, job))
-        self._batches.add(self._spawn(self._see_through(job)))
-
-    async def _see_through(self, job: BatchJob) -> None:
-        """Wait for a batch's end and give out what it brought."""
-        batch = await self._await_end(job)
-        if batch.status == "failed":
-            await self._take_back(job, batch)
-            return
-        files = [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id is not None]
-        results = [await self._api.download(file_id) for file_id in files]
-        ended = batch.completed_at or batch.expired_at or batch.cancelled_at or batch.created_at
-        unanswered = self._take(self._folder.note_results(job, results, float(ended - batch.created_at)))
-        logger.info("%s is %s, %d of %d answered", batch.id, batch.status, len(job.keys) - unanswered, len(job.keys))
-        if batch.status == "cancelled" and unanswered:
-            raise TeacherError(
-                f"{batch.id} was cancelled with {unanswered} question(s) open; run the same command again to ask those"
-            )
-        # There may be room in the budget now.
-        self._news.set()
-
-    async def _await_end(self, job: BatchJob) -> Batch:
-        """Look at a batch until it is over; a server that can't be reached for a while ends no batch."""
-        assert job.batch_id is not None
-        poll_s = first_poll_s = self._parameters.batch.poll_seconds
-        while True:
-            try:
-                batch = await self._api.retrieve(job.batch_id, self._folder.path)
-            except RequestFailedError as error:
-                logger.warning("the state of %s is not known (%s); looking again", job.batch_id, error)
-            else:
-                self._bar.show(batch, len(job.keys))
-                if batch.status in ("completed", "failed", "expired", "cancelled"):
-                    return batch
-            await asyncio.sleep(poll_s)
-            poll_s = min(1.5 * poll_s, SLOWEST_POLL * first_poll_s)
-
-    def _take(self, job: BatchJob) -> int:
-        """Give out what a collected batch brought; how many of its questions got no answer."""
-        results = read_results(self._folder.results(job))
-        unanswered = 0
-        for key in job.keys:
-            self._under_way.pop(key, None)
-            if self._is_safe(key):
-                continue
-            result = results.get(key) or LineResult(key, None, {}, None)
-            try:
-                answer = self._read(result, job.latency_s)
-            except (FormRefusedError, TransientFaultError, RequestFailedError, TeacherError) as error:
-                unanswered += 1
-                self._refuse(key, error)
-                continue
-            reservation = self._reserved.pop(key, None)
-            if reservation is not None:
-                answer = _charged(answer, reservation)
-            waiting = self._waiting.get(key)
-            if waiting is None or waiting.answer.done():
-                self._answers[key] = answer
-            else:
-                waiting.answer.set_result(answer)
-        return unanswered
-
-    def _read(self, result: LineResult, latency_s: float) -> Answer:
-        if result.status is None:
-            raise TransientFaultError(f"the batch ended without an answer ({result.code or 'no result'})")
-        waiting = self._waiting.get(result.key)
-        if result.status != OK:
-            if waiting is not None and self._server.form_refused(waiting.sent, result.status, result.body):
-                raise FormRefusedError
-            raise self._server.fault_of_response(result.status, result.body)
-        answer = self._server.read(result.body, latency_s)
-        if waiting is not None:
-            self._server.form_taken(waiting.sent, waiting.question.schema)
-        return answer
-
-    def _refuse(self, key: str, error: Exception) -> None:
-        """No answer: the question is asked again where that may help."""
-        transient = isinstance(error, TransientFaultError)
-        reservation = self._reserved.pop(key, None)
-        if reservation is not None:
-            if transient and error.maybe_billed:
-                reservation.lost()
-            else:
-                reservation.unbilled()
-        waiting = self._waiting.get(key)
-        if waiting is None or waiting.answer.done():
-            return
-        waiting.faults += transient
-        if transient and waiting.faults > self._parameters.max_request_retries:
-            waiting.answer.set_exception(RequestFailedError(f"{error.reason}, {waiting.faults} time(s)"))
-        elif transient or isinstance(error, FormRefusedError):
-            self._enqueue(key)
-        else:
-            waiting.answer.set_exception(error)
-
-    async def _take_back(self, job: BatchJob, batch: Batch) -> None:
-        """A batch that failed as a whole, of which nothing was worked on: too many tokens at once, or its form."""
-        faults = (batch.errors.data if batch.errors else None) or []
-        said = "; ".join(fault.message or fault.code or "" for fault in faults[:3]) or "it doesn't say why"
-        said = self._server.said(said)
-        self._folder.forget(job)
-        self._release(job)
-        if not any(fault.code == TOO_MANY_TOKENS for fault in faults):
-            raise TeacherError(f"the server refused {batch.id} as a whole: {said}")
-        others = {task for task in self._batches if not task.done() and task is not asyncio.current_task()}
-        if others:
-            # It is their tokens that leave no room.
-            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
-        elif len(job.keys) == 1:
-            raise TeacherError(f"the server takes not even one question as a batch now: {said}")
-        else:
-            self._most_requests = max(1, len(job.keys) // 2)
-            logger.info("%s; at most %d questions a batch from now on", said, self._most_requests)
-            await asyncio.sleep(self._parameters.batch.poll_seconds)
-        for key in job.keys:
-            if key in self._waiting:
-                self._enqueue(key)
-
-    def _release(self, job: BatchJob) -> None:
-        """Nothing of a job was worked on: it is no longer under way and costs nothing."""
-        for key in job.keys:
-            self._under_way.pop(key, None)
-            if key in self._reserved:
-                self._reserved.pop(key).unbilled()
-
-    def _is_safe(self, key: str) -> bool:
-        return self._ledger.get(key) is not None
-
-    # --- tasks
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """What ends one batch ends all: whoever waits learns why."""
-        self._tasks.discard(task)
-        self._batches.discard(task)
-        if task.cancelled() or task.exception() is None:
-            return
-        error = task.exception()
-        assert error is not None
-        self._give_up(error)
-
-    def _give_up(self, error: BaseException) -> None:
-        self._failure = self._failure or error
+    async def _work(self) -> None:
+        """Work until the task is cancelled; what ends it ends every question that waits."""
+        try:
+            with progress(total=0, desc="batches", unit="line") as bar:
+                await self._rounds(bar)
+        except RequestFailedError as error:
+            self._failure = TeacherError(f"the Batch API failed ({error}): run the same command again to go on")
+        except (Exception, asyncio.CancelledError) as error:
+            self._failure = error
         for waiting in self._waiting.values():
             if not waiting.answer.done():
                 waiting.answer.set_exception(self._failure)
 
+    async def _rounds(self, bar: tqdm) -> NoReturn:
+        for path, note in list(self._notes.items()):
+            if note.batch_id is None:
+                # Its process was killed around creating the batch.
+                batch = await self._server.call(partial(self._find, note.name))
+                self._forget(path) if batch is None else self._keep(path, note, batch)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._parameters.batch.poll_seconds if self._notes else None):
+                    await self._news.wait()
+            if self._news.is_set():
+                while self._news.is_set():
+                    self._news.clear()
+                    await asyncio.sleep(QUIET_S)
+                while await self._send(await self._lines()):
+                    pass
+            for path, note in list(self._notes.items()):
+                await self._look_at(path, note, bar)
 
-def _charged(answer: Answer, reservation: Reservation) -> Answer:
-    """Settle an answer's cost; one whose tokens the server didn't count may have cost all that was set aside."""
-    if answer.cost_usd is None and reservation.most_usd > 0:
-        answer = answer.model_copy(update={"cost_usd": reservation.most_usd})
-    reservation.answered(answer.cost_usd)
-    return answer
+    async def _lines(self) -> dict[str, bytes]:
+        """The lines of the next input file by key: open questions, up to the file's limits."""
+        under_way = {key for note in self._notes.values() for key in note.questions}
+        lines: dict[str, bytes] = {}
+        size = 0
+        for key, waiting in list(self._waiting.items()):
+            if key in under_way:
+                continue
+            body = await self._server.body(waiting.question)
+            row = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
+            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+            size += len(line)
+            if lines and (len(lines) == self._max_requests or size > self._parameters.batch.max_megabytes * 1_000_000):
+                break
+            waiting.sent = {name: value for name, value in body.items() if name != "messages"}
+            lines[key] = line
+        return lines
+
+    async def _send(self, lines: dict[str, bytes]) -> bool:
+        """Create a batch of the lines that the budget has room for; whether there were any.
+
+        The other questions stay open until a batch has ended that cost less than was set aside for it.
+
+        Raises:
+            BudgetReachedError: If there is room for none, and no batch is under way.
+        """
+        if not lines:
+            return False
+        budget, client = self._server.budget, self._server.client
+        questions = {key: self._waiting[key].question for key in lines}
+        noted = {key: LedgerQuestion.of(key, question) for key, question in questions.items()}
+        name = uuid.uuid4().hex
+        path = self._folder / f"{name}.json"
+        note = BatchNote(name=name, base_url=self._server.base_url, model=self._parameters.model, questions=noted)
+        # First of all: a run that finds the note without a batch takes back what was set aside.
+        self._keep(path, note)
+        tried = await asyncio.gather(*(budget.try_reserve(key, question) for key, question in questions.items()))
+        reserved = {key: reservation for key, reservation in zip(lines, tried, strict=True) if reservation is not None}
+        self._reserved |= reserved
+        if not reserved:
+            self._forget(path)
+            if not self._notes:
+                await budget.reserve(*next(iter(questions.items())))
+            return False
+        file = (f"{name}.jsonl", b"".join(lines[key] for key in reserved))
+        uploaded = await self._server.call(partial(client.files.create, file=file, purpose="batch"), TRANSFER_TIMEOUT_S)
+
+        async def create() -> Batch:
+            # An earlier try may have created it, and its answer was lost.
+            return await self._find(name) or await client.batches.create(
+                input_file_id=uploaded.id,
+                endpoint=ENDPOINT,
+                completion_window=self._parameters.batch.completion_window,  # type: ignore[arg-type]
+                metadata={"mulcot_rd_job": name},
+            )
+
+        batch = await self._server.call(create)
+        self._keep(path, note.model_copy(update={"questions": {key: noted[key] for key in reserved}}), batch)
+        logger.info("%s: %d question(s) sent", batch.id, len(reserved))
+        return True
+
+    async def _find(self, name: str) -> Batch | None:
+        async for batch in self._server.client.batches.list(limit=100):
+            if (batch.metadata or {}).get("mulcot_rd_job") == name:
+                return batch
+        return None
+
+    async def _look_at(self, path: Path, note: BatchNote, bar: tqdm) -> None:
+        """See how a batch stands, and take what it brought if it has ended."""
+        try:
+            batch = self._seen[path] = await self._server.call(partial(self._retrieve, path, note))
+        except RequestFailedError as error:
+            logger.warning("the state of %s is not known (%s); looking again", note.batch_id, error)
+            return
+        counts = [each.request_counts for each in self._seen.values() if each.request_counts is not None]
+        states = Counter(each.status for each in self._seen.values())
+        bar.total = sum(count.total for count in counts)
+        bar.set_postfix_str(", ".join(f"{count} {state}" for state, count in states.items()), refresh=False)
+        bar.update(sum(count.completed + count.failed for count in counts) - bar.n)
+        if batch.status == "failed":
+            self._take_back(path, note, batch)
+        elif batch.status in ("completed", "expired", "cancelled"):
+            await self._collect(path, note, batch)
+
+    async def _retrieve(self, path: Path, note: BatchNote) -> Batch:
+        try:
+            return await self._server.client.batches.retrieve(note.batch_id)
+        except openai.NotFoundError:
+            raise TeacherError(
+                f"{note.base_url} knows nothing of {note.batch_id} any more: delete {path} to have its questions asked "
+                "again"
+            ) from None
+
+    async def _collect(self, path: Path, note: BatchNote, batch: Batch) -> None:
+        """Write a batch's answers to the ledger, then give them out.
+
+        Raises:
+            TeacherError: If the batch was cancelled before all its questions were answered.
+        """
+        results: dict[str, dict[str, Any]] = {}
+        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            results |= await self._server.call(partial(self._results, file_id), TRANSFER_TIMEOUT_S)
+        latency_s = float((batch.completed_at or batch.expired_at or batch.cancelled_at or 0) - batch.created_at)
+        missing = [question for key, question in note.questions.items() if self._ledger.get(key) is None]
+        taken = [self._take(question, results.get(question.key, {}), latency_s) for question in missing]
+        rows = [row for row in taken if row is not None]
+        await asyncio.gather(*(self._ledger.append(row) for row in rows))
+        self._forget(path)
+        for row in rows:
+            if row.key in self._waiting:
+                self._waiting.pop(row.key).answer.set_result(row.answer)
+        # There may be room in the budget now.
+        self._news.set()
+        logger.info("%s is %s: %d answered, %d not", batch.id, batch.status, len(rows), len(taken) - len(rows))
+        if batch.status == "cancelled" and len(rows) < len(taken):
+            raise TeacherError(
+                f"{batch.id} was cancelled with {len(taken) - len(rows)} question(s) open; run the same command again "
+                "to ask those"
+            )
+
+    async def _results(self, file_id: str) -> dict[str, dict[str, Any]]:
+        content = (await self._server.client.files.content(file_id)).content
+        return {row["custom_id"]: row for row in map(json.loads, content.splitlines())}
+
+    def _take(self, question: LedgerQuestion, result: dict[str, Any], latency_s: float) -> LedgerRow | None:
+        """The row of an answer; a question without one stays open where asking again may help, and fails where not."""
+        key = question.key
+        waiting = self._waiting.get(key)
+        try:
+            answer = self._read(waiting, result, latency_s)
+        except FormRefusedError:
+            return None
+        except (TransientFaultError, RequestFailedError, TeacherError) as error:
+            transient = isinstance(error, TransientFaultError)
+            if transient and error.maybe_billed and key in self._reserved:
+                self._reserved.pop(key).lost()
+            if waiting is not None:
+                waiting.faults += 1
+                if transient and waiting.faults <= self._parameters.max_request_retries:
+                    return None
+                if transient:
+                    error = RequestFailedError(f"{error.reason}, {waiting.faults} time(s)")
+                self._waiting.pop(key).answer.set_exception(error)
+            return None
+        return question.answered(self._reserved.pop(key).charge(answer) if key in self._reserved else answer)
+
+    def _read(self, waiting: _Waiting | None, result: dict[str, Any], latency_s: float) -> Answer:
+        """The answer in a line's result; raises what keeps it from being one."""
+        response = result.get("response")
+        if response is None:
+            code = (result.get("error") or {}).get("code", "no result")
+            raise TransientFaultError(f"the batch ended without an answer ({code})")
+        status, body = response["status_code"], response.get("body")
+        sent = {} if waiting is None else waiting.sent
+        if status != 200:
+            # The form in which an earlier run asked is not known: this run asks itself.
+            if not sent or self._server.form_refused(sent, status, body):
+                raise FormRefusedError
+            raise self._server.fault_of_response(status, body)
+        answer = self._server.read(body, latency_s)
+        if waiting is not None and sent:
+            self._server.form_taken(sent, waiting.question.schema)
+        return answer
+
+    def _take_back(self, path: Path, note: BatchNote, batch: Batch) -> None:
+        """A batch that failed as a whole: nothing of it was worked on, and its questions are open again.
+
+        Raises:
+            TeacherError: If it failed for another reason than too many tokens at once.
+        """
+        self._forget(path)
+        faults = (batch.errors and batch.errors.data) or []
+        too_many_tokens = any(fault.code == "token_limit_exceeded" for fault in faults)
+        if not too_many_tokens or (len(note.questions) == 1 and not self._notes):
+            said = self._server.said("; ".join(fault.message or fault.code or "" for fault in faults[:3]))
+            raise TeacherError(f"the server refused {batch.id} as a whole: {said or 'it gives no reason'}")
+        if not self._notes:
+            # Otherwise the tokens of other batches leave no room, and the end of one of them is news.
+            self._max_requests = len(note.questions) // 2
+            logger.info("too many tokens: at most %d questions a batch from now on", self._max_requests)
+            self._news.set()
+
+    def _keep(self, path: Path, note: BatchNote, batch: Batch | None = None) -> None:
+        if batch is not None:
+            note = note.model_copy(update={"batch_id": batch.id})
+        write_text(path, note.model_dump_json() + "\n")
+        self._notes[path] = note
+
+    def _forget(self, path: Path) -> None:
+        """Nothing more is to be had from a batch: what is still set aside for it was not billed."""
+        for key in self._notes.pop(path).questions.keys() & self._reserved.keys():
+            self._reserved.pop(key).unbilled()
+        path.unlink()

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mulcot_rd.credentials import OPENAI_URL, without_password
-from mulcot_rd.teacher.batch import BatchTeacher
-from mulcot_rd.teacher.batch_jobs import refuse_unfinished_batches
+from mulcot_rd.teacher.batch import BatchTeacher, open_batches
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.capabilities import Capabilities
+from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
@@ -56,8 +56,13 @@ def open_server(parameters: TeacherParameters, ledger_path: Path, api_key: str |
 
 
 def _open(parameters: TeacherParameters, ledger: Ledger, ledger_path: Path, api_key: str | None) -> Server:
-    if parameters.mode == "online":
-        refuse_unfinished_batches(ledger_path, parameters.model, lambda key: ledger.get(key) is not None)
+    batches = ledger_path.with_suffix(".batches")
+    if parameters.mode == "online" and (notes := open_batches(batches, parameters.model, ledger)):
+        # Their questions would be paid for online as well.
+        raise TeacherError(
+            f"{len(notes)} batch(es) of an earlier run are not collected: run the same command with teacher.mode=batch "
+            f"to collect them, or delete {batches} to have their questions asked again"
+        )
     capabilities = Capabilities(
         ledger_path.with_suffix(".server.json"),
         f"{without_password(parameters.base_url or OPENAI_URL)} {parameters.model}",
@@ -67,5 +72,5 @@ def _open(parameters: TeacherParameters, ledger: Ledger, ledger_path: Path, api_
     client = OpenAITeacher(parameters, api_key, capabilities, budget)
     asked: Provider[Question] = client
     if parameters.mode == "batch":
-        asked = BatchTeacher(client, parameters, ledger, ledger_path)
+        asked = BatchTeacher(client, parameters, ledger, batches)
     return Server(LedgeredProvider(asked, ledger, parameters), client)
