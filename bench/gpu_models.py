@@ -49,7 +49,7 @@ class Amount:
 
     Attributes:
         image_size: Side of the images in pixels.
-        accumulation: Micro-batches of an optimiser step; ``None`` takes the configured number.
+        gradient_accumulation_steps: Micro-batches of an optimiser step; ``None`` takes the configured number.
         measured_steps: Optimiser steps that are timed, behind one that is not.
         longest_answer: Tokens that answers of training rows are cut to; ``None`` cuts nothing.
         latency_tokens: Tokens of the reasoning whose latency is measured.
@@ -59,7 +59,7 @@ class Amount:
     """
 
     image_size: int
-    accumulation: int | None
+    gradient_accumulation_steps: int | None
     measured_steps: int
     longest_answer: int | None
     latency_tokens: int
@@ -151,7 +151,7 @@ def random_model(
     with torch.device(device):
         torch.manual_seed(1)
         model = AutoModelForImageTextToText.from_config(
-            config, dtype=dtype, attn_implementation=parameters.attention
+            config, dtype=dtype, attn_implementation=parameters.attn_implementation
         ).eval()
     if not isinstance(model, family.model_class):
         raise TypeError(f"{type(model).__name__} is not the class of the family {family.name}")

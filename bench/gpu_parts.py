@@ -66,7 +66,7 @@ def train(models: Models, name: RoleName, say: Say) -> None:
     """
     role, device = models.role(name), models.device
     optimisation = _optimisation(models, name)
-    window = optimisation.batch_size * optimisation.accumulation
+    window = optimisation.batch_size * optimisation.gradient_accumulation_steps
     examples = models.rows(role, window * (models.amount.measured_steps + 2))
     images = ImageStore(models.scratch / "images", role.encoder, role.model, "random")
     images.prepare([example.image for example in examples])
@@ -168,8 +168,8 @@ def token_bytes(model: torch.nn.Module) -> int:
 def _optimisation(models: Models, name: RoleName) -> OptimisationParameters:
     """The configured optimisation, for one epoch that is checkpointed at its end alone."""
     parameters = OptimisationParameters(**models.parameters[f"{name}_training"]["optimisation"])
-    accumulation = models.amount.accumulation or parameters.accumulation
-    return parameters.model_copy(update={"epochs": 1, "accumulation": accumulation, "checkpoint_minutes": 1e6})
+    steps = models.amount.gradient_accumulation_steps or parameters.gradient_accumulation_steps
+    return parameters.model_copy(update={"epochs": 1, "gradient_accumulation_steps": steps, "checkpoint_minutes": 1e6})
 
 
 def _loss(models: Models, role: Role) -> LossFunction:
@@ -218,7 +218,7 @@ def _steps(
 
     def timed(batch: Batch, counts: Mapping[Task, int]) -> tuple[Tensor, Mapping[str, Tensor]]:
         nonlocal calls
-        if calls % optimisation.accumulation == 0:
+        if calls % optimisation.gradient_accumulation_steps == 0:
             _wait_for(models.device)
             begun.append(time.perf_counter())
         calls += 1
@@ -236,7 +236,7 @@ def _steps(
             fingerprint="bench",
         ).run()
     lengths = [example.length for example in examples]
-    order = windows(lengths, optimisation.batch_size * optimisation.accumulation, SEED, epoch=0)
+    order = windows(lengths, optimisation.batch_size * optimisation.gradient_accumulation_steps, SEED, epoch=0)
     tokens = sum(lengths[index] for window in order[1:-1] for index in window)
     return tokens / (begun[-1] - begun[1])
 
@@ -257,7 +257,7 @@ def _flops_per_token(
 ) -> float:
     """Model FLOPs of a token, those of the middle micro-batch of the first window; see the module's text."""
     lengths = [example.length for example in examples]
-    window = windows(lengths, optimisation.batch_size * optimisation.accumulation, SEED, epoch=0)[0]
+    window = windows(lengths, optimisation.batch_size * optimisation.gradient_accumulation_steps, SEED, epoch=0)[0]
     cut = list(micro_batches(window, optimisation.batch_size, lengths))
     batch = prepare(cut[len(cut) // 2])
     counts = {task: len(ids) for task, ids in batch.targets.items()}

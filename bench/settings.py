@@ -104,7 +104,7 @@ class Setting:
                 head_rows=REAL_COLUMNS,
             ),
             dtype="float32",
-            adapter=AdapterParameters(dropout={"student": 0.05, "assistant": 0.2}[name]),
+            adapter=AdapterParameters(lora_dropout={"student": 0.05, "assistant": 0.2}[name]),
         )
 
     def role(self, name: RoleName) -> Role:

@@ -97,7 +97,7 @@ def _total(terms: Mapping[str, float], weights: StudentLossWeights) -> float:
     """Eq. 13 of a window's terms."""
     hard = sum(weights.hard.of(task) * terms[f"{task}_loss"] for task in TASKS)
     soft = sum(weights.soft.of(task) * terms[f"{task}_soft_loss"] for task in TASKS)
-    return (1 - weights.distillation) * hard + weights.distillation * soft
+    return (1 - weights.kd_ratio) * hard + weights.kd_ratio * soft
 
 
 def _as_written(setting: Setting, student: Role, assistant: Role, examples: Sequence[Example]) -> Epoch:

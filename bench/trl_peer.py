@@ -56,7 +56,7 @@ def _trl(setting: Setting, student: Role, repetitions: int, python: str) -> dict
                 "rows": _texts(setting, student),
                 "temperature": setting.weights(student).temperature,
                 "batch_size": batch_size,
-                "accumulation": len(TASKS) * WINDOW["tiny"] // batch_size,
+                "gradient_accumulation_steps": len(TASKS) * WINDOW["tiny"] // batch_size,
                 "epochs": repetitions + 1,
             }
         ),

@@ -58,18 +58,18 @@ TINY = TinySize(
     head_rows=64,
 )
 QWEN_ADAPTER = AdapterParameters(
-    dropout=0.1,
+    lora_dropout=0.1,
     target_modules=["qkv"],
-    fully_trained_modules=["language_model", "lm_head", "patch_embed", "pos_embed", "merger"],
+    modules_to_save=["language_model", "lm_head", "patch_embed", "pos_embed", "merger"],
 )
 TINY_ADAPTERS = {
     "flan_t5": AdapterParameters(full=True),
     "qwen2_5_vl": QWEN_ADAPTER,
     "qwen3_vl": QWEN_ADAPTER,
     "smolvlm": AdapterParameters(
-        dropout=0.1,
+        lora_dropout=0.1,
         target_modules=["fc1"],
-        fully_trained_modules=["text_model", "lm_head", "patch_embedding", "position_embedding", "connector"],
+        modules_to_save=["text_model", "lm_head", "patch_embedding", "position_embedding", "connector"],
     ),
 }
 

@@ -67,7 +67,7 @@ def main(path: str) -> None:
             beta=0.0,
             temperature=setting["temperature"],
             per_device_train_batch_size=setting["batch_size"],
-            gradient_accumulation_steps=setting["accumulation"],
+            gradient_accumulation_steps=setting["gradient_accumulation_steps"],
             num_train_epochs=setting["epochs"],
             learning_rate=0.0,
             lr_scheduler_type="constant",

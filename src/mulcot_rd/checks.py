@@ -15,6 +15,7 @@ from mulcot_rd.config import ProjectConfigLoader, leaves, value_at
 from mulcot_rd.errors import UserError
 from mulcot_rd.messages import nearest
 from mulcot_rd.pipeline_registry import STAGES, stage
+from mulcot_rd.renamed import refuse_earlier_names
 
 _CHOICES = {"arch": "architectures", "scale": "scales", "variant": "variants"}
 
@@ -23,10 +24,13 @@ def check_parameters(loader: ProjectConfigLoader) -> None:
     """Check the names that an environment and the command line give, and the choices that select configuration.
 
     Raises:
-        UserError: If a name is unknown (with the nearest known one), a group is given one value, or a choice does not
-            exist.
+        UserError: If a name is unknown (with the nearest known one) or one of an earlier version, a group is given one
+            value, or a choice does not exist.
     """
     base, *environment = loader.layers("parameters")
+    from_globals = {name: value for name, value in loader["globals"].items() if name in base}
+    for layer in (base, from_globals, *environment, loader.runtime_params):
+        refuse_earlier_names(leaves(layer))
     for layer in (*environment, loader.runtime_params):
         for name in layer:
             if name not in base and not str(name).startswith("_"):

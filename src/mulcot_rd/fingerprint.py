@@ -9,10 +9,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from mulcot_rd.files import write_json
+from mulcot_rd.renamed import hashed_name
 
 
 def fingerprint(*parts: Any) -> str:
-    """A hash of parameters, records and plain values; equal parts give equal hashes on every machine."""
+    """A hash of parameters, records and plain values; equal parts give equal hashes on every machine.
+
+    A parameter that was renamed is hashed under its earlier name.
+    """
     canonical = json.dumps([_plain(part) for part in parts], sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -61,9 +65,9 @@ def _flat(made_from: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _plain(part: Any) -> Any:
     if isinstance(part, BaseModel):
-        return part.model_dump(mode="json")
+        part = part.model_dump(mode="json")
     if isinstance(part, dict):
-        return {str(key): _plain(value) for key, value in part.items()}
+        return {hashed_name(str(key)): _plain(value) for key, value in part.items()}
     if isinstance(part, (list, tuple)):
         return [_plain(item) for item in part]
     return part

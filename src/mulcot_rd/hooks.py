@@ -120,7 +120,8 @@ def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     for role in roles:
         optimisation = catalog.load(f"params:{role}").training.optimisation
         rows = math.inf if limit is None else rows_of[role] * limit
-        if worth_helpers(rows, optimisation) and crew_size(optimisation.workers, device, optimisation.accumulation) > 1:
+        most = optimisation.gradient_accumulation_steps
+        if worth_helpers(rows, optimisation) and crew_size(optimisation.workers, device, most) > 1:
             # Helpers import the main module anew: that of the command `kedro` imports this.
             prepare(["mulcot_rd.training.learner", "kedro.framework.cli"])
             return

@@ -16,6 +16,7 @@ from typing import Any
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import write_json
 from mulcot_rd.fingerprint import differences, file_fingerprint, fingerprint, remembered_fingerprint
+from mulcot_rd.renamed import current_names
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=current_names)
     except ValueError as error:
         raise DamagedError(f"{path} is not valid JSON ({error}): delete it, the next run writes it again") from error
 

@@ -20,6 +20,7 @@ BROKEN = """
   - parameters: {run: broken, ingest.folder: nowhere}
     stages: [data_preparation]
   - parameters: {run: refused, limit: 0}
+  - parameters: {run: former, student_training.optimisation.accumulation: 2}
 """
 
 
@@ -32,9 +33,10 @@ def test_plan_skips_what_is_up_to_date_and_goes_on_behind_a_failure(project, ked
 
     result, rows = run(PLAN.replace("runs:\n", "runs:" + BROKEN))
     assert result.returncode == 1
-    assert "2 of 5 failed" in result.stderr
+    assert "3 of 6 failed" in result.stderr
     assert "nowhere" in rows["broken"] and " failed " in rows["broken"]
     assert any("limit" in line and " failed " in line for line in rows.values())
+    assert any("write student_training.optimisation.gradient_accumulation_steps" in line for line in rows.values())
     assert all(" done " in rows[name] for name in ("first", "second", "third"))
     assert json.loads((project / "data/08_reporting/sample/first/experiment.json").read_text())["run"] == "first"
 

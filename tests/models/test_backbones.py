@@ -195,7 +195,7 @@ def test_features_computed_once_stand_for_the_pixels(seeing, encoder, posts):
 
 def test_a_tower_with_an_adapter_is_trained(seeing, backbone_parameters, prepared):
     backbone = load_backbone(backbone_parameters, prepared["location"])
-    attach_adapter(backbone.model, AdapterParameters(dropout=0.0, target_modules=["o_proj"]), 5)
+    attach_adapter(backbone.model, AdapterParameters(lora_dropout=0.0, target_modules=["o_proj"]), 5)
     assert not backbone.family.trains_vision(backbone.model)
     backbone = load_backbone(backbone_parameters, prepared["location"])
     attach_adapter(backbone.model, backbone_parameters.adapter, 5)
@@ -214,7 +214,7 @@ def test_a_template_kept_with_the_processor_is_found(backbone_parameters, seeing
 
 def test_low_rank_training_in_half_precision_keeps_the_base(backbone_parameters, prepared):
     """The full-size set-up on a small model: frozen weights in bfloat16, trained ones in float32."""
-    adapter = AdapterParameters(dropout=0.05, target_modules=[*PROJECTIONS, "q", "v"])
+    adapter = AdapterParameters(lora_dropout=0.05, target_modules=[*PROJECTIONS, "q", "v"])
     half = backbone_parameters.model_copy(update={"dtype": "bfloat16", "adapter": adapter})
     model = attach_adapter(load_backbone(half, prepared["location"]).model, adapter, 1)
     kinds = {parameter.requires_grad: set() for parameter in model.parameters()}

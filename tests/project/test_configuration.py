@@ -17,6 +17,7 @@ from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.models import BackboneParameters, parameter_counts
 from mulcot_rd.parameters import InputParameters, RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage
+from mulcot_rd.renamed import RENAMED
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
 from tests.project.conftest import CONF
@@ -36,9 +37,9 @@ def test_an_architecture_switches_teacher_assistant_and_student_together(arch):
     teacher = TeacherParameters(**parameters["teacher"])
     roles = [BackboneParameters(**parameters[f"{role}_backbone"]) for role in ("assistant", "student")]
     assert (teacher.model, *(role.model for role in roles)) == TABLE_2[arch]
-    assert [role.adapter.dropout for role in roles] == [0.2, 0.05]
+    assert [role.adapter.lora_dropout for role in roles] == [0.2, 0.05]
     for role in roles:
-        assert (role.adapter.rank, role.adapter.alpha, role.adapter.fully_trained_modules) == (16, 32, [])
+        assert (role.adapter.r, role.adapter.lora_alpha, role.adapter.modules_to_save) == (16, 32, [])
         assert role.dtype == "auto"
         assert len(role.revision) == 40
         parameter_counts(role.model)
@@ -74,11 +75,11 @@ def test_the_workstation_has_the_papers_hyper_parameters():
     assert InputParameters(**parameters["inputs"]).image_size == 280
     for trained in (assistant, student):
         how = trained.optimisation
-        assert (how.epochs, how.batch_size, how.accumulation, how.halve_after) == (20, 2, 20, 2)
-        assert (how.learning_rate, how.minimum_learning_rate, how.warmup_steps) == (3e-4, 1e-6, 0)
+        assert (how.epochs, how.batch_size, how.gradient_accumulation_steps, how.lr_patience) == (20, 2, 20, 2)
+        assert (how.learning_rate, how.min_lr, how.warmup_steps) == (3e-4, 1e-6, 0)
     assert (assistant.weights.label, assistant.weights.reasoning) == (0.2, 0.8)
     assert student.weights.hard == student.weights.soft == assistant.weights
-    assert (student.weights.distillation, student.weights.temperature) == (0.3, 2.0)
+    assert (student.weights.kd_ratio, student.weights.temperature) == (0.3, 2.0)
     paper = {
         "batch_size": 24,
         "max_new_tokens": 512,
@@ -178,7 +179,7 @@ def test_the_command_line_is_above_the_environment_and_siblings_stay(tmp_path):
     assert parameters["student_backbone"]["model"] == "Qwen/Qwen2.5-VL-3B-Instruct"
     assert (parameters["teacher"]["provider"], parameters["teacher"]["max_retries"]) == ("openai", 1)
     student, assistant = (parameters[f"{role}_training"]["optimisation"] for role in ("student", "assistant"))
-    assert (student["epochs"], student["batch_size"], student["accumulation"]) == (4, 1, 20)
+    assert (student["epochs"], student["batch_size"], student["gradient_accumulation_steps"]) == (4, 1, 20)
     assert (assistant["epochs"], assistant["batch_size"]) == (20, 2)
     assert loader["catalog"]["metrics"]["filepath"] == "elsewhere/arch2-full-full/metrics.json"
 
@@ -326,6 +327,29 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path, text, g
     loader = _load(conf=_conf(tmp_path, local__parameters=text), **given)
     with pytest.raises(UserError, match=re.escape(said)):
         check_parameters(loader)
+
+
+@pytest.mark.parametrize(("earlier", "now"), RENAMED.items())
+def test_an_earlier_name_is_refused_with_the_name_now(tmp_path, earlier, now):
+    said = (
+        rf"student_training\.optimisation\.{earlier} is now called {now}: write student_training\.optimisation\.{now}$"
+    )
+    group = f"student_training: {{optimisation: {{{earlier}: 1}}}}"
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(f"run: {{params: {{{group}}}}}")
+    for loader in (
+        _load(**_on_the_command_line("--params", f"student_training.optimisation.{earlier}=1")),
+        _load(**_on_the_command_line("--config", str(recipe))),
+        _load(conf=_conf(tmp_path / "local", local__parameters=group)),
+        _load("mine", conf=_conf(tmp_path / "mine", mine__parameters=group)),
+        _load(conf=_conf(tmp_path / "globals", local__globals=group)),
+        _load(conf=_conf(tmp_path / "base", base__parameters_z=group)),
+        _load(
+            conf=_conf(tmp_path / "reference", local__parameters=f"limit: ${{student_training.optimisation.{earlier}}}")
+        ),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_parameters(loader)
 
 
 def test_names_that_only_a_user_knows_are_taken(tmp_path):

@@ -30,7 +30,7 @@ VOCABULARY, STUDENT_COLUMNS, STUDENT_WIDTH, ASSISTANT_WIDTH = 50, 56, 8, 12
 WEIGHTS = StudentLossWeights(
     hard=TaskWeights(label=0.3, reasoning=0.7),
     soft=TaskWeights(label=0.6, reasoning=0.4),
-    distillation=0.4,
+    kd_ratio=0.4,
     temperature=1.7,
     vocabulary_size=VOCABULARY,
 )
@@ -130,8 +130,8 @@ def test_compact_distributions_give_the_divergence_of_the_top_and_the_rest(top_k
         soft[task] = (p * (p / q).log()).sum() / SIZES[task]
         assert ours.soft[task] <= plain.soft[task] + 1e-12
     hard = sum(WEIGHTS.hard.of(task) * term for task, term in plain.hard.items())
-    total = (1 - WEIGHTS.distillation) * hard
-    total = total + WEIGHTS.distillation * sum(WEIGHTS.soft.of(task) * term for task, term in soft.items())
+    total = (1 - WEIGHTS.kd_ratio) * hard
+    total = total + WEIGHTS.kd_ratio * sum(WEIGHTS.soft.of(task) * term for task, term in soft.items())
     _assert_equal(case, ours, replace(plain, total=total, soft=soft), PRECISION[torch.float64])
     if top_k >= VOCABULARY - 1:
         # The bucket holds one id: nothing is merged.

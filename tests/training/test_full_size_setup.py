@@ -17,7 +17,7 @@ from mulcot_rd.training.soft_labels import SoftLabelParameters, write_soft_label
 
 
 def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, prepared, posts, reasonings, tmp_path):
-    adapter = backbone_parameters.adapter if backbone_parameters.adapter.full else AdapterParameters(dropout=0.05)
+    adapter = backbone_parameters.adapter if backbone_parameters.adapter.full else AdapterParameters(lora_dropout=0.05)
     dtype = "float32" if adapter.full else "bfloat16"
     parameters = backbone_parameters.model_copy(
         update={"dtype": dtype, "adapter": adapter, "gradient_checkpointing": True}

@@ -1,13 +1,16 @@
 """What makes a training anew, parameter by parameter, and what of a finished one is noticed."""
 
+import json
 import shutil
 
 import pytest
 
+from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.kept import DamagedError, Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters
+from mulcot_rd.renamed import RENAMED
 from mulcot_rd.schema import Presentation
 from mulcot_rd.training.assistant import train_assistant
 from mulcot_rd.training.identity import made_from
@@ -26,14 +29,15 @@ OPTIMISATION = {
     "epochs": (3, True),
     "batch_size": (3, True),
     "batch_tokens": (512, True),
-    "accumulation": (5, True),
+    "gradient_accumulation_steps": (5, True),
     "learning_rate": (1e-5, True),
-    "minimum_learning_rate": (1e-7, True),
-    "halve_after": (4, True),
-    "stop_after": (7, True),
+    "min_lr": (1e-7, True),
+    "lr_patience": (4, True),
+    "lr_factor": (0.3, True),
+    "early_stopping_patience": (7, True),
     "warmup_steps": (9, True),
     "weight_decay": (0.1, True),
-    "gradient_norm": (0.5, True),
+    "max_grad_norm": (0.5, True),
     "validation": (ValidationParameters(metric="macro_f1"), True),
     "checkpoint_minutes": (7.0, False),
     "workers": (2, False),
@@ -42,11 +46,11 @@ BACKBONE = {
     "family": ("another", True),
     "tiny": (None, True),
     "dtype": ("bfloat16", True),
-    "adapter": (AdapterParameters(rank=8), True),
+    "adapter": (AdapterParameters(r=8), True),
     # Which weights these name is told by their content.
     "model": ("../a/copy/elsewhere", False),
     "revision": ("abc", False),
-    "attention": ("eager", False),
+    "attn_implementation": ("eager", False),
     "gradient_checkpointing": (True, False),
 }
 GENERATION = {
@@ -71,7 +75,9 @@ SOFT_LABELS = {
     "temperature": (5.0, False),
 }
 ONE_BY_ONE = GenerationParameters(batch_size=1)
-QUICK = AssistantTrainingParameters(optimisation=OptimisationParameters(epochs=1, batch_size=3, accumulation=2))
+QUICK = AssistantTrainingParameters(
+    optimisation=OptimisationParameters(epochs=1, batch_size=3, gradient_accumulation_steps=2)
+)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,7 @@ def test_a_training_depends_on_what_changes_its_model(parts, name, value, counts
 
 
 def test_a_training_depends_on_its_objective_and_seed(parts):
-    assert parts(weights={"distillation": 0.5}) != parts()
+    assert parts(weights={"kd_ratio": 0.5}) != parts()
     assert parts(seed=2) != parts()
 
 
@@ -178,13 +184,34 @@ def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backb
     before = weights.stat().st_mtime_ns
     generation = GenerationParameters(batch_size=8, max_new_tokens=64, backend="local", workers=1)
     other = QUICK.optimisation.model_copy(update={"checkpoint_minutes": 9.0, "workers": 1})
-    backbone = backbone_parameters.model_copy(update={"gradient_checkpointing": True, "attention": "eager"})
+    backbone = backbone_parameters.model_copy(update={"gradient_checkpointing": True, "attn_implementation": "eager"})
     # The project was moved: the same base model, in another folder.
     shutil.copytree(prepared["location"], tmp_path / "moved")
     base = {**prepared, "location": str(tmp_path / "moved")}
     again = train(QUICK.model_copy(update={"optimisation": other}), generation, backbone, base)
     assert again["fingerprint"] == done["fingerprint"]
     assert weights.stat().st_mtime_ns == before
+
+
+def test_an_adapter_whose_manifest_has_earlier_names_is_found_again(train, tmp_path):
+    done = train()
+    Kept(tmp_path, "assistant").put(tmp_path / done["folder"])
+    for file in sorted(tmp_path.rglob("manifest.json")):
+        text = file.read_text()
+        for earlier, now in RENAMED.items():
+            text = text.replace(f'"{now}":', f'"{earlier}":')
+        file.write_text(text)
+    written = json.loads((tmp_path / "assistant/manifest.json").read_text())
+    assert written["made_from"]["training"]["optimisation"]["accumulation"] == 2
+    assert train() == {**done, "folder": str(tmp_path / "assistant")}
+
+
+def test_fingerprints_are_those_of_earlier_versions():
+    training = StudentTrainingParameters(optimisation=OptimisationParameters())
+    backbone = BackboneParameters(family="qwen3_vl", model="m", dtype="auto", adapter=AdapterParameters())
+    settings = training.model_dump(mode="json")
+    del settings["optimisation"]["lr_factor"], settings["optimisation"]["checkpoint_minutes"]
+    assert fingerprint(settings, backbone) == "37b6b241d1c3c415d514b350bd422ec9"
 
 
 def test_a_changed_byte_of_a_finished_adapter_is_noticed(train, tmp_path):
@@ -202,7 +229,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_finished_ada
     done = train()
     Kept(tmp_path, "assistant").put(tmp_path / done["folder"])
     before = {path.name: path.read_bytes() for path in (tmp_path / "assistant").iterdir()}
-    wild = QUICK.optimisation.model_copy(update={"learning_rate": 1e30, "epochs": 3, "accumulation": 1})
+    wild = QUICK.optimisation.model_copy(update={"learning_rate": 1e30, "epochs": 3, "gradient_accumulation_steps": 1})
     with pytest.raises(TrainingError, match=r"assistant: .*nan.* in step \d, of posts p\d.*lower the learning rate"):
         train(QUICK.model_copy(update={"optimisation": wild}))
     assert {path.name: path.read_bytes() for path in (tmp_path / "assistant").iterdir()} == before

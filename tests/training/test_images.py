@@ -75,7 +75,7 @@ def test_the_papers_adapter_leaves_the_tower_of_qwen3_vl_frozen_and_not_that_of_
 ):
     if family_name not in ("qwen2_5_vl", "qwen3_vl"):
         pytest.skip("the paper's adapters are those of the Qwen families")
-    parameters = backbone_parameters.model_copy(update={"adapter": AdapterParameters(dropout=0.0)})
+    parameters = backbone_parameters.model_copy(update={"adapter": AdapterParameters(lora_dropout=0.0)})
     role = start_role("assistant", parameters, prepared, image_size=56, seed=3)
     assert role.encoder.family.trains_vision(base_model(role.model)) == (family_name == "qwen2_5_vl")
 

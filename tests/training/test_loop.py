@@ -27,7 +27,7 @@ def _trainer(role, examples, folder, scores=(0.5, 0.6, 0.7), fingerprint="same",
         **{
             "epochs": len(scores),
             "batch_size": 2,
-            "accumulation": 1,
+            "gradient_accumulation_steps": 1,
             "learning_rate": 1e-2,
             "checkpoint_minutes": 0,
             "validation": ValidationParameters(),
@@ -70,7 +70,13 @@ def test_batch_size_and_accumulation_change_nothing(fresh, examples, tmp_path, b
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         trainer = _trainer(
-            role, examples, tmp_path / f"{rows}", scores=(0.1,), batch_size=rows, accumulation=steps, learning_rate=1e-3
+            role,
+            examples,
+            tmp_path / f"{rows}",
+            scores=(0.1,),
+            batch_size=rows,
+            gradient_accumulation_steps=steps,
+            learning_rate=1e-3,
         )
         results.append((trainer.run().history[0], _trained(role.model)))
     (first, weights), (other, others) = results
@@ -91,8 +97,8 @@ def test_processes_that_share_a_window_take_the_same_steps(fresh, examples, tmp_
             examples,
             tmp_path / f"{workers}",
             scores=(0.1, 0.2),
-            accumulation=3,
-            gradient_norm=None,
+            gradient_accumulation_steps=3,
+            max_grad_norm=None,
             workers=workers,
         )
         results[workers] = [row for row in trainer.run().history if "score" not in row]
@@ -101,7 +107,7 @@ def test_processes_that_share_a_window_take_the_same_steps(fresh, examples, tmp_
 
 
 def test_a_kill_with_several_processes_changes_nothing(fresh, examples, tmp_path, monkeypatch):
-    more = {"accumulation": 3, "scores": (0.1, 0.2), "workers": 2}
+    more = {"gradient_accumulation_steps": 3, "scores": (0.1, 0.2), "workers": 2}
     whole = _trainer(fresh(), examples, tmp_path / "whole", **more).run()
     trainer = _trainer(fresh(), examples, tmp_path / "killed", **more)
     step = trainer._step
@@ -245,14 +251,14 @@ def test_work_of_another_fingerprint_is_not_continued(fresh, examples, tmp_path)
 
 def test_the_rate_is_halved_after_two_epochs_without_a_better_score(fresh, examples, tmp_path):
     scores = (0.5, 0.4, 0.4, 0.4, 0.4, 0.6, 0.1)
-    outcome = _trainer(fresh(), examples, tmp_path, scores=scores, learning_rate=8e-3, minimum_learning_rate=3e-3).run()
+    outcome = _trainer(fresh(), examples, tmp_path, scores=scores, learning_rate=8e-3, min_lr=3e-3).run()
     rates = [row["learning_rate"] for row in outcome.history if "score" in row]
     assert rates == [8e-3, 8e-3, 8e-3, 4e-3, 4e-3, 3e-3, 3e-3]
     assert (outcome.best_epoch, outcome.best_score) == (6, 0.6)
 
 
 def test_training_ends_early_and_keeps_the_best_epoch(fresh, examples, tmp_path):
-    outcome = _trainer(fresh(), examples, tmp_path, scores=(0.5, 0.9, 0.9, 0.1, 1.0), stop_after=2).run()
+    outcome = _trainer(fresh(), examples, tmp_path, scores=(0.5, 0.9, 0.9, 0.1, 1.0), early_stopping_patience=2).run()
     assert [row["score"] for row in outcome.history if "score" in row] == [0.5, 0.9, 0.9, 0.1]
     assert outcome.best_epoch == 3
 

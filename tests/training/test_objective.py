@@ -42,7 +42,7 @@ def _plain(student, targets, assistant, weights):
         hard[task], soft[task] = hard[task] / len(targets[task]), soft[task] / len(targets[task])
     multi_hard = weights.hard.label * hard["label"] + weights.hard.reasoning * hard["reasoning"]
     multi_soft = weights.soft.label * soft["label"] + weights.soft.reasoning * soft["reasoning"]
-    return (1 - weights.distillation) * multi_hard + weights.distillation * multi_soft, hard, soft
+    return (1 - weights.kd_ratio) * multi_hard + weights.kd_ratio * multi_soft, hard, soft
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def _plain(student, targets, assistant, weights):
         StudentLossWeights(
             hard=TaskWeights(label=0.5, reasoning=0.5),
             soft=TaskWeights(label=0.9, reasoning=0.1),
-            distillation=0.7,
+            kd_ratio=0.7,
             temperature=3.5,
         ),
-        StudentLossWeights(distillation=0.0),
-        StudentLossWeights(distillation=1.0, temperature=1.0),
+        StudentLossWeights(kd_ratio=0.0),
+        StudentLossWeights(kd_ratio=1.0, temperature=1.0),
     ],
 )
 def test_values_and_gradients_equal_a_plain_computation(weights):
@@ -132,7 +132,7 @@ def test_the_shares_of_a_window_add_up_to_its_loss(pieces):
 def test_without_distillation_the_student_learns_as_the_assistant_does():
     student, targets = _logits(VOCABULARY), _targets()
     alone = plain_loss(student, targets, None, WITHOUT_SOFT_LABELS, SIZES)
-    distilled = reference_student_loss(student, targets, student, StudentLossWeights(distillation=0.0))
+    distilled = reference_student_loss(student, targets, student, StudentLossWeights(kd_ratio=0.0))
     torch.testing.assert_close(alone.total.double(), distilled.total, rtol=1e-5, atol=1e-6)
 
 

@@ -40,7 +40,7 @@ class BackboneParameters(BaseModel):
         description="Type of the frozen weights and of the computation; auto is bfloat16 where the device computes in "
         "it, else float32, and float32 for a model that is trained whole"
     )
-    attention: Literal["sdpa", "eager"] = Field(
+    attn_implementation: Literal["sdpa", "eager"] = Field(
         "sdpa", description="Attention implementation in transformers; it must take a mask of its own for each row"
     )
     gradient_checkpointing: bool = Field(
@@ -135,7 +135,7 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
             location,
             revision=parameters.revision,
             dtype=dtype,
-            attn_implementation=parameters.attention,
+            attn_implementation=parameters.attn_implementation,
             use_safetensors=True,
         ),
     )

@@ -27,15 +27,15 @@ class AdapterParameters(BaseModel):
         description="Train every parameter instead of an adapter, and keep the whole model; nothing below applies "
         "then (Flan-T5, Appendix G)",
     )
-    rank: int = Field(16, ge=1, description="LoRA rank r (Appendix D.3)")
-    alpha: int = Field(32, ge=1, description="LoRA scaling factor alpha (Appendix D.3)")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the low-rank matrices, share of units")
+    r: int = Field(16, ge=1, description="LoRA rank r (Appendix D.3)")
+    lora_alpha: int = Field(32, ge=1, description="LoRA scaling factor alpha (Appendix D.3)")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the low-rank matrices, share of units")
     target_modules: list[str] = Field(
         list(PROJECTIONS),
         min_length=1,
         description="Linear layers with these names get an adapter wherever they occur (gives Table 10)",
     )
-    fully_trained_modules: list[str] = Field(
+    modules_to_save: list[str] = Field(
         [],
         description="Modules with these names are trained whole and kept with the adapter; a randomly initialised "
         "small model learns little through low-rank updates of random weights alone. Empty in the paper",
@@ -46,11 +46,11 @@ def lora_config(parameters: AdapterParameters) -> LoraConfig:
     """The peft configuration of these parameters; no bias is trained."""
     return LoraConfig(
         task_type="CAUSAL_LM",
-        r=parameters.rank,
-        lora_alpha=parameters.alpha,
-        lora_dropout=parameters.dropout,
+        r=parameters.r,
+        lora_alpha=parameters.lora_alpha,
+        lora_dropout=parameters.lora_dropout,
         target_modules=parameters.target_modules,
-        modules_to_save=parameters.fully_trained_modules or None,
+        modules_to_save=parameters.modules_to_save or None,
         bias="none",
     )
 

@@ -69,7 +69,7 @@ def output_head(model: PeftModel | PreTrainedModel) -> OutputHead:
     if isinstance(head, BaseTunerLayer):
         raise UserError(
             "the output head has a low-rank adapter, which the objective can't use: take lm_head out of "
-            "adapter.target_modules, or name it in adapter.fully_trained_modules"
+            "adapter.target_modules, or name it in adapter.modules_to_save"
         )
     scaled = getattr(base.config, "scale_decoder_outputs", False)
     return OutputHead(head.weight, head.bias, base.config.d_model**-0.5 if scaled else 1.0)

@@ -17,7 +17,7 @@ from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTr
 from mulcot_rd.training.soft_labels import SoftLabels
 
 # Of BackboneParameters. Which weights `model` and `revision` name is told by their content (`base_weights`).
-BACKBONE_WITHOUT_EFFECT = frozenset({"attention", "gradient_checkpointing", "model", "revision"})
+BACKBONE_WITHOUT_EFFECT = frozenset({"attn_implementation", "gradient_checkpointing", "model", "revision"})
 # Of OptimisationParameters.
 OPTIMISATION_WITHOUT_EFFECT = frozenset({"checkpoint_minutes", "workers"})
 
@@ -45,7 +45,10 @@ def made_from(
         seed: Of adapter, order and dropout.
     """
     settings = training.model_dump(mode="json")
-    settings["optimisation"] = _without(settings["optimisation"], OPTIMISATION_WITHOUT_EFFECT)
+    optimisation = settings["optimisation"] = _without(settings["optimisation"], OPTIMISATION_WITHOUT_EFFECT)
+    # What trainings had before it was a parameter: they are found again.
+    if optimisation["lr_factor"] == 0.5:
+        del optimisation["lr_factor"]
     return {
         "training_rows": examples_fingerprint(examples),
         "dev_posts": _scored_posts(dev),

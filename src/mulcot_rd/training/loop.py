@@ -115,7 +115,7 @@ class Trainer:
 
     def _windows(self, epoch: int) -> list[list[int]]:
         parameters = self.parameters
-        return windows(self._lengths, parameters.batch_size * parameters.accumulation, self.seed, epoch)
+        return windows(self._lengths, parameters.batch_size * parameters.gradient_accumulation_steps, self.seed, epoch)
 
     def _begin(self, fingerprint: str) -> TrainingState:
         state = self.checkpoints.state(fingerprint)
@@ -178,8 +178,8 @@ class Trainer:
         terms = crew.step(seeds, tokens)
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._trained if p.grad is not None)
         self._check_finite({**terms, "gradient norm": float(norm)}, window)
-        if self.parameters.gradient_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._trained, self.parameters.gradient_norm, norm)
+        if self.parameters.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._trained, self.parameters.max_grad_norm, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return terms
@@ -218,8 +218,8 @@ class Trainer:
         else:
             state.bad_epochs += 1
             state.stale_epochs += 1
-            if state.bad_epochs >= parameters.halve_after:
-                state.learning_rate = max(state.learning_rate / 2, parameters.minimum_learning_rate)
+            if state.bad_epochs >= parameters.lr_patience:
+                state.learning_rate = max(state.learning_rate * parameters.lr_factor, parameters.min_lr)
                 state.bad_epochs = 0
         logger.info(
             "%s, epoch %d: dev score %.3f (best %.3f in epoch %d), %.0f s",
@@ -227,7 +227,9 @@ class Trainer:
         )  # fmt: skip
         state.epoch += 1
         state.window = 0
-        early = parameters.stop_after is not None and state.stale_epochs >= parameters.stop_after
+        early = (
+            parameters.early_stopping_patience is not None and state.stale_epochs >= parameters.early_stopping_patience
+        )
         state.finished = early or state.epoch == parameters.epochs
         self.checkpoints.save(state, self.model, self.optimizer)
 

@@ -45,7 +45,7 @@ class StudentLossWeights(BaseModel):
 
     hard: TaskWeights = Field(TaskWeights(), description="Weights of the hard-label losses (Eq. 12)")
     soft: TaskWeights = Field(TaskWeights(), description="Weights of the soft-label losses (Eq. 12)")
-    distillation: float = Field(0.3, ge=0, le=1, description="lambda of Eq. 13 (Appendix D.2)")
+    kd_ratio: float = Field(0.3, ge=0, le=1, description="lambda of Eq. 13 (Appendix D.2)")
     temperature: float = Field(2.0, gt=0, description="tau of Eq. 10; the paper gives no value, the released code 2")
     vocabulary_size: int | None = Field(
         None,
@@ -57,7 +57,7 @@ class StudentLossWeights(BaseModel):
     @classmethod
     def without_soft_labels(cls, weights: TaskWeights, vocabulary_size: int) -> "StudentLossWeights":
         """The weights that make Eq. 13 the multi-task loss of Eq. 6."""
-        return cls(hard=weights, distillation=0.0, vocabulary_size=vocabulary_size)
+        return cls(hard=weights, kd_ratio=0.0, vocabulary_size=vocabulary_size)
 
 
 class TaskLoss(NamedTuple):
@@ -121,7 +121,7 @@ def task_loss(
 
 def _term_weights(task: str, weights: StudentLossWeights) -> tuple[float, float]:
     """What the two terms of a task weigh in the total (Eqs. 12 and 13)."""
-    return (1 - weights.distillation) * weights.hard.of(task), weights.distillation * weights.soft.of(task)
+    return (1 - weights.kd_ratio) * weights.hard.of(task), weights.kd_ratio * weights.soft.of(task)
 
 
 def _weighted(task: str, hard: Tensor, soft: Tensor, weights: StudentLossWeights) -> Tensor:
@@ -280,8 +280,8 @@ def _shared_vocabulary(
         weights: The vocabulary that both models share, and lambda.
         counts: Task name to the target tokens of the whole window.
     """
-    if assistant is None and weights.distillation > 0:
-        raise ValueError(f"lambda is {weights.distillation} and there are no soft labels: it must be 0 without them")
+    if assistant is None and weights.kd_ratio > 0:
+        raise ValueError(f"lambda is {weights.kd_ratio} and there are no soft labels: it must be 0 without them")
     taught = {} if assistant is None else assistant
     names = [sorted(each) for each in (outputs, targets, outputs if assistant is None else assistant, counts)]
     if any(each != names[0] for each in names):

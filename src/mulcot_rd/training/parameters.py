@@ -39,19 +39,22 @@ class OptimisationParameters(BaseModel):
     batch_tokens: int | None = Field(
         None,
         ge=1,
-        description="Tokens of a micro-batch at most, padding included, in place of batch_size rows; a step's window "
-        "still holds batch_size x accumulation rows, and its loss is the same. Null takes batch_size rows",
+        description="Tokens of a micro-batch at most, padding included, in place of batch_size rows; a step still "
+        "holds batch_size x gradient_accumulation_steps rows, and its loss is the same. Null takes batch_size rows",
     )
-    accumulation: int = Field(20, ge=1, description="Micro-batches of one optimiser step (Section 4.1.3)")
+    gradient_accumulation_steps: int = Field(
+        20, ge=1, description="Micro-batches of one optimiser step (Section 4.1.3)"
+    )
     learning_rate: float = Field(3e-4, gt=0, description="Initial learning rate of AdamW (Section 4.1.3)")
-    minimum_learning_rate: float = Field(1e-6, ge=0, description="The schedule's floor (Section 4.1.3)")
-    halve_after: int = Field(2, ge=1, description="Epochs without a better score until the rate is halved (4.1.3)")
-    stop_after: int | None = Field(
+    min_lr: float = Field(1e-6, ge=0, description="Lowest learning rate of the schedule (Section 4.1.3)")
+    lr_patience: int = Field(2, ge=1, description="Epochs without a better score until the rate is reduced (4.1.3)")
+    lr_factor: float = Field(0.5, gt=0, lt=1, description="What the rate is then multiplied by (Section 4.1.3)")
+    early_stopping_patience: int | None = Field(
         None, ge=1, description="Epochs without a better score until training ends early; null never does"
     )
     warmup_steps: int = Field(0, ge=0, description="Steps over which the rate rises linearly; none in the paper")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay (PyTorch's default)")
-    gradient_norm: float | None = Field(1.0, gt=0, description="Gradients are scaled down to this norm; null never")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="Norm that gradients are clipped to; null clips none")
     checkpoint_minutes: float = Field(
         1.0,
         ge=0,
