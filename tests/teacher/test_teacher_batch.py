@@ -17,7 +17,7 @@ from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, batch, 
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.errors import BudgetReachedError
 from mulcot_rd.teacher.ledger import Ledger
-from mulcot_rd.teacher.prices import pricing_of
+from mulcot_rd.teacher.prices import Pricing
 
 PRICES = {"fake": {"input_usd": 1.0, "output_usd": 1.0, "images": {"rule": "patches", "patch": 28}}}
 LABELS = ("positive", "negative", "neutral")
@@ -209,7 +209,7 @@ def test_a_kill_at_any_moment_pays_for_nothing_twice(server, parameters, posts, 
     assert len(server.paid) == len(set(server.paid)) == questions
     assert notes(ledger) == []
     # What the kills left open is settled: nothing is charged but the answers.
-    budget = Budget(None, pricing_of(parameters()), Ledger(ledger), ledger)
+    budget = Budget(None, Pricing(parameters()), Ledger(ledger), ledger)
     assert budget.spent_usd == pytest.approx(cost_usd(ledger))
 
 
@@ -227,7 +227,7 @@ given ="""
     assert process.returncode in (1, 9)
     assert server.uploads == []
     annotate(posts, [], parameters(), ledger)
-    budget = Budget(None, pricing_of(parameters()), Ledger(ledger), ledger)
+    budget = Budget(None, Pricing(parameters()), Ledger(ledger), ledger)
     assert budget.spent_usd == pytest.approx(cost_usd(ledger))
 
 

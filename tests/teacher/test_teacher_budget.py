@@ -5,11 +5,16 @@ import asyncio
 import pytest
 
 from mulcot_rd.schema import Usage
+from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.errors import BudgetReachedError
 from mulcot_rd.teacher.ledger import Ledger, LedgerRow
 from mulcot_rd.teacher.prices import ModelPrice, Pricing
 from mulcot_rd.teacher.provider import Answer, Request
+
+
+def pricing_of(price, model="m"):
+    return Pricing(TeacherParameters(model=model, max_tokens=1000, prices={} if price is None else {model: price}))
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ def question(make_post):
 
 @pytest.fixture
 def pricing():
-    return Pricing(ModelPrice(input_usd=1.0, output_usd=2.0), image_size=280, max_tokens=1000)
+    return pricing_of(ModelPrice(input_usd=1.0, output_usd=2.0))
 
 
 @pytest.fixture
@@ -137,7 +142,7 @@ def test_answers_from_before_a_price_count_if_they_are_of_the_same_model(tmp_pat
 
     def spent_by(model):
         price = ModelPrice(input_usd=1e6, output_usd=2e6)
-        return run(look, path, Pricing(price, image_size=280, max_tokens=10, model=model), None)
+        return run(look, path, pricing_of(price, model), None)
 
     # The answer is of "m", one token in and one out.
     assert (spent_by("m"), spent_by("another")) == (3.0, 0.0)
@@ -148,5 +153,5 @@ def test_without_a_price_nothing_is_written(tmp_path, question):
         (await budget.reserve("a", question)).answered(None)
         return budget.spent_usd
 
-    assert run(scene, tmp_path / "l.jsonl", Pricing(None, image_size=280, max_tokens=10), None) == 0.0
+    assert run(scene, tmp_path / "l.jsonl", pricing_of(None), None) == 0.0
     assert list(tmp_path.glob("l*")) == []

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import logging
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -134,11 +136,14 @@ def test_rules_stand_in_only_where_that_is_asked_for(server, parameters, images,
     assert captions.quarantine == []
 
 
-def test_a_dry_run_asks_nothing_until_the_captions_are_there(server, parameters, images, tmp_path):
+def test_a_dry_run_asks_nothing_until_the_captions_are_there(server, parameters, images, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "mulcot_rd")
     server.reply = lambda body: GOOD
-    with pytest.raises(DryRunFinished, match=r"3 question\(s\) about 4 image\(s\)"):
+    with pytest.raises(DryRunFinished, match="asked nothing about images"):
         caption_images(images, parameters(dry_run=True), tmp_path / "ledger.jsonl")
     assert server.requests == []
+    # Two of the files are equal.
+    assert re.search(r"dry run: 4 images for seer.*\n.*\n +least +3 .*\n +most +12 ", caplog.text)
     caption_images(images, parameters(), tmp_path / "ledger.jsonl")
     captions = caption_images(images, parameters(dry_run=True), tmp_path / "ledger.jsonl")
     assert len(captions.records) == 4

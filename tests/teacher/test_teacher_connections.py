@@ -11,7 +11,7 @@ from mulcot_rd.credentials import Credentials, is_openai, server_key
 from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.ledger import Ledger
-from mulcot_rd.teacher.prices import pricing_of
+from mulcot_rd.teacher.prices import Pricing
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
@@ -29,7 +29,7 @@ def settings(url, **changed):
 
 
 def spent_usd(parameters, path):
-    return Budget(None, pricing_of(parameters), Ledger(path), path).spent_usd
+    return Budget(None, Pricing(parameters), Ledger(path), path).spent_usd
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def test_defaults():
         ({"provider": "import"}, "needs teacher.import_path"),
         ({"import_path": "x.jsonl"}, "read only with teacher.provider=import"),
         ({"budget_usd": 1, "captions": {"provider": "openai"}}, "needs the price of 'openbmb/MiniCPM-o-2_6'"),
-        ({"provider": "openai", "budget_usd": 5.0}, "needs the price of 'gpt-4o-mini'"),
+        ({"provider": "openai", "model": "own", "budget_usd": 5.0}, "needs the price of 'own'"),
         (
             {"provider": "openai", "budget_usd": 5.0, "prices": {"gpt-4o-mini": {"input_usd": 1, "output_usd": 1}}},
             "how 'gpt-4o-mini' counts an image",

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from mulcot_rd.schema import Usage
-from mulcot_rd.teacher.prices import ModelPrice, PatchedImages, Pricing, TiledImages
+from mulcot_rd.teacher import TeacherParameters
+from mulcot_rd.teacher.prices import ModelPrice, PatchedImages, Pricing, TiledImages, list_prices
 from mulcot_rd.teacher.provider import Message
 
-GPT_4O = TiledImages(rule="tiles", base=85, tile=170)
-MINI = TiledImages(rule="tiles", base=2833, tile=5667)
+MINI = TiledImages(rule="tiles", base=2833)
 PRICE = ModelPrice(input_usd=0.15, output_usd=0.60, images=MINI)
 
 
@@ -35,41 +35,34 @@ def ask(*texts, **settings):
 
 
 def pricing(price=PRICE, **settings):
-    return Pricing(price, **{"image_size": 280, "max_tokens": 1000, **settings})
+    prices = {} if price is None else {"m": price}
+    return Pricing(
+        TeacherParameters(**{"provider": "openai", "model": "m", "prices": prices, "max_tokens": 1000, **settings})
+    )
+
+
+def test_an_image_of_low_detail_counts_the_same_at_any_size():
+    assert (MINI.tokens(28), MINI.tokens(2048)) == (2833, 2833)
 
 
 @pytest.mark.parametrize(
-    ("images", "size", "detail", "tokens"),
+    ("settings", "side", "tokens"),
     [
-        (GPT_4O, (4096, 8192), "low", 85),
-        (GPT_4O, (1024, 1024), "high", 765),
-        (GPT_4O, (2048, 4096), "high", 1105),
-        (GPT_4O, (280, 280), "high", 255),
-        (MINI, (280, 280), "low", 2833),
-        (MINI, (1024, 1024), "high", 2833 + 4 * 5667),
+        ({"patch": 32, "most_patches": 1536}, 1024, 1024),
+        # 64 patches a side are scaled down to 39, since 40 would be more than 1,536.
+        ({"patch": 32, "most_patches": 1536}, 2048, 1521),
+        ({"patch": 32, "most_patches": 1536, "multiplier": 1.62}, 1024, 1659),
+        ({"patch": 28}, 280, 100),
+        ({"patch": 32}, 280, 81),
     ],
 )
-def test_tiles_count_as_in_openai_s_examples(images, size, detail, tokens):
-    assert images.tokens(*size, detail) == tokens
+def test_patches_count_as_in_openai_s_examples_and_in_qwen_vl(settings, side, tokens):
+    assert PatchedImages(rule="patches", **settings).tokens(side) == tokens
 
 
-@pytest.mark.parametrize(
-    ("settings", "size", "tokens"),
-    [
-        ({"patch": 32, "most_patches": 1536}, (1024, 1024), 1024),
-        ({"patch": 32, "most_patches": 1536}, (1800, 2400), 1452),
-        ({"patch": 32, "most_patches": 1536, "multiplier": 1.62}, (1024, 1024), 1659),
-        ({"patch": 28}, (280, 280), 100),
-        ({"patch": 32}, (280, 280), 81),
-    ],
-)
-def test_patches_count_as_in_openai_s_examples_and_in_qwen_vl(settings, size, tokens):
-    assert PatchedImages(rule="patches", **settings).tokens(*size, "low") == tokens
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9000), (9000, 1), (1537, 33), (4096, 4096), (7919, 6007)])
-def test_a_scaled_image_never_has_more_patches_than_the_bound(size):
-    assert 1 <= PatchedImages(rule="patches", patch=32, most_patches=1536).tokens(*size, "high") <= 1536
+@pytest.mark.parametrize("side", [1, 1250, 1254, 1255, 4096, 7919])
+def test_a_scaled_image_never_has_more_patches_than_the_bound(side):
+    assert 1 <= PatchedImages(rule="patches", patch=32, most_patches=1536).tokens(side) <= 1536
 
 
 def byte_level_tokenizer(normalizer=None):
@@ -128,15 +121,15 @@ def test_an_image_counts_where_it_is_sent_and_the_model_sees_it():
 def test_the_schema_of_an_answer_counts_where_it_is_sent():
     question, bare = ask("a post", schema={"type": "object"}), ask("a post")
     assert pricing().prompt_tokens(question) > pricing().prompt_tokens(bare)
-    assert pricing(structured=False).prompt_tokens(question) == pricing().prompt_tokens(bare)
+    assert pricing(structured_output="off").prompt_tokens(question) == pricing().prompt_tokens(bare)
 
 
 def test_cost_is_the_list_price_of_both_kinds_of_tokens_and_half_of_it_in_batches():
     usage = Usage(prompt_tokens=2_000_000, completion_tokens=500_000)
     assert pricing().cost_usd(usage) == pytest.approx(0.60)
-    assert pricing(batch=True).cost_usd(usage) == pytest.approx(0.30)
+    assert pricing(mode="batch").cost_usd(usage) == pytest.approx(0.30)
     quarter_off = ModelPrice(input_usd=1, output_usd=4, batch_discount=0.25)
-    assert pricing(quarter_off, batch=True).cost_usd(usage) == pytest.approx(3.0)
+    assert pricing(quarter_off, mode="batch").cost_usd(usage) == pytest.approx(3.0)
 
 
 def test_a_model_without_a_price_costs_null_and_has_no_bound():
@@ -156,7 +149,16 @@ def test_the_most_a_request_can_cost_is_its_bound_and_the_longest_answer():
     assert pricing().most_usd(question) == pytest.approx((0.15 * most_prompt + 0.60 * 1000) / 1e6)
     own = ask("a post", image="picture.jpg", max_tokens=50)
     assert pricing().most_usd(own) == pytest.approx((0.15 * most_prompt + 0.60 * 50) / 1e6)
-    assert pricing(batch=True).most_usd(own) == pytest.approx(pricing().most_usd(own) / 2)
+    assert pricing(mode="batch").most_usd(own) == pytest.approx(pricing().most_usd(own) / 2)
+
+
+def test_the_list_prices_cover_the_paper_s_teachers_and_a_row_of_the_user_s_goes_before():
+    models = list_prices()
+    assert {"gpt-4o-mini", "gpt-4o", "gpt-3.5-turbo", "Qwen/Qwen2.5-VL-72B-Instruct"} <= models.keys()
+    assert all(price.date for price in models.values() if price.input_usd is not None)
+    usage = Usage(prompt_tokens=1_000_000, completion_tokens=1_000_000)
+    listed, own = {}, {"gpt-4o": ModelPrice(input_usd=1, output_usd=2)}
+    assert [Pricing(TeacherParameters(model="gpt-4o", prices=p)).cost_usd(usage) for p in (listed, own)] == [12.5, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_the_most_a_request_can_cost_is_its_bound_and_the_longest_answer():
         {"input_usd": -1.0, "output_usd": 1.0},
         {"input_usd": 1.0, "output_usd": 1.0, "currency": "EUR"},
         {"images": {"rule": "pixels"}},
-        {"images": {"rule": "tiles", "base": 85}},
+        {"images": {"rule": "tiles"}},
     ],
 )
 def test_a_wrong_row_of_the_price_table_is_refused(row):

@@ -9,7 +9,7 @@ from fault_server import FaultServer, Script
 from test_teacher_faults import least, make_posts, rows, settings
 
 from mulcot_rd.teacher import TeacherError, annotate
-from mulcot_rd.teacher.prices import pricing_of
+from mulcot_rd.teacher.prices import Pricing
 from mulcot_rd.teacher.provider import Request
 
 PRICE = {"input_usd": 100.0, "output_usd": 400.0}
@@ -73,7 +73,7 @@ def test_a_request_that_timed_out_may_have_been_billed_and_stays_charged(image, 
     (post,) = make_posts(1, image)
     ledger = tmp_path / "ledger.jsonl"
     with FaultServer(Script()).running() as server:
-        bound = pricing_of(paid(server)).most_usd(Request(post, None, "reasoning", send="text"))
+        bound = Pricing(paid(server)).most_usd(Request(post, None, "reasoning", send="text"))
         server.faults = ["hang"]
         for budget in (1.5 * bound, 1.9 * bound):
             # The bound of the lost one leaves no room for another, in this run and in the next.

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mulcot_rd.progress import progress
 from mulcot_rd.schema import Post, TeacherRecord
+from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.controller import Outcome, QuarantinedPost, annotate_reference, annotate_training_post
-from mulcot_rd.teacher.errors import DryRunFinished, TeacherError
-from mulcot_rd.teacher.estimate import estimate
-from mulcot_rd.teacher.importer import ImportingTeacher, import_for
+from mulcot_rd.teacher.errors import TeacherError
+from mulcot_rd.teacher.importer import Imported, ImportingTeacher, import_for
 from mulcot_rd.teacher.offline import OfflineTeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import PostRole, Provider, Request
+from mulcot_rd.teacher.provider import Answer, PostRole, Provider, Request
 from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import Server, open_server
+from mulcot_rd.teacher.server import open_server
 from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 
 logger = logging.getLogger(__name__)
@@ -69,13 +70,15 @@ def annotate(
     """
     if parameters.send == "caption":
         _refuse_posts_without_caption([*posts, *references_for])
-    if parameters.dry_run:
-        logger.info("%s", run(estimate(posts, references_for, parameters, ledger_path)))
-        raise DryRunFinished("the dry run asked nothing; set teacher.dry_run=false to annotate")
-    started = time.perf_counter()
     jobs: list[tuple[Post, PostRole]] = [(post, "reasoning") for post in posts]
     jobs += [(post, "reference") for post in references_for]
-    outcomes, provider_name = run(_annotate_all(jobs, parameters, ledger_path, api_key))
+    imported = None
+    if parameters.import_path is not None:
+        imported = import_for((post for post, _ in jobs), Path(parameters.import_path))
+    if parameters.dry_run:
+        dry_run.finish(_open_requests(jobs, imported, parameters, ledger_path), len(jobs), "post", parameters)
+    started = time.perf_counter()
+    outcomes, provider_name = run(_annotate_all(jobs, imported, parameters, ledger_path, api_key))
     taken = time.perf_counter() - started
     logger.info("annotated %d post(s) in %.1f s (%.1f a second)", len(jobs), taken, len(jobs) / max(taken, 1e-9))
     trained = [outcome for outcome in outcomes if outcome.role == "reasoning"]
@@ -105,26 +108,20 @@ def _refuse_posts_without_caption(posts: list[Post]) -> None:
         )
 
 
-def _build_provider(
-    posts: list[Post], parameters: TeacherParameters, ledger_path: Path, api_key: str | None
-) -> tuple[Provider[Request], Server | None]:
-    """The providers around each other: an import around the server, or around the offline annotator.
+async def _annotate_all(
+    jobs: list[tuple[Post, PostRole]],
+    imported: Imported | None,
+    parameters: TeacherParameters,
+    ledger_path: Path,
+    api_key: str | None,
+) -> tuple[list[Outcome], str]:
+    """All posts, in order, and the provider's name; both stages of different posts are in flight together.
 
     The offline annotator has no ledger: it costs nothing and answers the same way every time.
     """
-    # Before the ledger is locked: a file that fits no post needs no server.
-    path = None if parameters.import_path is None else Path(parameters.import_path)
-    imported = {} if path is None else import_for(posts, path)
     server = open_server(parameters, ledger_path, api_key) if parameters.writer == "openai" else None
     writer: Provider[Request] = OfflineTeacher() if server is None else server.provider
-    return (writer if path is None else ImportingTeacher(imported, path.stem, writer)), server
-
-
-async def _annotate_all(
-    jobs: list[tuple[Post, PostRole]], parameters: TeacherParameters, ledger_path: Path, api_key: str | None
-) -> tuple[list[Outcome], str]:
-    """All posts, in order, and the provider's name; both stages of different posts are in flight together."""
-    provider, server = _build_provider([post for post, _ in jobs], parameters, ledger_path, api_key)
+    provider = writer if imported is None else ImportingTeacher(imported, writer)
 
     async def annotate_one(job: tuple[Post, PostRole]) -> Outcome:
         post, role = job
@@ -140,7 +137,22 @@ async def _annotate_all(
         status=str if server is None else server.status,
     )
     if server is not None:
-        logger.info(
-            "%d answer(s) asked for, %d taken from the ledger", server.provider.asked, server.provider.remembered
-        )
+        asked, remembered = server.provider.asked, server.provider.remembered
+        logger.info("%d answer(s) asked for, %d taken from the ledger", asked, remembered)
     return outcomes, provider.name
+
+
+def _open_requests(
+    jobs: list[tuple[Post, PostRole]], imported: Imported | None, parameters: TeacherParameters, ledger_path: Path
+) -> list[Request]:
+    """The requests that a server would be asked first; the offline annotator has none."""
+    if parameters.writer == "offline":
+        return []
+    in_ledger = dry_run.ledger_lookup(ledger_path, parameters)
+
+    def lookup(request: Request) -> Answer | None:
+        return (None if imported is None else imported.find(request)) or in_ledger(request)
+
+    bar = progress(jobs, desc="dry run", unit="post")
+    reached = (dry_run.open_request(post, role, lookup, parameters) for post, role in bar)
+    return [request for request in reached if request is not None]

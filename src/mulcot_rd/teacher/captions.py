@@ -8,19 +8,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from mulcot_rd.demo.image_caption import describe_image
 from mulcot_rd.errors import UserError
+from mulcot_rd.progress import progress
 from mulcot_rd.prompts import caption_prompt, caption_retry_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import CaptionRecord, Post, Record, Usage
-from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, TeacherError
-from mulcot_rd.teacher.offline import MODEL_NAME, OfflineCaptioner
+from mulcot_rd.teacher.errors import TeacherError
+from mulcot_rd.teacher.offline import MODEL_NAME
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Message, Provider, Unusable
-from mulcot_rd.teacher.rehearsal import Nobody, bill, server_or_nobody
-from mulcot_rd.teacher.running import run, work_through
+from mulcot_rd.teacher.provider import Answer
+from mulcot_rd.teacher.short_questions import Asked, ShortQuestion, ask_all
 
 logger = logging.getLogger(__name__)
 
@@ -50,45 +49,6 @@ class Captions:
     quarantine: list[QuarantinedImage]
 
 
-@dataclass(frozen=True)
-class CaptionRequest:
-    """The question for one image's caption; a :class:`~mulcot_rd.teacher.provider.Question`.
-
-    Attributes:
-        image: Path of the image.
-        max_words: Longest caption asked for, in words.
-        history: The unusable captions so far, oldest first.
-    """
-
-    image: str
-    max_words: int
-    history: tuple[Unusable, ...] = ()
-
-    role: Literal["caption"] = "caption"
-    stage: None = None
-    max_tokens: None = None
-    schema: None = None
-
-    @property
-    def subject(self) -> str:
-        """The image's file name."""
-        return Path(self.image).name
-
-    @property
-    def attempt(self) -> int:
-        """Which caption of this image is asked for, from 1."""
-        return len(self.history) + 1
-
-    @property
-    def messages(self) -> list[Message]:
-        """The prompt, then every unusable caption with what was wrong with it."""
-        turns = [Message("user", caption_prompt(self.max_words))]
-        for earlier in self.history:
-            turns.append(Message("assistant", earlier.answer.text))
-            turns.append(Message("user", caption_retry_prompt(list(earlier.problems), self.max_words)))
-        return turns
-
-
 def caption_images(
     images: Iterable[str], parameters: TeacherParameters, ledger_path: Path, api_key: str | None = None
 ) -> Captions:
@@ -110,24 +70,26 @@ def caption_images(
     """
     distinct = list(dict.fromkeys(images))
     settings = parameters.for_captions()
-    outcomes = run(_caption_all(distinct, settings, ledger_path, api_key))
+    outcomes: list[CaptionRecord | QuarantinedImage]
+    if settings.provider == "offline":
+        outcomes = [caption_by_rules(image) for image in progress(distinct, desc="teacher (offline)", unit="image")]
+    else:
+        questions = [caption_question(image, settings.captions.max_words) for image in distinct]
+        answered = ask_all(questions, settings, ledger_path, api_key, "image")
+        outcomes = [_read(image, asked) for image, asked in zip(distinct, answered, strict=True)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, QuarantinedImage)]
     if failed and settings.captions.fallback_provider == "offline":
         logger.warning("%d image(s) are captioned by rules alone, since %s", len(failed), failed[0].reason)
-        outcomes = [_captioned_by_rules(each) if isinstance(each, QuarantinedImage) else each for each in outcomes]
+        by_rules = {each.image: caption_by_rules(each.image, 1 + len(each.answers)) for each in failed}
+        outcomes = [by_rules.get(outcome.image, outcome) for outcome in outcomes]
     captions = Captions(
         records=[outcome for outcome in outcomes if isinstance(outcome, CaptionRecord)],
         quarantine=[outcome for outcome in outcomes if isinstance(outcome, QuarantinedImage)],
     )
     logger.info("%d of %d image(s) have a caption", len(captions.records), len(distinct))
     if captions.quarantine:
-        first = captions.quarantine[0]
-        logger.warning(
-            "%d image(s) are in quarantine; the first (%s) because %s",
-            len(captions.quarantine),
-            first.image,
-            first.reason,
-        )
+        first, count = captions.quarantine[0], len(captions.quarantine)
+        logger.warning("%d image(s) are in quarantine; the first (%s) because %s", count, first.image, first.reason)
         if not captions.records:
             raise TeacherError(
                 f"none of {len(distinct)} images got a caption, the first because {first.reason}; check "
@@ -168,70 +130,34 @@ def find_caption_problems(answer: Answer, max_words: int) -> list[str]:
     return problems
 
 
-async def caption_image(
-    image: str, provider: Provider[CaptionRequest], max_words: int, max_retries: int
-) -> CaptionRecord | QuarantinedImage:
-    """Ask until a caption is usable, at most ``1 + max_retries`` times.
-
-    Raises:
-        TeacherError: If the provider can answer nothing at all.
-    """
-    request = CaptionRequest(image, max_words)
-    answers: list[Answer] = []
-    problems: list[str] = []
-    for _ in range(1 + max_retries):
-        try:
-            answer = await provider.answer(request)
-        except RequestFailedError as error:
-            return QuarantinedImage(image=image, reason=str(error), answers=tuple(each.text for each in answers))
-        answers.append(answer)
-        problems = find_caption_problems(answer, max_words)
-        if not problems:
-            return CaptionRecord(
-                image=image,
-                caption=" ".join(without_thoughts(answer.text).split()),
-                model=answer.model,
-                attempts=len(answers),
-                usage=Usage(
-                    prompt_tokens=sum(each.usage.prompt_tokens for each in answers),
-                    completion_tokens=sum(each.usage.completion_tokens for each in answers),
-                ),
-            )
-        request = CaptionRequest(image, max_words, (*request.history, Unusable(answer, tuple(problems))))
-    reason = f"no usable caption among {len(answers)}: {'; '.join(problems)}"
-    return QuarantinedImage(image=image, reason=reason, answers=tuple(each.text for each in answers))
-
-
-async def _caption_all(
-    images: list[str], settings: TeacherParameters, ledger_path: Path, api_key: str | None
-) -> list[CaptionRecord | QuarantinedImage]:
-    """Every image, in order."""
-    provider: Provider[CaptionRequest]
-    if settings.provider == "offline":
-        provider, status, nobody = OfflineCaptioner(), str, Nobody()
-    else:
-        provider, status, nobody = server_or_nobody(settings, ledger_path, api_key)
-    outcomes = await work_through(
-        images,
-        lambda image: caption_image(image, provider, settings.captions.max_words, settings.max_retries),
-        provider,
-        workers=len(images) if settings.mode == "batch" else settings.max_concurrency,
-        unit="image",
-        status=status,
+def caption_question(image: str, max_words: int) -> ShortQuestion:
+    """The question for the caption of the image at this path, at most ``max_words`` words long."""
+    return ShortQuestion(
+        role="caption",
+        subject=Path(image).name,
+        prompt=caption_prompt(max_words),
+        find_problems=lambda answer: find_caption_problems(answer, max_words),
+        retry_prompt=lambda problems: caption_retry_prompt(problems, max_words),
+        image=image,
     )
-    if nobody.asked:
-        raise DryRunFinished(
-            f"the captions come first: {len(nobody.asked)} question(s) about {len(images)} image(s), "
-            f"{bill(nobody.asked, settings.max_tokens, settings)}; once they are there, a dry run estimates the "
-            "annotation"
-        )
-    return outcomes
 
 
-def _captioned_by_rules(failed: QuarantinedImage) -> CaptionRecord:
+def caption_by_rules(image: str, attempts: int = 1) -> CaptionRecord:
+    """The caption of rules over the pixels; raises ``ImageError`` if the image is missing or broken."""
+    return CaptionRecord(image=image, caption=describe_image(image), model=MODEL_NAME, attempts=attempts)
+
+
+def _read(image: str, asked: Asked) -> CaptionRecord | QuarantinedImage:
+    answers, usable = asked.answers, asked.usable
+    if usable is None:
+        return QuarantinedImage(image=image, reason=asked.reason, answers=tuple(answer.text for answer in answers))
     return CaptionRecord(
-        image=failed.image,
-        caption=describe_image(failed.image),
-        model=MODEL_NAME,
-        attempts=len(failed.answers) + 1,
+        image=image,
+        caption=" ".join(without_thoughts(usable.text).split()),
+        model=usable.model,
+        attempts=len(answers),
+        usage=Usage(
+            prompt_tokens=sum(answer.usage.prompt_tokens for answer in answers),
+            completion_tokens=sum(answer.usage.completion_tokens for answer in answers),
+        ),
     )

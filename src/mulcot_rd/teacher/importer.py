@@ -9,6 +9,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mulcot_rd import reasoning as response_format
@@ -33,19 +34,18 @@ def read_import(path: Path) -> dict[PostKey, str]:
     """
     if not path.is_file():
         raise TeacherError(f"import file not found: {path}; set teacher.import_path to a JSONL file of reasonings")
-    answers: dict[PostKey, str] = {}
-    skipped: Counter[str] = Counter()
     text = read_text(path, TeacherError)
     if text.lstrip().startswith("["):
         raise TeacherError(
             f"{path} begins as a JSON array: write each of its objects into a line of its own (jq -c '.[]')"
         )
-    for line in text.split("\n"):
-        if not line.strip():
-            continue
-        key, cot, fault = _read_row(line)
-        if fault is not None:
-            skipped[fault] += 1
+    answers: dict[PostKey, str] = {}
+    skipped: Counter[str] = Counter()
+    for line in filter(str.strip, text.split("\n")):
+        try:
+            key, cot = _read_row(line)
+        except _UnusableRowError as error:
+            skipped[str(error)] += 1
         else:
             answers.setdefault(key, cot)
     if skipped:
@@ -64,7 +64,23 @@ def post_key(text: str, aspect: str | None, image: str) -> PostKey:
     return re.split(r"[\\/]", image)[-1], " ".join((aspect or "").split()), " ".join(text.split())
 
 
-def import_for(posts: Iterable[Post], path: Path) -> dict[PostKey, str]:
+@dataclass(frozen=True)
+class Imported:
+    """The answers of an import file, by post; ``model`` is the file's name, in whose name they are given."""
+
+    model: str
+    answers: dict[PostKey, str]
+
+    def find(self, request: Request) -> Answer | None:
+        """The file's answer to the first request of stage one, where it covers the post."""
+        post = request.post
+        text = self.answers.get(post_key(post.text, post.aspect, post.image))
+        if text is None or request.stage == 2 or request.attempt > 1:
+            return None
+        return Answer(text=text, model=self.model, finish_reason="import")
+
+
+def import_for(posts: Iterable[Post], path: Path) -> Imported:
     """Read ``path``, and say in the log how much of ``posts`` it covers.
 
     Raises:
@@ -80,15 +96,9 @@ def import_for(posts: Iterable[Post], path: Path) -> dict[PostKey, str]:
             f"the first post {keys[0]})"
         )
     matched = len(answers.keys() & set(keys))
-    logger.info(
-        "%s: %d of %d reasonings match, %d of %d posts are covered",
-        path,
-        matched,
-        len(answers),
-        covered,
-        len(keys),
-    )
-    return answers
+    said = "%s: %d of %d reasonings match, %d of %d posts are covered"
+    logger.info(said, path, matched, len(answers), covered, len(keys))
+    return Imported(path.stem, answers)
 
 
 class ImportingTeacher:
@@ -98,24 +108,15 @@ class ImportingTeacher:
     the file lacks go to the fallback provider.
     """
 
-    def __init__(self, answers: dict[PostKey, str], name: str, fallback: Provider[Request]) -> None:
-        """Answer with ``answers`` in the name of model ``name``."""
-        self._answers = answers
-        self._model = name
+    def __init__(self, imported: "Imported", fallback: Provider[Request]) -> None:
+        """Ask ``fallback`` for what ``imported`` lacks."""
+        self._imported = imported
         self._fallback = fallback
-
-    @property
-    def name(self) -> str:
-        """Both names."""
-        return f"import+{self._fallback.name}"
+        self.name = f"import+{fallback.name}"
 
     async def answer(self, request: Request) -> Answer:
         """The file's answer in stage one, else the fallback's."""
-        post = request.post
-        text = self._answers.get(post_key(post.text, post.aspect, post.image)) if request.stage == 1 else None
-        if text is None or request.attempt > 1:
-            return await self._fallback.answer(request)
-        return Answer(text=text, model=self._model, finish_reason="import")
+        return self._imported.find(request) or await self._fallback.answer(request)
 
     async def drain(self) -> None:
         """Drain the fallback."""
@@ -126,20 +127,27 @@ class ImportingTeacher:
         await self._fallback.close()
 
 
-def _read_row(line: str) -> tuple[PostKey, str, str | None]:
-    """Key and answer of one row, and what is wrong with it if anything is."""
-    nothing: PostKey = ("", "", "")
+class _UnusableRowError(ValueError):
+    """What a row has that makes it unusable."""
+
+
+def _read_row(line: str) -> tuple[PostKey, str]:
+    """Key and answer of one row.
+
+    Raises:
+        _UnusableRowError: If it has none.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return nothing, "", "broken JSON"
+        raise _UnusableRowError("broken JSON") from None
     if not isinstance(row, dict):
-        return nothing, "", "no object"
+        raise _UnusableRowError("no object")
     text, image, cot, aspect = row.get("text"), row.get("image_path"), row.get("cot"), row.get("aspect")
     if not (isinstance(text, str) and isinstance(image, str) and isinstance(cot, str)):
-        return nothing, "", "no text, image_path or cot"
+        raise _UnusableRowError("no text, image_path or cot")
     if not (aspect is None or isinstance(aspect, str)):
-        return nothing, "", "an aspect that is no text"
+        raise _UnusableRowError("an aspect that is no text")
     if response_format.parse(cot).problems:
-        return nothing, "", "an incomplete reasoning"
-    return post_key(text, aspect, image), cot, None
+        raise _UnusableRowError("an incomplete reasoning")
+    return post_key(text, aspect, image), cot

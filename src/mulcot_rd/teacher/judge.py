@@ -15,11 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mulcot_rd.prompts import judge_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import Sentiment
-from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError, TeacherError
+from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Message, Provider, Question
-from mulcot_rd.teacher.rehearsal import bill, server_or_nobody
-from mulcot_rd.teacher.running import run, work_through
+from mulcot_rd.teacher.provider import Answer
+from mulcot_rd.teacher.short_questions import ShortQuestion, ask_all
 
 logger = logging.getLogger(__name__)
 
@@ -46,47 +45,6 @@ class Conclusion:
     post_id: str
     aspect: str | None
     text: str
-
-
-@dataclass(frozen=True)
-class JudgeRequest:
-    """The question about one conclusion; a :class:`~mulcot_rd.teacher.provider.Question`.
-
-    Attributes:
-        conclusion: What is judged.
-        earlier: Unusable answers so far, oldest first.
-    """
-
-    conclusion: Conclusion
-    earlier: tuple[Answer, ...] = ()
-
-    role: Literal["judge"] = "judge"
-    stage: None = None
-    image: None = None
-    schema: None = None
-
-    @property
-    def max_tokens(self) -> int | None:
-        """Room for a word; a model that needs more, to think, gets the teacher's length from the second answer on."""
-        return None if self.earlier else _ANSWER_TOKENS
-
-    @property
-    def subject(self) -> str:
-        """The post's id."""
-        return self.conclusion.post_id
-
-    @property
-    def attempt(self) -> int:
-        """Which answer is asked for, from 1."""
-        return len(self.earlier) + 1
-
-    @property
-    def messages(self) -> list[Message]:
-        """The prompt, then every unusable answer."""
-        turns = [Message("user", judge_prompt(self.conclusion.text, self.conclusion.aspect))]
-        for answer in self.earlier:
-            turns += [Message("assistant", answer.text), Message("user", _RETRY)]
-        return turns
 
 
 def read_verdict(text: str) -> Verdict | None:
@@ -119,47 +77,28 @@ def judge_conclusions(
     if parameters.writer != "openai":
         raise TeacherError("judge.posts needs a server as teacher: set teacher.provider=openai, or judge.posts=0")
     asked = [conclusion for conclusion in conclusions if conclusion.text.strip()]
-    verdicts = iter(run(_judge_all(asked, parameters, ledger_path, api_key)))
+    questions = [judge_question(conclusion) for conclusion in asked]
+    answered = ask_all(questions, parameters, ledger_path, api_key, "conclusion")
+    for conclusion, answer in zip(asked, answered, strict=True):
+        if answer.usable is None:
+            logger.warning("the conclusion about %s is not judged: %s", conclusion.post_id, answer.reason)
+    verdicts = iter([None if answer.usable is None else read_verdict(answer.usable.text) for answer in answered])
     return [next(verdicts) if conclusion.text.strip() else UNCLEAR for conclusion in conclusions]
 
 
-async def _judge_all(
-    conclusions: Sequence[Conclusion], parameters: TeacherParameters, ledger_path: Path, api_key: str | None
-) -> list[Verdict | None]:
-    provider, status, nobody = server_or_nobody(parameters, ledger_path, api_key)
-
-    async def judge_one(conclusion: Conclusion) -> Verdict | None:
-        return await _judge(conclusion, provider, parameters)
-
-    verdicts = await work_through(
-        conclusions,
-        judge_one,
-        provider,
-        workers=len(conclusions) if parameters.mode == "batch" else parameters.max_concurrency,
-        unit="conclusion",
-        status=status,
+def judge_question(conclusion: Conclusion) -> ShortQuestion:
+    """The question about one conclusion."""
+    return ShortQuestion(
+        role="judge",
+        subject=conclusion.post_id,
+        prompt=judge_prompt(conclusion.text, conclusion.aspect),
+        find_problems=_find_problems,
+        retry_prompt=lambda problems: _RETRY,
+        first_tokens=_ANSWER_TOKENS,
     )
-    if nobody.asked:
-        raise DryRunFinished(
-            f"the judge would be asked about {len(nobody.asked)} of {len(conclusions)} conclusion(s), "
-            f"{bill(nobody.asked, _ANSWER_TOKENS, parameters)}; set teacher.dry_run=false to ask"
-        )
-    return verdicts
 
 
-async def _judge(conclusion: Conclusion, provider: Provider[Question], parameters: TeacherParameters) -> Verdict | None:
-    earlier: tuple[Answer, ...] = ()
-    for _ in range(1 + parameters.max_retries):
-        try:
-            answer = await provider.answer(JudgeRequest(conclusion, earlier))
-        except RequestFailedError as error:
-            if parameters.dry_run:
-                return None
-            logger.warning("the conclusion about %s is not judged: %s", conclusion.post_id, error)
-            return None
-        # What is cut off may be a thought.
-        verdict = None if answer.finish_reason == "length" else read_verdict(answer.text)
-        if verdict is not None:
-            return verdict
-        earlier = (*earlier, answer)
-    return None
+def _find_problems(answer: Answer) -> list[str]:
+    # What is cut off may be a thought.
+    usable = answer.finish_reason != "length" and read_verdict(answer.text) is not None
+    return [] if usable else ["it is no verdict"]

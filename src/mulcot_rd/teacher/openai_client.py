@@ -30,7 +30,7 @@ from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, Te
 from mulcot_rd.teacher.ledger import question_key
 from mulcot_rd.teacher.limits import Gate
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.prices import DETAIL, pricing_of
+from mulcot_rd.teacher.prices import DETAIL, Pricing
 from mulcot_rd.teacher.provider import Answer, Question
 from mulcot_rd.teacher.transport import RetryLayer, TransientFaultError, parse_retry_after
 
@@ -144,7 +144,7 @@ class OpenAITeacher:
         self.transport = RetryLayer(parameters.max_request_retries, parameters.backoff_s, capabilities.answered)
         self.budget = budget
         self._capabilities = capabilities
-        self._pricing = pricing_of(parameters)
+        self._pricing = Pricing(parameters)
         self._images = ImageEncoder(parameters.image_size)
         self._open: set[asyncio.Task[Any]] = set()
         self._sending: set[asyncio.Task[Any]] = set()

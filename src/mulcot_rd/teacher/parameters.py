@@ -8,7 +8,7 @@ from mulcot_rd.credentials import ServerURL
 from mulcot_rd.files import UserPath
 from mulcot_rd.prompts import Send
 from mulcot_rd.teacher.capabilities import StructuredOutput
-from mulcot_rd.teacher.prices import ModelPrice
+from mulcot_rd.teacher.prices import ModelPrice, list_prices
 
 
 class BatchParameters(BaseModel):
@@ -99,18 +99,15 @@ class TeacherParameters(BaseModel):
     mode: Literal["online", "batch"] = Field("online", description="One request at a time, or the Batch API.")
     batch: BatchParameters = Field(BatchParameters(), description="The Batch API's own settings.")
     captions: CaptionParameters = Field(CaptionParameters(), description="Captions for text-only models.")
-    prices: dict[str, ModelPrice] = Field({}, description="Price table: model name to its price; see ModelPrice.")
+    prices: dict[str, ModelPrice] = Field(
+        {}, description="Prices of models that prices.json lacks or has otherwise, by model name; see ModelPrice."
+    )
     budget_usd: float | None = Field(
         None,
         gt=0,
         description="Most that all annotations of one ledger may cost together, in US dollars; null is no bound.",
     )
-    tokenizer: UserPath | None = Field(
-        None,
-        description="The model's tokenizer.json, or a folder with one: a dry run then tokenises a few prompts with it; "
-        "null takes what the ledger's answers tell, or a measured number of characters a token.",
-    )
-    dry_run: bool = Field(False, description="Print the requests and tokens to expect, ask nothing, and stop.")
+    dry_run: bool = Field(False, description="Print the requests, tokens and cost to expect, ask nothing, and stop.")
     image_size: int = Field(
         280, ge=28, description="Side in pixels of the square that every image is sent as (280 in the authors' code)."
     )
@@ -120,20 +117,15 @@ class TeacherParameters(BaseModel):
         """The provider that writes answers: ``provider``, or for an import its fallback."""
         return self.fallback_provider if self.provider == "import" else self.provider
 
+    def price(self, model: str) -> ModelPrice | None:
+        """The price of a model: from ``prices``, else from ``prices.json``."""
+        return self.prices.get(model) or list_prices().get(model)
+
     def for_captions(self) -> "TeacherParameters":
         """The same parameters with the captioner in the teacher's place."""
-        captions = self.captions
-        changed = {
-            "provider": captions.provider,
-            "import_path": None,
-            "send": "image",
-            "base_url": captions.base_url,
-            "api_key_env": captions.api_key_env,
-            "model": captions.model,
-            "mode": captions.mode,
-            "max_tokens": captions.max_tokens,
-        }
-        return self.model_copy(update=changed)
+        of_captioner = ("provider", "base_url", "api_key_env", "model", "mode", "max_tokens")
+        changed = {name: getattr(self.captions, name) for name in of_captioner}
+        return self.model_copy(update={**changed, "import_path": None, "send": "image"})
 
     @model_validator(mode="after")
     def _supported(self) -> Self:
@@ -156,7 +148,7 @@ class TeacherParameters(BaseModel):
         return self
 
     def _refuse_unpriced(self, model: str, *, sees_images: bool) -> None:
-        price = self.prices.get(model)
+        price = self.price(model)
         if price is None or price.input_usd is None:
             raise ValueError(
                 f"teacher.budget_usd needs the price of {model!r}: add it to teacher.prices, or leave the budget null"

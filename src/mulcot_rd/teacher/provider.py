@@ -6,9 +6,10 @@ what stands behind it. Questions about posts are :class:`Request`; the offline a
 answer those alone.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from pydantic import Field
 
@@ -96,6 +97,10 @@ class Question(Protocol):
         """JSON schema of the wanted answer, for servers that can hold a model to one; ``None`` for free text."""
         ...
 
+    def again(self, answer: Answer, problems: Sequence[str]) -> Self:
+        """The question after an unusable answer."""
+        ...
+
 
 @dataclass(frozen=True)
 class Request:
@@ -129,6 +134,10 @@ class Request:
     def attempt(self) -> int:
         """Which answer of this stage is asked for, from 1."""
         return len(self.history) + 1
+
+    def again(self, answer: Answer, problems: Sequence[str]) -> Self:
+        """The request after an unusable answer (Appendix E)."""
+        return replace(self, history=(*self.history, Unusable(answer, tuple(problems))))
 
     @cached_property
     def messages(self) -> list[Message]:

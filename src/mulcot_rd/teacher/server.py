@@ -11,7 +11,7 @@ from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.ledger import Ledger, LedgeredProvider
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.prices import pricing_of
+from mulcot_rd.teacher.prices import Pricing
 from mulcot_rd.teacher.provider import Provider, Question
 
 
@@ -68,7 +68,7 @@ def _open(parameters: TeacherParameters, ledger: Ledger, ledger_path: Path, api_
         f"{without_password(parameters.base_url or OPENAI_URL)} {parameters.model}",
         parameters.structured_output,
     )
-    budget = Budget(parameters.budget_usd, pricing_of(parameters), ledger, ledger_path)
+    budget = Budget(parameters.budget_usd, Pricing(parameters), ledger, ledger_path)
     client = OpenAITeacher(parameters, api_key, capabilities, budget)
     asked: Provider[Question] = client
     if parameters.mode == "batch":

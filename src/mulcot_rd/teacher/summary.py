@@ -1,27 +1,27 @@
-"""The summary of an annotation: a function of its outcomes alone, so a resumed run has the same.
+"""What the user reads after an annotation: statistics as JSON, as Markdown and as log lines.
 
-Answers that come from the ledger keep the tokens, cost and latency that they had when they were asked for.
+All of it follows from the outcomes alone, so a resumed run has the same. Answers from the ledger keep the tokens and
+the cost that they had when they were asked for.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.controller import Outcome, StageResult
-from mulcot_rd.teacher.provider import Answer
 
 logger = logging.getLogger(__name__)
 
-# Appendix E: the share of samples with a valid prediction within one or two answers, about.
-PAPER_VALID_WITHIN_TWO = 0.79
-PERCENTILES = (50, 90, 99)
 # Of long lists the summary keeps as many; the whole is in the quarantine file.
 LISTED = 10
+STAGES = {
+    "stage_1": "stage one, training split",
+    "stage_2": "stage two, training split",
+    "references": "stage one, test split",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def stage_one_verdicts(outcomes: Sequence[Outcome]) -> Verdicts:
 
 
 def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, max_retries: int) -> dict[str, Any]:
-    """Figures of an annotation.
+    """Statistics of an annotation.
 
     Args:
         trained: Outcomes of the training posts.
@@ -51,15 +51,13 @@ def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, ma
         max_retries: Further answers that a stage may ask for.
 
     Returns:
-        ``posts``, ``stage_1`` and ``stage_2`` (records of each, ``N_t1`` and ``N_t2`` of Eqs. 3 and 4),
-        ``quarantined``; ``stage_one_accuracy`` (right among all training posts, a fraction) and
-        ``stage_one_unusable``; ``attempts`` (by stage: answers needed -> posts, and posts without a usable
-        answer); ``valid_within`` (by stage: answers -> share of posts that had a usable one by then); ``answers``
-        (all, and the unusable among them); ``problems`` (what made answers unusable, most frequent first);
-        ``references`` (written, missing, accuracy); ``tokens`` of all answers and ``tokens_by_stage``; ``cost_usd``
-        (total, per 1,000 posts and by stage in US dollars, null without a price; ``unpriced_answers``); ``latency_s``
-        (answers measured, percentiles in seconds); ``quarantine`` (reasons, first ids); ``provider`` and ``models``
-        (records by model name).
+        Counts of training posts: ``posts``, ``stage_1`` and ``stage_2`` (``N_t1`` and ``N_t2`` of Eqs. 3 and 4),
+        ``quarantined``; ``stage_one_accuracy`` (right among all training posts, a fraction); ``attempts`` (by stage:
+        answers needed -> posts, and posts without a usable answer); ``references`` (written, missing, accuracy,
+        attempts); ``valid_within`` (by stage: answers -> share of posts with a usable one by then); ``answers`` (all,
+        and the unusable among them); ``problems`` (what made answers unusable, most frequent first); ``tokens`` of all
+        answers and ``tokens_by_stage``; ``cost_usd`` (total, per 1,000 posts and by stage in US dollars, null without a
+        price; ``unpriced_answers``); ``quarantine`` (reasons, first ids); ``provider``; ``models`` (records by name).
     """
     records = [outcome.record for outcome in trained if outcome.record is not None]
     references = [outcome.record for outcome in referred if outcome.record is not None]
@@ -68,35 +66,37 @@ def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, ma
         "stage_2": [outcome.stages[1] for outcome in trained if len(outcome.stages) == 2],
         "references": [outcome.stages[0] for outcome in referred],
     }
-    every = [stage for of_kind in stages.values() for stage in of_kind]
-    right = sum(record.stage == 1 for record in records)
-    tokens = {name: _tokens(of_kind) for name, of_kind in stages.items()}
+    every = [stage for of_stage in stages.values() for stage in of_stage]
+    answers = [answer for stage in every for answer in stage.answers]
+    unusable = [each for stage in every for each in stage.unusable]
+    right, cost = sum(record.stage == 1 for record in records), _cost(every)
+    asked_about = len(trained) + len(referred)
     return {
         "posts": len(trained),
         "stage_1": right,
         "stage_2": len(records) - right,
         "quarantined": len(trained) - len(records),
         "stage_one_accuracy": _share(right, len(trained)),
-        "stage_one_unusable": sum(stage.reasoning is None for stage in stages["stage_1"]),
         "attempts": {name: _attempts(stages[name]) for name in ("stage_1", "stage_2")},
-        "valid_within": {
-            name: _valid_within(of_kind, 1 + max_retries) for name, of_kind in {**stages, "all": every}.items()
-        },
-        "answers": {
-            "all": sum(len(stage.answers) for stage in every),
-            "unusable": sum(len(stage.unusable) for stage in every),
-        },
-        "problems": _most_frequent(problem for stage in every for bad in stage.unusable for problem in bad.problems),
         "references": {
             "written": len(references),
             "missing": len(referred) - len(references),
             "accuracy": _share(sum(record.prediction == record.label for record in references), len(referred)),
             "attempts": _attempts(stages["references"]),
         },
-        "tokens": {kind: sum(of_stage[kind] for of_stage in tokens.values()) for kind in ("prompt", "completion")},
-        "tokens_by_stage": tokens,
-        "cost_usd": _costs(stages, len(trained) + len(referred)),
-        "latency_s": _latency(every),
+        "valid_within": {
+            name: _valid_within(of_stage, 1 + max_retries) for name, of_stage in {**stages, "all": every}.items()
+        },
+        "answers": {"all": len(answers), "unusable": len(unusable)},
+        "problems": _most_frequent(problem for each in unusable for problem in each.problems),
+        "tokens": _tokens(every),
+        "tokens_by_stage": {name: _tokens(of_stage) for name, of_stage in stages.items()},
+        "cost_usd": {
+            "total": cost,
+            "per_1000_posts": None if cost is None else 1000 * cost / asked_about,
+            **{name: _cost(of_stage) for name, of_stage in stages.items()},
+            "unpriced_answers": sum(answer.cost_usd is None and answer.usage.prompt_tokens > 0 for answer in answers),
+        },
         "quarantine": {
             "reasons": _most_frequent(outcome.quarantined.reason for outcome in trained if outcome.quarantined),
             "first_ids": [outcome.post.id for outcome in trained if outcome.quarantined][:LISTED],
@@ -106,46 +106,145 @@ def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, ma
     }
 
 
-def log_summary(summary: dict[str, Any]) -> None:
-    """Say in the log what an annotation came to: stages, money, quarantine, a line each."""
-    accuracy = summary["stage_one_accuracy"]
+def log_summary(summary: Mapping[str, Any]) -> None:
+    """Say in the log what an annotation came to: stages, cost, quarantine, a line each."""
+    references, tokens = summary["references"], summary["tokens"]
     logger.info(
-        "teacher: stage one kept %d of %d training post(s)%s, stage two %d; %d reference(s) written, %d missing",
-        summary["stage_1"],
-        summary["posts"],
-        "" if accuracy is None else f" ({accuracy:.1%})",
-        summary["stage_2"],
-        summary["references"]["written"],
-        summary["references"]["missing"],
-    )
-    cost, tokens = summary["cost_usd"], summary["tokens"]
-    if any(tokens.values()):
-        logger.info(
-            "teacher: %s; %s prompt and %s answer tokens, answers of earlier runs included",
-            "no price known" if cost["total"] is None else f"{cost['total']:.4f} USD",
-            f"{tokens['prompt']:,}",
-            f"{tokens['completion']:,}",
-        )
+        "teacher: stage one kept %d of %d training post(s) (%s%%), stage two %d; %d reference(s) written, %d missing",
+        summary["stage_1"], summary["posts"], _percent(summary["stage_one_accuracy"]), summary["stage_2"],
+        references["written"], references["missing"],
+    )  # fmt: skip
+    if _asked_a_server(summary):
+        said = "teacher: %s; %s prompt and %s answer tokens, answers of earlier runs included"
+        cost = _dollars(summary["cost_usd"]["total"])
+        logger.info(said, cost, f"{tokens['prompt']:,}", f"{tokens['completion']:,}")
     else:
         logger.info("teacher: no cost, no server was asked")
     if summary["quarantined"]:
-        first = next(iter(summary["quarantine"]["reasons"]))
-        logger.warning(
-            "teacher: %d training post(s) in quarantine (%s), most often because %s",
-            summary["quarantined"],
-            ", ".join(summary["quarantine"]["first_ids"]) + (", ..." if summary["quarantined"] > LISTED else ""),
-            first,
-        )
+        logger.warning("teacher: %s", _quarantined(summary))
     else:
         logger.info("teacher: nothing in quarantine")
+
+
+def teacher_report(summary: Mapping[str, Any], title: str) -> str:
+    """The summary as Markdown.
+
+    Args:
+        summary: What :func:`summarise` gives, with ``stage_one`` where it was scored: by split the ``posts``, the
+            ``accuracy``, ``weighted_f1``, ``macro_f1`` and ``valid_rate`` as fractions, and ``confusion`` (gold label
+            -> answered label -> posts).
+        title: Data set and run.
+    """
+    models = ", ".join(f"{name} ({count:,} records)" for name, count in summary["models"].items()) or "none"
+    references = summary["references"]
+    kept = {
+        "training split": summary["posts"],
+        "of these right without the label (stage one, Eq. 3)": summary["stage_1"],
+        "of these explained with the label (stage two, Eq. 4)": summary["stage_2"],
+        "of these in quarantine, without a reasoning": summary["quarantined"],
+        "test split": references["written"] + references["missing"],
+        "of these with a reference (a usable answer without the label, right or wrong)": references["written"],
+        "of these without": references["missing"],
+    }
+    parts = [
+        f"# Teacher annotation: {title}",
+        f"Provider: {summary['provider']}. Models, as they named themselves: {models}.",
+        "## Stages",
+        _counts("what", "posts", kept),
+        *_stage_one(summary.get("stage_one", {})),
+        *_retries(summary),
+        *_costs(summary),
+        "## Quarantine",
+        *([_quarantined(summary)] if summary["quarantined"] else ["Empty: every training post has a reasoning."]),
+    ]
+    if summary["quarantined"]:
+        parts += [
+            "Their raw answers are in quarantine.jsonl. The next run asks those again whose request failed; those "
+            "without a usable answer get further ones if teacher.max_retries is raised.",
+            _counts("most frequent reasons", "times", summary["quarantine"]["reasons"]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _stage_one(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Accuracy, F1 and confusion of stage one."""
+    if not scores:
+        return []
+    metrics = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
+    rows = [
+        (split, f"{of_split['posts']:,}", *(_percent(of_split[metric]) for metric in metrics))
+        for split, of_split in scores.items()
+    ]
+    parts = [
+        "## Stage one against the gold labels",
+        "In percent of all posts of a split; a post without a usable answer counts as wrong. The test split's row is "
+        "the teacher's of Tables 3 and 4.",
+        _table(("split", "posts", "accuracy", "weighted F1", "macro F1", "with a usable answer"), rows),
+    ]
+    for split, of_split in scores.items():
+        columns = next(iter(of_split["confusion"].values()))
+        answered = [label if label in set(Sentiment) else "no usable answer" for label in columns]
+        confusion = [(gold, *map(str, counts.values())) for gold, counts in of_split["confusion"].items()]
+        parts += [f"Posts of the split {split}, gold label by answered label:", _table(("gold", *answered), confusion)]
+    return parts
+
+
+def _retries(summary: Mapping[str, Any]) -> list[str]:
+    within, answers = summary["valid_within"], summary["answers"]
+    rows = [
+        (STAGES.get(name, "all stages"), *map(_percent, shares.values()))
+        for name, shares in within.items()
+        if any(shares.values())
+    ]
+    parts = [
+        "## Retries",
+        "Of the posts that a stage was asked about, the share (percent) with a usable answer within so many answers; "
+        "the paper has about 79% within two (Appendix E).",
+        _table(("stage", *within["all"]), rows),
+    ]
+    if summary["problems"]:
+        parts += [
+            f"{answers['unusable']:,} of {answers['all']:,} answers were unusable, some for several reasons. The most "
+            "frequent, as the teacher was told when it was asked again:",
+            _counts("problem", "times", summary["problems"]),
+        ]
+    return parts
+
+
+def _costs(summary: Mapping[str, Any]) -> list[str]:
+    if not _asked_a_server(summary):
+        return ["## Tokens and cost", "None: no server was asked."]
+    cost, answers = summary["cost_usd"], summary["answers"]
+    of = {STAGES[name]: (tokens, cost[name]) for name, tokens in summary["tokens_by_stage"].items()}
+    of["together"] = (summary["tokens"], cost["total"])
+    rows = [(name, f"{t['prompt']:,}", f"{t['completion']:,}", _dollars(usd)) for name, (t, usd) in of.items()]
+    said = (
+        "Answers of earlier runs are included, requests that were lost on the way are not. Per 1,000 posts: "
+        f"{_dollars(cost['per_1000_posts'])}."
+    )
+    if cost["unpriced_answers"]:
+        said += f" {cost['unpriced_answers']:,} of {answers['all']:,} answers have no price: their model had none."
+    return ["## Tokens and cost", _table(("stage", "prompt tokens", "answer tokens", "cost"), rows), said]
+
+
+def _asked_a_server(summary: Mapping[str, Any]) -> bool:
+    return not summary["provider"].endswith("offline")
+
+
+def _quarantined(summary: Mapping[str, Any]) -> str:
+    quarantine, count = summary["quarantine"], summary["quarantined"]
+    more = ", ..." if count > LISTED else ""
+    return (
+        f"{count:,} training post(s) in quarantine, without a reasoning ({', '.join(quarantine['first_ids'])}{more}), "
+        f"most often because {next(iter(quarantine['reasons']))}"
+    )
 
 
 def _attempts(stages: list[StageResult]) -> dict[str, int]:
     """How many posts needed how many answers; "unusable" counts those that never got a usable one."""
     counts = Counter(len(stage.answers) for stage in stages if stage.reasoning is not None)
-    histogram = {str(attempts): counts[attempts] for attempts in sorted(counts)}
     unusable = sum(stage.reasoning is None for stage in stages)
-    return {**histogram, "unusable": unusable} if unusable else histogram
+    return {**{str(n): counts[n] for n in sorted(counts)}, **({"unusable": unusable} if unusable else {})}
 
 
 def _valid_within(stages: list[StageResult], answers: int) -> dict[str, float | None]:
@@ -162,41 +261,39 @@ def _tokens(stages: list[StageResult]) -> dict[str, int]:
     }
 
 
-def _costs(stages: dict[str, list[StageResult]], posts: int) -> dict[str, Any]:
-    """US dollars of all answers; ``None`` where no answer has a price."""
-    by_stage = {name: _cost(_answers(of_kind)) for name, of_kind in stages.items()}
-    answers = [answer for of_kind in stages.values() for answer in _answers(of_kind)]
-    total = _cost(answers)
-    return {
-        "total": total,
-        "per_1000_posts": None if total is None or not posts else 1000 * total / posts,
-        **by_stage,
-        "unpriced_answers": sum(answer.cost_usd is None and answer.usage.prompt_tokens > 0 for answer in answers),
-    }
-
-
-def _cost(answers: list[Answer]) -> float | None:
-    costs = [answer.cost_usd for answer in answers if answer.cost_usd is not None]
+def _cost(stages: list[StageResult]) -> float | None:
+    """US dollars of all answers; ``None`` where none has a price."""
+    costs = [answer.cost_usd for stage in stages for answer in stage.answers if answer.cost_usd is not None]
     # Rounded, so that the order in which a sum was taken can't be seen in it.
     return round(sum(costs), 9) if costs else None
 
 
-def _latency(stages: list[StageResult]) -> dict[str, float | int | None]:
-    """Percentiles of the seconds that answers of a server took."""
-    seconds = [answer.latency_s for answer in _answers(stages) if answer.latency_s > 0]
-    values = np.percentile(seconds, PERCENTILES).tolist() if seconds else [None] * len(PERCENTILES)
-    return {"answers": len(seconds), **{f"p{part}": value for part, value in zip(PERCENTILES, values, strict=True)}}
-
-
-def _answers(stages: list[StageResult]) -> list[Answer]:
-    return [answer for stage in stages for answer in stage.answers]
-
-
-def _most_frequent(reasons: Any) -> dict[str, int]:
+def _most_frequent(reasons: Iterable[str]) -> dict[str, int]:
     """The most frequent reasons and how often each occurred, ties in the order of the alphabet."""
-    counts = Counter(reasons)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LISTED])
+    return dict(sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0]))[:LISTED])
 
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def _counts(what: str, unit: str, counts: Mapping[str, int]) -> str:
+    return _table((what, unit), [(_cell(name), f"{count:,}") for name, count in counts.items()])
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [header, ("---", *("---:" for _ in header[1:])), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _dollars(cost: float | None) -> str:
+    return "no price" if cost is None else f"{cost:,.4f} USD"

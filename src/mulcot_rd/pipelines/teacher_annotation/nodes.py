@@ -19,7 +19,7 @@ from mulcot_rd.teacher import (
     caption_images,
     with_captions,
 )
-from mulcot_rd.teacher.report import teacher_report
+from mulcot_rd.teacher.summary import teacher_report
 
 
 def caption_posts(

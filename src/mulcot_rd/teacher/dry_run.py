@@ -1,0 +1,161 @@
+"""The dry run: what a server would still be asked, counted and priced; nothing is sent.
+
+Answers that exist are followed to the first request without one. What comes after it, retries and stage two, is counted
+by assumptions that the table names.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from mulcot_rd import reasoning as response_format
+from mulcot_rd.schema import Post, Reasoning
+from mulcot_rd.teacher.controller import find_problems
+from mulcot_rd.teacher.errors import DryRunFinished
+from mulcot_rd.teacher.ledger import Ledger, question_key
+from mulcot_rd.teacher.parameters import TeacherParameters
+from mulcot_rd.teacher.prices import CHARACTERS_PER_TOKEN, Pricing
+from mulcot_rd.teacher.provider import Answer, PostRole, Question, Request
+
+logger = logging.getLogger(__name__)
+
+QuestionT = TypeVar("QuestionT", bound=Question)
+Lookup = Callable[[Question], Answer | None]
+
+# Appendix E: about 79 percent are valid within two answers; the share that is unusable twice is the square of this.
+UNUSABLE_SHARE = math.sqrt(1 - 0.79)
+# Mean of the teachers' zero-shot accuracies in Tables 3 and 4, which go from 0.494 to 0.767.
+STAGE_ONE_ACCURACY = 0.6465
+# Mean over the 800 reasonings of Qwen2.5-VL-72B that the authors released, by o200k_base; nine in ten have 192 to 319.
+ANSWER_TOKENS = 250
+
+
+def ledger_lookup(ledger_path: Path, parameters: TeacherParameters) -> Lookup:
+    """The ledger's answer to a question, or ``None``."""
+    ledger = Ledger(ledger_path)
+    return lambda question: ledger.get(question_key(question, parameters))
+
+
+def follow(
+    question: QuestionT,
+    lookup: Callable[[QuestionT], Answer | None],
+    problems_of: Callable[[QuestionT, Answer], Sequence[str]],
+    max_retries: int,
+) -> tuple[QuestionT, Answer | None, bool]:
+    """Follow the answers to a question and its retries.
+
+    Returns:
+        The last question reached, its usable answer, and whether the question is open: it has no answer yet.
+    """
+    while question.attempt <= 1 + max_retries:
+        answer = lookup(question)
+        if answer is None:
+            return question, None, True
+        problems = problems_of(question, answer)
+        if not problems:
+            return question, answer, False
+        question = question.again(answer, problems)
+    return question, None, False
+
+
+def open_request(post: Post, role: PostRole, lookup: Lookup, parameters: TeacherParameters) -> Request | None:
+    """The first request about a post that has no answer yet, or ``None`` where the post is finished."""
+    for told_label in (None, post.label) if role == "reasoning" else (None,):
+        first = Request(post, told_label, role, (), parameters.send)
+        request, answer, is_open = follow(first, lookup, _problems, parameters.max_retries)
+        if is_open:
+            return request
+        if answer is not None and response_format.parse(answer.text).prediction == post.label:
+            break
+    return None
+
+
+def finish(questions: Sequence[Question], total: int, unit: str, parameters: TeacherParameters) -> NoReturn:
+    """Print what the open questions come to.
+
+    Args:
+        questions: The open questions; equal ones are asked once.
+        total: Posts, images or conclusions, with those that need no request.
+        unit: What these are.
+        parameters: Model, prices and limits.
+
+    Raises:
+        DryRunFinished: Always.
+    """
+    said = f"dry run: {total} {unit}s for {parameters.model}, {total - len(questions)} of them need no request"
+    distinct = list({question_key(question, parameters): question for question in questions}.values())
+    logger.info("%s", "\n".join([said, *(_table(distinct, parameters) if distinct else [])]))
+    raise DryRunFinished(f"the dry run asked nothing about {unit}s; set teacher.dry_run=false to ask")
+
+
+def _table(questions: Sequence[Question], parameters: TeacherParameters) -> list[str]:
+    """Requests, tokens and US dollars of the open questions, and the assumptions, a line each."""
+    pricing = Pricing(parameters)
+    counts = {"least": _count(questions, 0, 1, parameters, pricing)}
+    remarks = [
+        "least: every answer is usable and right; most: every answer is unusable and as long as teacher.max_tokens "
+        "allows, and every byte of a prompt is a token; repeats after transport faults are not counted",
+        f"otherwise an answer has {ANSWER_TOKENS} tokens, or its limit (mean of the authors' released reasonings), and "
+        f"a prompt token {CHARACTERS_PER_TOKEN} characters (measured; nine prompts in ten 4.40 to 4.73)",
+    ]
+    if isinstance(questions[0], Request):
+        counts["expected"] = _count(questions, UNUSABLE_SHARE, STAGE_ONE_ACCURACY, parameters, pricing)
+        remarks.append(
+            f"expected: {UNUSABLE_SHARE:.0%} of answers are unusable (79% valid within two answers, Appendix E), "
+            f"{STAGE_ONE_ACCURACY:.0%} of stage one is right (mean of the teachers in Tables 3 and 4; 49 to 77%)"
+        )
+    counts["most"] = _count(questions, 1, 0, parameters, pricing, most=True)
+    if any(question.image is not None for question in questions) and pricing.price.images is None:
+        remarks.append(f"images are not counted: teacher.prices does not say how {parameters.model} counts them")
+    if pricing.priced and pricing.price.date is not None:
+        remarks.append(f"the price was looked up {pricing.price.date}: check it before a large run")
+    rows = [("", "requests", "prompt tokens", "answer tokens", "cost in USD")]
+    for name, (requests, prompt_tokens, answer_tokens) in counts.items():
+        cost = pricing.usd(prompt_tokens, answer_tokens)
+        numbers = (f"{number:,.0f}" for number in (requests, prompt_tokens, answer_tokens))
+        rows.append((name, *numbers, "no price" if cost is None else f"{cost:,.2f}"))
+    table = ["  " + row[0].ljust(8) + "".join(cell.rjust(16) for cell in row[1:]) for row in rows]
+    return [*table, *(f"  - {remark}" for remark in remarks)]
+
+
+def _count(
+    questions: Sequence[Question],
+    unusable: float,
+    accuracy: float,
+    parameters: TeacherParameters,
+    pricing: Pricing,
+    *,
+    most: bool = False,
+) -> tuple[float, float, float]:
+    """Requests, prompt and answer tokens if these shares of answers are unusable, and of usable ones right."""
+    prompt_tokens_of = pricing.most_prompt_tokens if most else pricing.prompt_tokens
+    length = parameters.max_tokens if most else min(ANSWER_TOKENS, parameters.max_tokens)
+    # What an unusable answer and its problems add to the next prompt; the bound counts a byte as a token.
+    text = "x" * round(length if most else length * CHARACTERS_PER_TOKEN)
+    again = questions[0].again(Answer(text=text, model=""), Reasoning().problems)
+    carried = prompt_tokens_of(again) - prompt_tokens_of(questions[0])
+    requests = prompt_tokens = answer_tokens = 0.0
+
+    def add(question: Question, share: float) -> None:
+        """One stage that ``share`` of the posts like this one come to; each retry carries all before it."""
+        nonlocal requests, prompt_tokens, answer_tokens
+        base = prompt_tokens_of(question)
+        for retry in range(2 + parameters.max_retries - question.attempt):
+            requests += share
+            prompt_tokens += share * (base + retry * carried)
+            answer_tokens += share * (length if retry else min(length, question.max_tokens or length))
+            share *= unusable
+
+    for question in questions:
+        add(question, 1)
+        if isinstance(question, Request) and question.role == "reasoning" and question.stage == 1:
+            answered = 1 - unusable ** (2 + parameters.max_retries - question.attempt)
+            add(replace(question, told_label=question.post.label, history=()), 1 - answered * accuracy)
+    return requests, prompt_tokens, answer_tokens
+
+
+def _problems(request: Request, answer: Answer) -> list[str]:
+    return find_problems(request, answer, response_format.parse(answer.text))
