@@ -40,9 +40,9 @@ def _each_prompt_whole(evaluation: Evaluation) -> None:
 
 
 def _one_post_a_prefill(evaluation: Evaluation) -> None:
-    together, engine._READ_TOGETHER = engine._READ_TOGETHER, 1
+    together, engine._PREFILL_POSTS = engine._PREFILL_POSTS, 1
     evaluation.ours()
-    engine._READ_TOGETHER = together
+    engine._PREFILL_POSTS = together
 
 
 def _batch_by_batch(evaluation: Evaluation) -> None:

@@ -12,7 +12,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
-from mulcot_rd.models.lora import TrainedModel, merged_adapter
+from mulcot_rd.models.lora import TrainedModel, merged_adapter, without_adapter
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post
 from mulcot_rd.training.roles import load_role
@@ -74,11 +75,12 @@ class Evaluation:
         """What makes the texts as an evaluation does, by processes that run until ``stack`` closes."""
         if self.workers == 1:
             return self.ours
-        crew = Crew(Answerer(self.model, self.encoder), self.workers)
+        model = without_adapter(deepcopy(self.model))
+        crew = Crew(Answerer(model, self.encoder), self.workers)
 
         def texts() -> dict[tuple[Task, str], str]:
             answers = answer_posts(
-                self.model, self.encoder, self.posts, TASKS, self.parameters,
+                model, self.encoder, self.posts, TASKS, self.parameters,
                 seed=1, log=None, description="bench", crew=crew,
             )  # fmt: skip
             return {(task, answer.post_id): answer.text for task in TASKS for answer in answers[task]}
@@ -87,16 +89,10 @@ class Evaluation:
 
     def ours(self, *, merge: bool = True) -> dict[tuple[Task, str], str]:
         """The texts by the engine in this process, the adapter merged or beside the weights."""
-        texts: dict[tuple[Task, str], str] = {}
         ordered = sorted(self.posts, key=lambda post: len(next(iter(self.prompts[post.id].values())).opening))
-        with merged_adapter(self.model, merge):
+        with merged_adapter(self.model) if merge else nullcontext():
             engine = Engine(base_model(self.model), self.encoder, self.parameters, seed=1)
-            engine.answer(
-                ordered,
-                self.prompts,
-                lambda asked, answer: texts.update({(asked.task, asked.post_id): answer.text}) is None,
-            )
-        return texts
+            return {(given.task, given.post_id): given.text for given in engine.answer(ordered, self.prompts)}
 
     def as_written(self, batch_size: int) -> dict[tuple[Task, str], str]:
         """The texts by ``generate``, once per prompt."""

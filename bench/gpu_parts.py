@@ -28,9 +28,8 @@ from as_written import written_answers
 from devices import PEAKS
 from generation import Evaluation
 from gpu_models import Models
-from mulcot_rd.generation.engine import Asked, Engine
+from mulcot_rd.generation.engine import Engine
 from mulcot_rd.generation.parameters import GenerationParameters
-from mulcot_rd.generation.records import Generated
 from mulcot_rd.metrics.efficiency import GIB, count_flops, device_name, peak_memory
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import Prompt
@@ -304,16 +303,12 @@ def _engine_latency(
 ) -> float:
     """Median milliseconds from one answer to the next; the first one, for which graphs are captured, is left out."""
     ended: list[float] = []
-
-    def settled(asked: Asked, answer: Generated) -> bool:
-        _wait_for(models.device)
-        ended.append(time.perf_counter())
-        return True
-
     parameters = _generation(1, {"label": 4, "reasoning": models.amount.latency_tokens})
     posts = models.posts[: len(prompts)]
     reasonings = {post: {"reasoning": own["reasoning"]} for post, own in prompts.items()}
-    Engine(model, role.encoder, parameters, seed=SEED).answer(posts, reasonings, settled)
+    for _ in Engine(model, role.encoder, parameters, seed=SEED).answer(posts, reasonings):
+        _wait_for(models.device)
+        ended.append(time.perf_counter())
     return 1000 * statistics.median(after - before for before, after in pairwise(ended))
 
 

@@ -19,7 +19,6 @@ from transformers import PreTrainedTokenizerFast
 
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.crew import crew_size
-from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, family_named
@@ -29,6 +28,7 @@ from mulcot_rd.prompts import TASKS
 from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import TeacherParameters, annotate
 from mulcot_rd.training.batches import Example, make_example
+from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.objective import StudentLossWeights
 from mulcot_rd.training.roles import Role, start_role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels

@@ -63,8 +63,8 @@ class Crew:
     Used as a context manager: helpers run, and threads are shared, while it is open.
 
     Args:
-        subject: What each helper gets a copy of; its method ``join`` is called there first, with a function that
-            counts one thing done and with the helper's own ``joins``.
+        subject: What each helper gets a copy of; its method ``join`` is called there first, with the helper's
+            own ``joins``, where there are any.
         size: Processes, this one included; 1 has no helper and changes nothing.
         joins: Arguments of ``join`` for each helper, memory to share among them.
     """
@@ -72,7 +72,6 @@ class Crew:
     def __init__(self, subject: Any, size: int, joins: Sequence[tuple[Any, ...]] | None = None) -> None:
         self.size = size
         self._subject, self._joins = subject, [()] * (size - 1) if joins is None else joins
-        self._counters: list[Any] = []
         self._helpers: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
         self._threads = torch.get_num_threads()
 
@@ -93,12 +92,10 @@ class Crew:
         subject = pickle.dumps(self._subject)
         for number, given in enumerate(self._joins, start=1):
             own, other = context.Pipe()
-            counter = context.RawValue("q")
             process = context.Process(
-                target=_help, args=(other, threads, counter, given), name=f"{__name__} {number}", daemon=True
+                target=_help, args=(other, threads, given), name=f"{__name__} {number}", daemon=True
             )
             process.start()
-            self._counters.append(counter)
             other.close()
             self._helpers.append((process, own))
             own.send_bytes(subject)
@@ -119,10 +116,6 @@ class Crew:
                 process.kill()
                 process.join()
         self._helpers.clear()
-
-    def counted(self) -> int:
-        """How many things the helpers have counted as done."""
-        return sum(counter.value for counter in self._counters)
 
     def ask(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> None:
         """Let each helper run the subject's method with its own arguments, beside what this process does.
@@ -183,7 +176,7 @@ def _died(process: multiprocessing.process.BaseProcess) -> HelperDiedError:
     )
 
 
-def _help(connection: Connection, threads: int, counter: Any, given: tuple[Any, ...]) -> None:
+def _help(connection: Connection, threads: int, given: tuple[Any, ...]) -> None:
     """What a helper does: wait, run, answer, until nobody asks any more."""
     # An interruption from the keyboard reaches every process; the one that asks decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -191,15 +184,13 @@ def _help(connection: Connection, threads: int, counter: Any, given: tuple[Any, 
     torch.set_num_threads(threads)
     subject = None
 
-    def count() -> None:
-        counter.value += 1
-
     while True:
         try:
             if subject is None:
                 # From the process that started this one, never from a file.
                 subject = pickle.loads(connection.recv_bytes())
-                subject.join(count, *given)
+                if given:
+                    subject.join(*given)
             method, arguments = connection.recv()
         except EOFError:
             return

@@ -1,20 +1,26 @@
 """Answers of trained models: retries, and logs that survive kills."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from mulcot_rd.generation import Answer, AnswerLog, Generated, GenerationParameters, answer_posts
+from mulcot_rd.crew import Crew
+from mulcot_rd.generation import Answer, AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.generation import answers as answers_module
-from mulcot_rd.generation.engine import Asked
-from mulcot_rd.generation.expansion import expansion_statistics, keep_correct, student_rows
-from mulcot_rd.generation.records import Logged
+from mulcot_rd.generation.answers import Answerer
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Sentiment
+from mulcot_rd.training.expansion import expansion_statistics, keep_correct, student_rows
 from mulcot_rd.training.roles import start_role
 
-PARAMETERS = GenerationParameters(batch_size=4, group_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=2)
+PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=2)
+
+
+@pytest.fixture(autouse=True)
+def _groups_of_four(monkeypatch):
+    monkeypatch.setattr(answers_module, "_POSTS_A_ROW", 1)
 
 
 @pytest.fixture
@@ -24,8 +30,10 @@ def role(backbone_parameters, prepared):
     return made
 
 
-def _ask(role, posts, tasks=("reasoning",), parameters=PARAMETERS, log=None):
-    answers = answer_posts(role.model, role.encoder, posts, tasks, parameters, seed=1, log=log, description="test")
+def _ask(role, posts, tasks=("reasoning",), log=None, crew=None):
+    answers = answer_posts(
+        role.model, role.encoder, posts, tasks, PARAMETERS, seed=1, log=log, description="test", crew=crew
+    )
     return answers[tasks[0]] if len(tasks) == 1 else answers
 
 
@@ -35,11 +43,11 @@ def test_answers_come_in_the_order_of_the_posts(role, posts):
 
 def test_processes_that_share_the_posts_write_the_same_texts(role, posts, tmp_path):
     alone = _ask(role, posts, TASKS)
-    several = PARAMETERS.model_copy(update={"workers": 3})
-    assert _ask(role, posts, TASKS, several, AnswerLog(tmp_path, {"model": "x"})) == alone
+    with Crew(Answerer(role.model, role.encoder), 3) as crew:
+        assert _ask(role, posts, TASKS, AnswerLog(tmp_path, {"model": "x"}), crew) == alone
     (path,) = tmp_path.iterdir()
     lines = path.read_text()
-    assert _ask(role, posts, TASKS, several, AnswerLog(tmp_path, {"model": "x"})) == alone
+    assert _ask(role, posts, TASKS, AnswerLog(tmp_path, {"model": "x"})) == alone
     assert path.read_text() == lines
 
 
@@ -53,13 +61,15 @@ def scripted(monkeypatch):
             def __init__(self, base, encoder, parameters, *, seed):
                 pass
 
-            def answer(self, posts, prompts, settled):
+            def answer(self, posts, prompts):
                 groups.append([post.id for post in posts])
                 for post in posts:
                     for task in prompts[post.id]:
-                        attempt = 1
-                        while not settled(Asked(post.id, task, attempt, None), Generated(script(attempt), finished)):
-                            attempt += 1
+                        for attempt in range(1, PARAMETERS.max_retries + 2):
+                            answer = Answer(task, post.id, attempt, script(attempt), finished)
+                            yield answer
+                            if answer.is_last(PARAMETERS.max_retries):
+                                break
 
         monkeypatch.setattr(answers_module, "Engine", Scripted)
         return groups
@@ -70,21 +80,21 @@ def scripted(monkeypatch):
 def test_unusable_answers_are_asked_again_at_most_so_often(role, posts, scripted):
     groups = scripted(lambda attempt: "no label here")
     answers = _ask(role, posts, tasks=("label",))
-    assert [answer.attempts for answer in answers] == [3] * 6
+    assert [answer.attempt for answer in answers] == [3] * 6
     assert [len(group) for group in groups] == [4, 2]
 
 
 def test_a_usable_answer_is_kept_and_not_asked_again(role, posts, scripted):
     scripted(lambda attempt: '"Prediction": positive' if attempt > 1 else "?")
     answers = _ask(role, posts, tasks=("label",))
-    assert {answer.attempts for answer in answers} == {2}
+    assert {answer.attempt for answer in answers} == {2}
     assert {answer.reasoning.prediction for answer in answers} == {"positive"}
 
 
 def test_the_least_incomplete_answer_is_kept_where_none_is_usable(role, posts, scripted):
     scripted(lambda attempt: '"Text_analysis": "only this"\n"Prediction": negative' if attempt == 2 else "?")
     answers = _ask(role, posts[:1])
-    assert answers[0].attempts == 3
+    assert answers[0].attempt == 3
     assert answers[0].reasoning.prediction == "negative"
 
 
@@ -104,20 +114,29 @@ def test_what_was_interrupted_ends_as_what_was_not(role, posts, tmp_path, script
     assert groups == []
 
 
+def _label(post_id, text, finished=True):
+    return Answer("label", post_id, 1, text, finished)
+
+
+def _logged(log, post_id):
+    """The logged answers of a post's label prompt, of which no retry was made."""
+    return log.group([SimpleNamespace(id=post_id)], ["label"], max_retries=0)
+
+
 def test_answers_of_another_model_stay_beside_those_of_this_one(tmp_path, caplog):
     one, two = {"generation": {"max_new_tokens": 24}}, {"generation": {"max_new_tokens": 32}}
-    AnswerLog(tmp_path, one).add([Logged("label", "a", 1, Generated("text", True))])
+    AnswerLog(tmp_path, one).add([_label("a", "text")])
     with caplog.at_level("INFO"):
-        assert AnswerLog(tmp_path, two).get("label", "a", 1) is None
+        assert _logged(AnswerLog(tmp_path, two), "a") is None
     assert "generation.max_new_tokens: 24 -> 32" in caplog.text
-    assert AnswerLog(tmp_path, one).get("label", "a", 1) == ("text", True)
+    assert _logged(AnswerLog(tmp_path, one), "a") == [_label("a", "text")]
 
 
 def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
     path = AnswerLog(tmp_path, {"model": "one"}).path
     path.write_text('{"finger')
     log = AnswerLog(tmp_path, {"model": "one"})
-    assert log.get("label", "a", 1) is None
+    assert _logged(log, "a") is None
     assert json.loads(path.read_text())["made_from"] == {"model": "one"}
 
 
@@ -126,24 +145,24 @@ def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
 )
 def test_an_answer_that_was_changed_on_disk_is_asked_again(tmp_path, damage, caplog):
     log = AnswerLog(tmp_path, {"model": "one"})
-    answers = [Logged("label", name, 1, Generated(text, True)) for name, text in (("a", "text one"), ("b", "text two"))]
+    answers = [_label("a", "text one"), _label("b", "text two")]
     log.add(answers)
     good = log.path.read_bytes()
     log.path.write_bytes(good.replace(*damage, 1))
     again = AnswerLog(tmp_path, {"model": "one"})
     assert "1 lines are torn or damaged" in caplog.text
-    assert again.get("label", "a", 1) is None
-    assert again.get("label", "b", 1) == ("text two", True)
+    assert _logged(again, "a") is None
+    assert _logged(again, "b") == answers[1:]
     again.add(answers[:1])
     assert sorted(log.path.read_bytes().split(b"\n")) == sorted(good.split(b"\n"))
 
 
 def test_unusual_line_ends_in_an_answer_lose_nothing(tmp_path):
     log = AnswerLog(tmp_path, {"model": "one"})
-    log.add([Logged("label", "a", 1, Generated("x\u2028y\x85z", True)), Logged("label", "b", 1, Generated("l", False))])
+    log.add([_label("a", "x\u2028y\x85z"), _label("b", "l", finished=False)])
     again = AnswerLog(tmp_path, {"model": "one"})
-    assert again.get("label", "a", 1) == ("x\u2028y\x85z", True)
-    assert again.get("label", "b", 1) == ("l", False)
+    assert _logged(again, "a") == [_label("a", "x\u2028y\x85z")]
+    assert _logged(again, "b") == [_label("b", "l", finished=False)]
 
 
 def test_a_cut_reasoning_is_asked_again_and_never_kept(role, posts, reasonings, scripted):
@@ -151,15 +170,15 @@ def test_a_cut_reasoning_is_asked_again_and_never_kept(role, posts, reasonings, 
     cut = write(reasonings[0].reasoning)
     scripted(lambda attempt: cut, finished=False)
     answer = _ask(role, posts[:1])[0]
-    assert (answer.attempts, answer.finished) == (3, False)
+    assert (answer.attempt, answer.finished) == (3, False)
     assert keep_correct(posts[:1], [answer]) == []
 
 
 def test_expansion_keeps_complete_and_right_reasonings_alone(posts, reasonings):
-    answers = [Answer(post_id=r.id, attempts=1, text=write(r.reasoning), finished=True) for r in reasonings]
+    answers = [Answer("reasoning", r.id, 1, write(r.reasoning), True) for r in reasonings]
     wrong = reasonings[1].reasoning.model_copy(update={"prediction": Sentiment.POSITIVE})
-    answers[1] = answers[1].model_copy(update={"text": write(wrong)})
-    answers[2] = answers[2].model_copy(update={"text": '"Prediction": neutral'})
+    answers[1] = answers[1]._replace(text=write(wrong))
+    answers[2] = answers[2]._replace(text='"Prediction": neutral')
     kept = keep_correct(posts, answers)
     assert [record.id for record in kept] == ["p0", "p3", "p4", "p5"]
     figures = expansion_statistics(posts, answers, len(kept), seed=1)
@@ -171,7 +190,7 @@ def test_expansion_keeps_complete_and_right_reasonings_alone(posts, reasonings):
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_expansion_refuses_posts_of_other_splits(posts, reasonings, split):
-    answers = [Answer(post_id=r.id, attempts=1, text=write(r.reasoning), finished=True) for r in reasonings]
+    answers = [Answer("reasoning", r.id, 1, write(r.reasoning), True) for r in reasonings]
     stranger = [*posts[:-1], posts[-1].model_copy(update={"split": split})]
     with pytest.raises(ValueError, match="p5"):
         keep_correct(stranger, answers)

@@ -5,9 +5,9 @@ import torch
 from transformers import GenerationConfig
 
 from mulcot_rd.generation import engine
-from mulcot_rd.generation.choice import drawn, draws
-from mulcot_rd.generation.engine import Engine
+from mulcot_rd.generation.engine import Engine, sample
 from mulcot_rd.generation.parameters import GenerationParameters
+from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.lora import merged_adapter
 from mulcot_rd.prompts import TASKS
@@ -28,16 +28,21 @@ def prompts(role, posts):
     return {post.id: {task: role.encoder.prompt(post, task) for task in TASKS} for post in posts}
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_usable(monkeypatch):
+    """Every prompt is asked as often as it may be: now and then a random model's label is readable."""
+    monkeypatch.setattr(Answer, "shortcomings", 1)
+
+
 def write(role, posts, prompts, parameters=PARAMETERS, *, attempts=1, seed=1, static=None):
     """All answers by (task, post, attempt), each asked ``attempts`` times."""
-    given = {}
+    parameters = parameters.model_copy(update={"max_retries": attempts - 1})
+    engine = Engine(base_model(role.model), role.encoder, parameters, seed=seed, static=static)
+    return {answer[:3]: answer for answer in engine.answer(posts, prompts)}
 
-    def settled(asked, answer):
-        given[asked.task, asked.post_id, asked.attempt] = answer
-        return asked.attempt == attempts
 
-    Engine(base_model(role.model), role.encoder, parameters, seed=seed, static=static).answer(posts, prompts, settled)
-    return given
+def texts(given):
+    return {key: answer.text for key, answer in given.items()}
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +83,14 @@ def generate(role, post, prompt, limit):
 def test_the_texts_are_those_of_plain_generate(role, posts, prompts, plain, batch_size, static):
     parameters = PARAMETERS.model_copy(update={"batch_size": batch_size})
     given = write(role, posts, prompts, parameters, static=static)
-    assert {key: answer.text for key, answer in given.items()} == plain
+    assert texts(given) == plain
 
 
 def test_each_task_alone_gives_the_same_texts(role, posts, prompts, plain):
     for task in TASKS:
         alone = {post_id: {task: own[task]} for post_id, own in prompts.items()}
         given = write(role, posts, alone)
-        assert {key: answer.text for key, answer in given.items()} == {k: v for k, v in plain.items() if k[0] == task}
+        assert texts(given) == {k: v for k, v in plain.items() if k[0] == task}
 
 
 def test_a_post_is_read_once_for_all_tasks_and_retries(role, posts, prompts, monkeypatch):
@@ -103,39 +108,27 @@ def test_posts_are_read_in_whole_groups_and_no_more_than_have_places(
     role, posts, prompts, monkeypatch, batch_size, at_once
 ):
     groups, unsettled = [], set()
-    own = engine.read_posts
+    own = engine.prefill
 
-    def reading(base, encoder, given, images):
+    def reading(base, encoder, group, prompts):
         # What was read and is not answered yet has a place, but for less than a batch.
         assert len(unsettled) < 2 * batch_size
-        groups.append(len(images))
-        unsettled.update((image, task) for image in images for task in TASKS)
-        return own(base, encoder, given, images)
+        groups.append(len(group))
+        unsettled.update((task, post.id) for post in group for task in TASKS)
+        return own(base, encoder, group, prompts)
 
-    monkeypatch.setattr(engine, "read_posts", reading)
-    pictures = {post.id: post.image for post in posts}
-
-    def settled(asked, _):
-        unsettled.discard((pictures[asked.post_id], asked.task))
-        return True
-
-    parameters = PARAMETERS.model_copy(update={"batch_size": batch_size})
-    Engine(base_model(role.model), role.encoder, parameters, seed=1).answer(posts, prompts, settled)
+    monkeypatch.setattr(engine, "prefill", reading)
+    parameters = PARAMETERS.model_copy(update={"batch_size": batch_size, "max_retries": 0})
+    for answer in Engine(base_model(role.model), role.encoder, parameters, seed=1).answer(posts, prompts):
+        unsettled.discard((answer.task, answer.post_id))
     assert groups == [at_once] * (len(posts) // at_once)
     assert not unsettled
 
 
 def test_retries_enter_before_posts_that_were_only_read(role, posts, prompts):
     """With one place, nothing else is written until a prompt is done with."""
-    order = []
-
-    def settled(asked, _):
-        order.append((asked.post_id, asked.task))
-        return asked.attempt == 3
-
-    one = PARAMETERS.model_copy(update={"batch_size": 1})
-    Engine(base_model(role.model), role.encoder, one, seed=1).answer(posts, prompts, settled)
-    assert order == [(post.id, task) for post in posts for task in TASKS for _ in range(3)]
+    given = write(role, posts, prompts, PARAMETERS.model_copy(update={"batch_size": 1}), attempts=3)
+    assert [key[:2] for key in given] == [(task, post.id) for post in posts for task in TASKS for _ in range(3)]
 
 
 def test_retries_differ_and_depend_on_their_own_seed_alone(role, posts, prompts):
@@ -183,18 +176,12 @@ def test_the_end_of_a_turn_is_noticed(backbone_parameters, prepared, posts, ends
     assert {answer.finished for answer in given.values()} == {ends}
 
 
-def test_draws_are_a_function_of_their_key():
-    assert draws(("a", 1), 5).tolist() == draws(("a", 1), 5).tolist()
-    assert draws(("a", 1), 5).tolist() != draws(("a", 2), 5).tolist()
-    assert draws(("a", 1), 9)[:5].tolist() == draws(("a", 1), 5).tolist()
-
-
-def test_the_nucleus_is_drawn_from_in_proportion_and_nothing_else_is():
+def test_the_likeliest_tokens_are_drawn_in_proportion_and_no_others():
     probabilities = torch.tensor([0.1, 0.5, 0.05, 0.35])
     numbers = torch.linspace(0, 0.9999, 1000)
-    tokens = drawn(probabilities.log().repeat(1000, 1), numbers, temperature=1.0, top_p=0.8)
+    tokens = sample(probabilities.log().repeat(1000, 1), numbers, temperature=1.0, top_p=0.8)
     assert tokens.bincount(minlength=4).tolist() == pytest.approx([0, 1000 * 0.5 / 0.85, 0, 1000 * 0.35 / 0.85], abs=1)
-    cold = drawn(probabilities.log().repeat(1000, 1), numbers, temperature=0.01, top_p=1.0)
+    cold = sample(probabilities.log().repeat(1000, 1), numbers, temperature=0.01, top_p=1.0)
     assert set(cold.tolist()) == {1}
 
 

@@ -48,8 +48,8 @@ def test_both_prompts_are_answered_and_a_cut_reasoning_is_asked_again(encoder, p
     with FaultServer(reply=reply).running() as server:
         answers = _ask(server, encoder, posts, tmp_path)
     assert [answer.reasoning.prediction for answer in answers["label"]] == [post.label for post in posts]
-    assert [answer.attempts for answer in answers["reasoning"]] == [1, 2, 1, 1, 1, 1]
-    assert all(answer.usable for answer in answers["reasoning"])
+    assert [answer.attempt for answer in answers["reasoning"]] == [1, 2, 1, 1, 1, 1]
+    assert not any(answer.shortcomings for answer in answers["reasoning"])
     assert sorted(body["temperature"] for body in server.requests) == [0.0] * 12 + [0.7]
     first = server.requests[0]["messages"][0]["content"]
     assert [part["type"] for part in first] == ["image_url", "text"]

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mulcot_rd.config import ProjectConfigLoader
-from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.models import FAMILIES, BackboneParameters, attach_adapter, load_backbone
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder
@@ -17,6 +16,7 @@ from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
+from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ SMALL = (
     "assistant_training.optimisation.validation.max_new_tokens=24,student_training.optimisation.validation.max_new_tokens=24,"
     "assistant_training.optimisation.epochs=2,student_training.optimisation.epochs=2,"
     "assistant_training.optimisation.batch_size=2,student_training.optimisation.batch_size=4,"
-    "generation.max_new_tokens=24,generation.max_retries=1,generation.batch_size=5,generation.group_size=5,soft_labels.rows_per_shard=4"
+    "generation.max_new_tokens=24,generation.max_retries=1,generation.batch_size=1,soft_labels.rows_per_shard=4"
 )
 
 

@@ -106,7 +106,7 @@ def test_a_moved_project_goes_on_and_a_former_parameter_finds_its_student_again(
     project = tmp_path / "another" / "place"
     shutil.copytree(undisturbed, project)
     wanted = _fingerprints(undisturbed)
-    result = run(project, "--params", f"{SMALL.replace('generation.batch_size=5', 'generation.batch_size=7')}")
+    result = run(project, "--params", f"{SMALL.replace('generation.batch_size=1', 'generation.batch_size=7')}")
     assert result.returncode == 0, result.stderr[-2000:]
     assert "epoch 1" not in result.stderr
     assert "anew" not in result.stderr

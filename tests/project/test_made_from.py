@@ -7,7 +7,6 @@ from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_to_frame
 from mulcot_rd.generation import GenerationParameters
-from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.models import AdapterParameters, BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.data_expansion.nodes import join_training_set
@@ -21,6 +20,7 @@ from mulcot_rd.pipelines.reporting.nodes import report_run
 from mulcot_rd.schema import Post, PredictionRecord, Presentation, Sentiment, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost, TeacherParameters
 from mulcot_rd.teacher.judge import JudgeParameters
+from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.parameters import AssistantTrainingParameters, OptimisationParameters, RoleParameters
 
 SECTIONS = dict.fromkeys(("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion"), "It says so.")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import make_example
+from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.roles import start_role
 
 

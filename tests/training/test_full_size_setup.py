@@ -5,11 +5,11 @@ That is LoRA over weights in bfloat16, or every weight where a family is trained
 
 import torch
 
-from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
+from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.objective import StudentLossWeights, chunked_loss
 from mulcot_rd.training.roles import start_role

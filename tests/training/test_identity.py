@@ -62,9 +62,6 @@ GENERATION = {
     "backend": ("served", True),
     "served": ({"base_url": "http://localhost:1/v1", "model": "m"}, False),
     "batch_size": (8, False),
-    "group_size": (3, False),
-    "workers": (2, False),
-    "merge_adapter": (False, False),
 }
 SOFT_LABELS = {
     "kind": ("compact", True),
@@ -182,7 +179,7 @@ def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backb
     Kept(tmp_path, "assistant").put(tmp_path / done["folder"])
     (weights,) = (tmp_path / "assistant").glob("*model.safetensors")
     before = weights.stat().st_mtime_ns
-    generation = GenerationParameters(batch_size=8, max_new_tokens=64, backend="local", workers=1)
+    generation = GenerationParameters(batch_size=8, max_new_tokens=64, backend="local")
     other = QUICK.optimisation.model_copy(update={"checkpoint_minutes": 9.0, "workers": 1})
     backbone = backbone_parameters.model_copy(update={"gradient_checkpointing": True, "attn_implementation": "eager"})
     # The project was moved: the same base model, in another folder.

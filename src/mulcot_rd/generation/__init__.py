@@ -2,6 +2,6 @@
 
 from mulcot_rd.generation.answers import answer_posts
 from mulcot_rd.generation.parameters import GenerationParameters
-from mulcot_rd.generation.records import Answer, AnswerLog, Generated
+from mulcot_rd.generation.records import Answer, AnswerLog
 
-__all__ = ["Answer", "AnswerLog", "Generated", "GenerationParameters", "answer_posts"]
+__all__ = ["Answer", "AnswerLog", "GenerationParameters", "answer_posts"]

@@ -34,12 +34,6 @@ class GenerationParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch_size: int = Field(24, ge=1, description="Answers written together; one that ends makes room for the next")
-    group_size: int | None = Field(
-        None,
-        ge=1,
-        description="Posts whose answers are kept together: a kill loses at most those of one group, and answers "
-        "never depend on other groups; null takes eight times batch_size",
-    )
     max_new_tokens: int = Field(512, ge=8, description="Longest reasoning answer, in tokens")
     max_label_tokens: int = Field(16, ge=4, description="Longest label answer, in tokens")
     max_retries: int = Field(3, ge=0, description="Further answers asked for where one is unusable (Appendix E)")
@@ -47,18 +41,6 @@ class GenerationParameters(BaseModel):
         0.7, gt=0, description="Sampling temperature of retries; the first answer is greedy"
     )
     retry_top_p: float = Field(0.9, gt=0, le=1, description="Probability mass that retries sample from")
-    workers: int | None = Field(
-        1,
-        ge=1,
-        description="Processes that share the posts of a group, as in training; null takes one for each thread of "
-        "PyTorch where there are posts enough to be worth their start, and a GPU takes 1",
-    )
-    merge_adapter: bool = Field(
-        True,
-        description="Add the low-rank updates to the weights while answers are written: fewer operations a token. "
-        "Equal in exact arithmetic; rounding differs",
-    )
-
     backend: Literal["local", "served"] = Field(
         "local", description="Who answers in expansion and evaluation: the model loaded here, or a server"
     )
@@ -70,6 +52,10 @@ class GenerationParameters(BaseModel):
             raise ValueError("generation.backend=served needs generation.served.base_url and generation.served.model")
         return self
 
+    def length(self, task: Task) -> int:
+        """Longest answer to a task's prompt, in tokens."""
+        return self.max_label_tokens if task == "label" else self.max_new_tokens
+
     def result_settings(self, tasks: Sequence[Task] = TASKS) -> dict[str, Any]:
         """What answers to these tasks depend on: not on how many are written at once, which changes rounding alone."""
         lengths = {_LENGTHS[task] for task in tasks}
@@ -77,8 +63,3 @@ class GenerationParameters(BaseModel):
         if self.backend == "served":
             settings["served"] = {"base_url": without_password(str(self.served.base_url)), "model": self.served.model}
         return settings
-
-    @property
-    def posts_a_group(self) -> int:
-        """Posts whose answers are kept together."""
-        return self.group_size or 8 * self.batch_size

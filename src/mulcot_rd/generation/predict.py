@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.generation.answers import Answer, answer_posts
+from mulcot_rd.generation.answers import answer_posts
 from mulcot_rd.generation.parameters import GenerationParameters
-from mulcot_rd.generation.records import AnswerLog
+from mulcot_rd.generation.records import Answer, AnswerLog
 from mulcot_rd.images import image_hashes
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import TrainedModel
@@ -39,7 +39,7 @@ def predict(
     Where the label prompt is not asked, the prediction is the label that the reasoning comes to.
 
     Args:
-        model: Model with adapter, in evaluation mode; ``None`` where a server answers.
+        model: The model, its adapter merged; ``None`` where a server answers.
         encoder: Makes the inputs, as in training.
         posts: The split's posts.
         parameters: Batch size, lengths, retries.
@@ -76,6 +76,6 @@ def _record(post: Post, answers: Mapping[Task, Answer]) -> PredictionRecord:
         **read.sections,
         raw_text="" if reasoning is None else reasoning.text,
         raw_label_text="" if label is None else label.text,
-        attempts=0 if reasoning is None else reasoning.attempts,
-        label_attempts=0 if label is None else label.attempts,
+        attempts=0 if reasoning is None else reasoning.attempt,
+        label_attempts=0 if label is None else label.attempt,
     )

@@ -1,7 +1,7 @@
-"""Prefill: each post's prompts are read once, and all answers to the post begin from there."""
+"""Prefill: the model reads each post's prefix once, with a branch for the prompt of each task."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,81 +11,65 @@ from mulcot_rd.models.branches import branch_rows
 from mulcot_rd.models.forward import read
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.prompts import Task
+from mulcot_rd.schema import Post
 
 
-@dataclass(frozen=True)
-class Branch:
-    """The end of one task's prompt as the model has read it.
-
-    Attributes:
-        suffix: Keys and values [2 x layers, heads, tokens, units]; even entries keys, odd ones values.
-        last_token: The last token id of the prompt.
-        position: Rotary position of that token.
-    """
-
-    suffix: Tensor
-    last_token: int
-    position: int
-
-
-@dataclass(frozen=True)
-class ReadPost:
-    """A post's prompts as the model has read them, in one pass.
+class Branch(NamedTuple):
+    """A prompt after prefill.
 
     Attributes:
-        prefix: Keys and values of what the tasks share [2 x layers, heads, tokens, units]; no tokens in encoder-decoder
-            families, whose decoder never sees it.
-        branches: Task to the rest of its prompt.
-        crossed: Keys and values that the decoder's attention has of the encoder's states; ``None`` without encoder.
-        rotary_dimensions: Dimensions of the family's positions: 3 for time, height and width, 1 for plain ones, 0 for
-            families that take none.
+        task: Which prompt.
+        post_id: The post.
+        keys_values: Keys and values of prefix and suffix [2 x layers, heads, tokens, units], keys at even places; of
+            the suffix alone in encoder-decoder families. ``None`` once they are in the KV cache.
+        cross: The same of the encoder's states, for cross-attention; ``None`` without an encoder.
+        last: The prompt's last token id, the number of tokens before it, and its rotary position, 0 in families that
+            have none.
     """
 
-    prefix: Tensor
-    branches: dict[Task, Branch]
-    crossed: Tensor | None
-    rotary_dimensions: int
+    task: Task
+    post_id: str
+    keys_values: Tensor | None
+    cross: Tensor | None
+    last: tuple[int, int, int]
 
 
-def read_posts(
-    base: PreTrainedModel, encoder: InputEncoder, prompts: Sequence[dict[Task, Prompt]], images: Sequence[str]
-) -> list[ReadPost]:
-    """Read the prompts of posts: what the tasks share and the image once, whatever the number of tasks.
+def prefill(
+    base: PreTrainedModel,
+    encoder: InputEncoder,
+    posts: Sequence[Post],
+    prompts: Mapping[str, Mapping[Task, Prompt]],
+) -> list[Branch]:
+    """Read the prompts of posts in one pass; the branches of a post share its prefix and its image.
 
     Args:
         base: The family's model.
-        encoder: Knows the family.
-        prompts: Each post's prompts, of the same tasks for all posts.
-        images: Path of each post's image.
+        encoder: Makes its inputs.
+        posts: The posts.
+        prompts: Post id to the prompts of its tasks, the same tasks for all posts.
+
+    Returns:
+        A branch for each task of each post, in order.
     """
-    prefixes = [next(iter(own.values())).opening for own in prompts]
-    rows, begins = branch_rows(prefixes, [[p.ending for p in own.values()] for own in prompts], images, encoder)
-    cache: Cache = DynamicCache()
-    crossed: Tensor | None = None
-    if rows.family.encoder_decoder:
-        both = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        _, positions = read(base, rows, both)
-        cache, crossed = both.self_attention_cache, _stacked(both.cross_attention_cache)
-    else:
-        _, positions = read(base, rows, cache)
-    own = _stacked(cache)
-    dimensions = 0 if positions is None else 3 if positions.dim() == 3 else 1
-    posts = []
-    for index, (prefix, prompt, starts) in enumerate(zip(prefixes, prompts, begins, strict=True)):
-        branches = {}
-        for (task, parts), start in zip(prompt.items(), starts, strict=True):
-            end = start + len(parts.ending)
+    own = [prompts[post.id] for post in posts]
+    prefixes = [next(iter(tasks.values())).opening for tasks in own]
+    suffixes = [[prompt.ending for prompt in tasks.values()] for tasks in own]
+    rows, begins = branch_rows(prefixes, suffixes, [post.image for post in posts], encoder)
+    apart = encoder.family.encoder_decoder
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache()) if apart else DynamicCache()
+    _, positions = read(base, rows, cache)
+    keys_values = _stacked(cache.self_attention_cache if apart else cache)
+    crosses = _stacked(cache.cross_attention_cache) if apart else None
+    branches = []
+    for index, (post, prefix, tasks, starts) in enumerate(zip(posts, prefixes, own, begins, strict=True)):
+        cross = None if crosses is None else crosses[:, index, :, : len(prefix)].clone()
+        for (task, prompt), start in zip(tasks.items(), starts, strict=True):
+            end = start + len(prompt.ending)
+            columns = [*range(starts[0]), *range(start, end)]
             position = 0 if positions is None else int(positions[..., index, end - 1].max())
-            branches[task] = Branch(own[:, index, :, start:end].clone(), parts.ending[-1], position)
-        posts.append(
-            ReadPost(
-                prefix=own[:, index, :, : starts[0]].clone(),
-                branches=branches,
-                crossed=None if crossed is None else crossed[:, index, :, : len(prefix)].clone(),
-                rotary_dimensions=dimensions,
-            )
-        )
-    return posts
+            last = prompt.ending[-1], len(columns) - 1, position
+            branches.append(Branch(task, post.id, keys_values[:, index][:, :, columns], cross, last))
+    return branches
 
 
 def _stacked(cache: Cache) -> Tensor:

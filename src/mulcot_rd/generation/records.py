@@ -1,51 +1,37 @@
-"""Answers: as they come from a model, as they are kept, and the log that keeps them across interruptions."""
+"""Answers of a model, and the log that keeps them across interruptions."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from mulcot_rd.files import replace_file
 from mulcot_rd.fingerprint import differences, fingerprint
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import parse
-from mulcot_rd.schema import Reasoning
+from mulcot_rd.schema import Post, Reasoning
 
 logger = logging.getLogger(__name__)
 
 
-class Generated(NamedTuple):
-    """One generated answer: its text, and whether the model ended its turn before the length limit."""
+class Answer(NamedTuple):
+    """A model's answer to one prompt of a post.
 
+    Attributes:
+        task: Which prompt.
+        post_id: The post.
+        attempt: Number of the answer, from 1, which is greedy; of the answer that is kept, how many were given.
+        text: What the model wrote.
+        finished: Whether the model ended its turn before the length limit; a cut reasoning is never complete.
+    """
+
+    task: Task
+    post_id: str
+    attempt: int
     text: str
     finished: bool
-
-    def shortcomings(self, task: Task) -> int:
-        """What is missing of a usable answer: a readable label; of a reasoning also its sections and its end."""
-        reasoning = parse(self.text)
-        if task == "label":
-            return int(reasoning.prediction is None)
-        return len(reasoning.problems) + int(not self.finished)
-
-
-class Answer(BaseModel):
-    """The answer that was kept for a post: the first usable one, else the least incomplete."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    post_id: str
-    attempts: int
-    text: str
-    finished: bool = Field(description="Whether the model ended its turn; a cut answer is no complete reasoning")
-
-    @classmethod
-    def kept(cls, post_id: str, given: Sequence[Generated], task: Task) -> "Answer":
-        """The best of the answers given to a prompt, in the order in which they were given."""
-        best = min(range(len(given)), key=lambda index: (given[index].shortcomings(task), index))
-        return cls(post_id=post_id, attempts=len(given), text=given[best].text, finished=given[best].finished)
 
     @property
     def reasoning(self) -> Reasoning:
@@ -53,18 +39,21 @@ class Answer(BaseModel):
         return parse(self.text)
 
     @property
-    def usable(self) -> bool:
-        """Whether it is a whole reasoning with its label."""
-        return self.finished and not self.reasoning.problems
+    def shortcomings(self) -> int:
+        """What is missing of a usable answer: a readable label; of a reasoning also its sections and its end."""
+        reasoning = self.reasoning
+        if self.task == "label":
+            return int(reasoning.prediction is None)
+        return len(reasoning.problems) + int(not self.finished)
+
+    def is_last(self, max_retries: int) -> bool:
+        """Whether nothing more is asked after this answer (Appendix E)."""
+        return self.shortcomings == 0 or self.attempt > max_retries
 
 
-class Logged(NamedTuple):
-    """A generated answer and what it answers."""
-
-    task: Task
-    post_id: str
-    attempt: int
-    answer: Generated
+def best_answer(given: Sequence[Answer]) -> Answer:
+    """The first usable answer to a prompt, else the least incomplete one; its ``attempt`` is the number given."""
+    return min(given, key=lambda answer: answer.shortcomings)._replace(attempt=len(given))
 
 
 class AnswerLog:
@@ -73,16 +62,16 @@ class AnswerLog:
     Each line holds a hash of itself: one that was torn or damaged counts as not answered, and is taken out.
 
     Args:
-        folder: Where the logs of one kind of work lie, a file for what each was made from: none replaces another.
+        folder: Where the logs of one kind of work lie, a file for each fingerprint: none replaces another.
         made_from: What the answers depend on, by name: model, prompts, parameters. The first line holds it.
     """
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any]) -> None:
         mark = fingerprint(made_from)
         self.path = path = folder / f"{mark[:12]}.jsonl"
-        self._answers: dict[tuple[str, str, int], Generated] = {}
+        self._answers: dict[tuple[Task, str, int], Answer] = {}
         if not path.exists():
-            _say_what_differs(folder, made_from)
+            _log_differences(folder, made_from)
         before = path.read_bytes() if path.exists() else b""
         lines = [json.dumps({"fingerprint": mark, "made_from": made_from}).encode()]
         written = [line for line in before.split(b"\n")[1:] if line]
@@ -90,7 +79,8 @@ class AnswerLog:
             row = _intact(line)
             if row is not None:
                 lines.append(line)
-                self._answers[row["task"], row["post_id"], row["attempt"]] = Generated(row["text"], row["finished"])
+                answer = Answer(**row)
+                self._answers[answer[:3]] = answer
         if len(lines) <= len(written):
             logger.warning(
                 "%s: %d lines are torn or damaged, their posts are asked again", path, len(written) + 1 - len(lines)
@@ -104,28 +94,25 @@ class AnswerLog:
         """Where else answers of this model, prompts and parameters may be kept."""
         return self.path.with_suffix("")
 
-    def get(self, task: Task, post_id: str, attempt: int) -> Generated | None:
-        """The logged answer, or ``None``."""
-        return self._answers.get((task, post_id, attempt))
+    def group(self, posts: Sequence[Post], tasks: Sequence[Task], max_retries: int) -> list[Answer] | None:
+        """All answers to the prompts of a group; ``None`` where any of them is missing."""
+        answers = []
+        for key in ((task, post.id) for post in posts for task in tasks):
+            for attempt in count(1):
+                answer = self._answers.get((*key, attempt))
+                if answer is None:
+                    return None
+                answers.append(answer)
+                if answer.is_last(max_retries):
+                    break
+        return answers
 
-    def add(self, answers: Sequence[Logged]) -> None:
+    def add(self, answers: Sequence[Answer]) -> None:
         """Append answers; one that is there already is not written twice."""
-        new = [row for row in answers if (row.task, row.post_id, row.attempt) not in self._answers]
-        lines = [
-            _line(
-                {
-                    "task": row.task,
-                    "post_id": row.post_id,
-                    "attempt": row.attempt,
-                    "text": row.answer.text,
-                    "finished": row.answer.finished,
-                }
-            )
-            for row in new
-        ]
+        new = {answer[:3]: answer for answer in answers if answer[:3] not in self._answers}
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write("".join(line + "\n" for line in lines))
-        self._answers.update(((row.task, row.post_id, row.attempt), row.answer) for row in new)
+            stream.write("".join(_line(answer._asdict()) + "\n" for answer in new.values()))
+        self._answers.update(new)
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -142,8 +129,8 @@ def _intact(line: bytes) -> dict[str, Any] | None:
     return row if wanted in (None, fingerprint(row)) else None
 
 
-def _say_what_differs(folder: Path, made_from: Mapping[str, Any]) -> None:
-    """Log why answers are asked for though others are there: against the newest of them."""
+def _log_differences(folder: Path, made_from: Mapping[str, Any]) -> None:
+    """Say why answers are asked for though others are there: against the newest of them."""
     others = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     if not others:
         return

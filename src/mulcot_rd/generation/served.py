@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from mulcot_rd.generation.parameters import GenerationParameters
-from mulcot_rd.generation.records import Answer, Generated
+from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import RequestFailedError
-from mulcot_rd.teacher.provider import Message, Provider, Question
+from mulcot_rd.teacher.provider import Message
 from mulcot_rd.teacher.running import run, work_through
 from mulcot_rd.teacher.server import open_server
 
@@ -61,67 +61,61 @@ def served_answers(
     *,
     folder: Path,
     api_key: str | None = None,
-) -> dict[Task, list[Answer]]:
+) -> list[Answer]:
     """Let the server's model answer the prompts of ``tasks`` for every post, with retries (Appendix E).
 
     Args:
         encoder: Knows the prompts and what the model is shown.
-        posts: The posts; answers come back in their order.
+        posts: The posts.
         tasks: "label", "reasoning", or both.
         parameters: Server, lengths, retries, sampling of retries.
         folder: Keeps what was answered, for this model, these prompts and parameters.
         api_key: The server's key from the credentials, or ``None``; a server of one's own needs none.
 
     Returns:
-        Task to its answers.
+        All answers, those to one prompt in the order of their attempts.
 
     Raises:
         TeacherError: If the server can answer nothing at all.
     """
-    first, later = (_server_parameters(parameters, encoder, sampled) for sampled in (False, True))
-    given: dict[tuple[Task, str], list[Generated]] = {(task, post.id): [] for task in tasks for post in posts}
-    open_ones = [(task, post) for post in posts for task in tasks]
+    answers: list[Answer] = []
+    prompts = [(task, post) for post in posts for task in tasks]
     for attempt in range(1, parameters.max_retries + 2):
-        name, server = ("first.jsonl", first) if attempt == 1 else ("retries.jsonl", later)
-        questions = [_question(encoder, post, task, attempt, parameters) for task, post in open_ones]
-        answers = run(_ask(questions, server, folder / name, api_key)) if questions else []
-        for (task, post), answer in zip(open_ones, answers, strict=True):
-            given[task, post.id].append(answer)
-        open_ones = [(task, post) for task, post in open_ones if given[task, post.id][-1].shortcomings(task)]
-    return {task: [Answer.kept(post.id, given[task, post.id], task) for post in posts] for task in tasks}
+        given = run(_ask(prompts, attempt, encoder, parameters, folder, api_key)) if prompts else []
+        answers += given
+        prompts = [prompt for prompt, answer in zip(prompts, given, strict=True) if answer.shortcomings]
+    return answers
 
 
 async def _ask(
-    questions: Sequence[TrainedQuestion], parameters: TeacherParameters, ledger: Path, api_key: str | None
-) -> list[Generated]:
-    server = open_server(parameters, ledger, api_key)
+    prompts: Sequence[tuple[Task, Post]],
+    attempt: int,
+    encoder: InputEncoder,
+    parameters: GenerationParameters,
+    folder: Path,
+    api_key: str | None,
+) -> list[Answer]:
+    """An answer to each of these prompts; one that the server refuses is an empty answer."""
+    ledger = folder / ("first.jsonl" if attempt == 1 else "retries.jsonl")
+    temperature = 0.0 if attempt == 1 else parameters.retry_temperature
+    server = open_server(_server_parameters(parameters, temperature, encoder.image_size), ledger, api_key)
 
-    async def ask_one(question: TrainedQuestion) -> Generated:
-        return await _answer(question, server.provider)
+    async def ask(prompt: tuple[Task, Post]) -> Answer:
+        task, post = prompt
+        image = post.image if encoder.sees_images else None
+        question = TrainedQuestion(post.id, encoder.turn(post, task), image, attempt, parameters.length(task))
+        try:
+            reply = await server.provider.answer(question)
+        except RequestFailedError as error:
+            logger.warning("post %s has no answer: %s", post.id, error)
+            return Answer(task, post.id, attempt, "", False)
+        return Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop")
 
-    return await work_through(
-        questions, ask_one, server.provider, workers=parameters.max_concurrency, unit="answer", status=server.status
-    )
-
-
-async def _answer(question: TrainedQuestion, provider: Provider[Question]) -> Generated:
-    try:
-        answer = await provider.answer(question)
-    except RequestFailedError as error:
-        logger.warning("post %s has no answer: %s", question.subject, error)
-        return Generated("", False)
-    return Generated(answer.text, answer.finish_reason == "stop")
-
-
-def _question(
-    encoder: InputEncoder, post: Post, task: Task, attempt: int, parameters: GenerationParameters
-) -> TrainedQuestion:
-    limits: dict[Task, int] = {"label": parameters.max_label_tokens, "reasoning": parameters.max_new_tokens}
-    image = post.image if encoder.sees_images else None
-    return TrainedQuestion(post.id, encoder.turn(post, task), image, attempt, limits[task])
+    most = parameters.served.max_concurrency
+    return await work_through(prompts, ask, server.provider, workers=most, unit="answer", status=server.status)
 
 
-def _server_parameters(parameters: GenerationParameters, encoder: InputEncoder, sampled: bool) -> TeacherParameters:
+def _server_parameters(parameters: GenerationParameters, temperature: float, image_size: int) -> TeacherParameters:
     served = parameters.served
     return TeacherParameters(
         provider="openai",
@@ -131,8 +125,8 @@ def _server_parameters(parameters: GenerationParameters, encoder: InputEncoder, 
         max_concurrency=served.max_concurrency,
         max_request_retries=served.max_request_retries,
         timeout_s=served.timeout_s,
-        temperature=parameters.retry_temperature if sampled else 0.0,
+        temperature=temperature,
         # The model was trained to write the format; a schema would be another prompt.
         structured_output="off",
-        image_size=encoder.image_size,
+        image_size=image_size,
     )

@@ -97,17 +97,13 @@ def without_adapter(model: TrainedModel) -> PreTrainedModel:
 
 
 @contextmanager
-def merged_adapter(model: PeftModel | PreTrainedModel, merge: bool = True) -> Iterator[None]:
+def merged_adapter(model: TrainedModel) -> Iterator[None]:
     """While inside, the low-rank updates are part of the weights, so that a layer is one product instead of three.
 
     The weights come back to the last bit: they are kept in main memory, since subtracting an update again would not
     give back what it was added to.
-
-    Args:
-        model: Model with or without adapter.
-        merge: ``False`` leaves everything as it is.
     """
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)] if merge else []
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     kept = [layer.get_base_layer().weight.detach().to("cpu", copy=True) for layer in layers]
     try:
         for layer in layers:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mulcot_rd.models import TrainedModel
+from transformers import PreTrainedModel
+
 from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
 from mulcot_rd.training.parameters import RoleParameters
@@ -39,8 +41,8 @@ def role_for(posts: Sequence[Post], adapter: dict[str, Any], role: RoleParameter
 
 def answering_role(
     posts: Sequence[Post], adapter: dict[str, Any], role: RoleParameters
-) -> tuple[TrainedModel | None, InputEncoder]:
-    """The role's model and what makes its inputs; no model, and no weights loaded, where a server answers.
+) -> tuple[PreTrainedModel | None, InputEncoder]:
+    """The role's model with its adapter merged, and what makes its inputs; no model is loaded where a server answers.
 
     Raises:
         StaleInputError: As :func:`role_for`.
@@ -50,4 +52,4 @@ def answering_role(
         check_fits(adapter, posts, role)
         return None, load_encoder(adapter, role.backbone)
     loaded = role_for(posts, adapter, role)
-    return loaded.model, loaded.encoder
+    return without_adapter(loaded.model), loaded.encoder

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mulcot_rd.generation.expansion import teacher_rows
 from mulcot_rd.models import TrainedModel
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.training.batches import Batch
+from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, chunked_loss
 from mulcot_rd.training.parameters import RoleParameters

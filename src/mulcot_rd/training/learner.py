@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mulcot_rd.crew import Crew
 from mulcot_rd.generation.answers import Answerer
+from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.lora import TrainedModel
+from mulcot_rd.models.lora import TrainedModel, merged_adapter
 from mulcot_rd.prompts import Task
 from mulcot_rd.shared_tensors import SharedTensors
 from mulcot_rd.training.batches import Batch, Example, collate
@@ -69,12 +70,16 @@ class Learner(Answerer):
         self._batches: Generator[Batch, None, None] | None = None
         self._gradients: list[Tensor] = []
 
-    def join(self, count: Callable[[], None], weights: SharedTensors, gradients: SharedTensors) -> None:
+    def join(self, weights: SharedTensors, gradients: SharedTensors) -> None:
         """Become a helper's: see the shared weights as they change, and leave gradients where they are shared."""
-        super().join(count)
         for parameter, own in zip(self.trained, weights.tensors(), strict=True):
             parameter.data = own
         self._gradients = gradients.tensors()
+
+    def answer(self, *given: Any) -> list[Answer]:
+        """As :meth:`Answerer.answer`, with the adapter in the weights for that time."""
+        with merged_adapter(self.model):
+            return super().answer(*given)
 
     def begin(self, batches: Sequence[Sequence[int]]) -> None:
         """Take the rows of the micro-batches to come, in their order; what was left of earlier ones is dropped."""

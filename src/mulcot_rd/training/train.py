@@ -20,6 +20,7 @@ from mulcot_rd.kept import Kept, file_hashes, verify, write_manifest
 from mulcot_rd.metrics import classification_scores
 from mulcot_rd.models import TrainedModel, parameter_numbers, trained_weights
 from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.lora import merged_adapter
 from mulcot_rd.models.prepare import location_below
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post, TrainingRow
@@ -201,10 +202,11 @@ def _score(
             "max_label_tokens": validation.max_label_tokens,
         }
     )
-    answers = answer_posts(
-        role.model, role.encoder, posts, validation.tasks, once,
-        seed=0, log=log, description=f"{role.name}, dev posts by {' and '.join(validation.tasks)} prompt", crew=crew,
-    )  # fmt: skip
+    with merged_adapter(role.model):
+        answers = answer_posts(
+            role.model, role.encoder, posts, validation.tasks, once, crew=crew,
+            seed=0, log=log, description=f"{role.name}, dev posts by {' and '.join(validation.tasks)} prompt",
+        )  # fmt: skip
     gold = [post.label for post in posts]
     scores = [
         classification_scores([answer.reasoning.prediction for answer in answers[task]], gold)[validation.metric]

@@ -7,7 +7,6 @@ import pandas as pd
 
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.generation import AnswerLog, answer_posts
-from mulcot_rd.generation.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
 from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.kept import Kept
 from mulcot_rd.pipelines.posts import (
@@ -20,6 +19,7 @@ from mulcot_rd.pipelines.posts import (
 from mulcot_rd.pipelines.roles import answering_role, role_for
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
+from mulcot_rd.training.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
 from mulcot_rd.training.identity import examples_fingerprint
 from mulcot_rd.training.parameters import RoleParameters
 from mulcot_rd.training.roles import model_identity

@@ -18,7 +18,6 @@ from mulcot_rd.metrics.efficiency import EfficiencyParameters, device_name, meas
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import role_scores, teacher_scores
 from mulcot_rd.models import stand_ins
-from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import check_made_from, model_posts, with_fingerprints
@@ -92,7 +91,7 @@ def measure_role_efficiency(
     test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
     numbers = adapter.get("parameters", {"total": role.parameters, "trainable": 0})
     total, trainable = numbers["total"], numbers["trainable"]
-    base = without_adapter(role.model) if generation.merge_adapter else base_model(role.model)
+    base = without_adapter(role.model)
     return {
         "model": parameters.backbone.model or f"tiny {parameters.backbone.family}",
         "device": device_name(device),
@@ -124,15 +123,11 @@ def _one_after_another(
     finished: Callable[[], None],
 ) -> None:
     """Answer a task's prompt for one post after the other; says behind each that it is finished."""
-    with progress(total=len(posts), desc=f"{role.name}, one post at a time by {task} prompt", unit="answer") as bar:
-
-        def settled(*_: object) -> bool:
-            finished()
-            bar.update()
-            return True
-
-        engine = Engine(base, role.encoder, parameters, seed=seed, static=static)
-        engine.answer(posts, {post.id: {task: role.encoder.prompt(post, task)} for post in posts}, settled)
+    prompts = {post.id: {task: role.encoder.prompt(post, task)} for post in posts}
+    answers = Engine(base, role.encoder, parameters, seed=seed, static=static).answer(posts, prompts)
+    about = f"{role.name}, one post at a time by {task} prompt"
+    for _ in progress(answers, total=len(posts), desc=about, unit="answer"):
+        finished()
 
 
 def join_efficiency(assistant: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:

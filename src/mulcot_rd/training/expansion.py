@@ -24,12 +24,12 @@ def keep_correct(posts: Sequence[Post], answers: Sequence[Answer]) -> list[Expan
     kept = []
     for post, answer in zip(posts, answers, strict=True):
         reasoning = answer.reasoning
-        if answer.usable and reasoning.prediction == post.label:
+        if not answer.shortcomings and reasoning.prediction == post.label:
             kept.append(
                 ExpansionRecord(
                     id=post.id,
                     label=post.label,
-                    attempts=answer.attempts,
+                    attempts=answer.attempt,
                     raw_text=answer.text,
                     **reasoning.model_dump(),
                 )
@@ -53,7 +53,7 @@ def expansion_statistics(posts: Sequence[Post], answers: Sequence[Answer], kept:
         "valid_rate": scores["valid_rate"],
         "intervals": label_intervals(predicted, labels, seed),
         "answers_by_attempts": {
-            str(n): sum(answer.attempts == n for answer in answers) for n in sorted({a.attempts for a in answers})
+            str(n): sum(answer.attempt == n for answer in answers) for n in sorted({a.attempt for a in answers})
         },
     }
 
