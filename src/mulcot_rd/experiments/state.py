@@ -89,7 +89,7 @@ def code_fingerprint() -> str:
     sources = [
         path
         for path in sorted(package.rglob("*"))
-        if path.suffix in (".py", ".txt", ".json")
+        if path.suffix in (".py", ".j2", ".json")
         and not any(path.relative_to(package).as_posix().startswith(f"{room}/") for room in _NO_RESULT)
     ]
     return fingerprint([path.relative_to(package).as_posix() for path in sources], file_fingerprint(*sources))

@@ -23,7 +23,7 @@ from mulcot_rd.prompts import (
     WHOLE_POST,
     Task,
     encoder_prompt,
-    fill,
+    response_format,
     teacher_prompt,
     trained_prompt,
     trained_prompts_fingerprint,
@@ -109,7 +109,7 @@ class InputEncoder:
         if self.shown.prompts == "prediction":
             split = rendered.rindex(text) + len(text)
         else:
-            split = rendered.rindex(fill(f"format_{task}"))
+            split = rendered.rindex(response_format(task))
         opening = rendered[:split]
         if self.sees_images:
             opening = opening.replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)

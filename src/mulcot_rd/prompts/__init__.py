@@ -1,16 +1,16 @@
-"""The prompt texts, each a file beside this module, and the functions that fill them.
+"""The prompts: Jinja2 templates beside this module, and the functions that fill them.
 
-Two families: the *trained* prompts of assistant and student, which share their whole opening and differ only
-in the response format at the end (an encoder's prompt names both formats), and the *teacher* prompts of the two
-stages (paper, Appendix F and Figure 6). Text that comes from a post is always filled in as a JSON string, so that
-its quotes and line breaks can't be mistaken for the prompt's own.
+``student.j2`` is the *trained* prompt of assistant and student: its two tasks share everything above the response
+format at the end, and an encoder's prompt names both formats. ``teacher.j2`` is the prompt of the teacher's two stages
+(paper, Appendix F and Figure 6). Text that comes from a post is always filled in as a JSON string, so that its quotes
+and line breaks can't be mistaken for the prompt's own.
 """
 
 import json
 from functools import cache
-from importlib.resources import files
-from string import Template
-from typing import Literal
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import fingerprint
@@ -22,60 +22,59 @@ Send = Literal["image", "caption", "text"]
 TASKS: tuple[Task, ...] = ("label", "reasoning")
 WHOLE_POST = Presentation()
 
-
-@cache
-def template(name: str) -> Template:
-    """The prompt file ``<name>.txt`` as a template, without its final line break."""
-    return Template((files(__name__) / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n"))
-
-
-@cache
-def trained_prompts_fingerprint() -> str:
-    """A hash of the files that the trained prompts are made of."""
-    named = [file for file in files(__name__).iterdir() if file.name.startswith(("opening_", "format_"))]
-    return fingerprint([[file.name, file.read_text(encoding="utf-8")] for file in sorted(named, key=lambda f: f.name)])
+_TEMPLATES = Environment(
+    loader=PackageLoader(__name__, ""),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
 
 
-def fill(name: str, **fields: str) -> str:
-    """Fill a prompt file; a missing field raises ``KeyError``."""
-    return template(name).substitute(fields)
-
-
-def opening(post: Post, *, captioned: bool = False, shown: Presentation = WHOLE_POST) -> str:
-    """Task description and post: the part that the reasoning and the label prompt share.
+def trained_prompt(post: Post, task: Task, *, captioned: bool = False, shown: Presentation = WHOLE_POST) -> str:
+    """The text of the user's turn for assistant and student: shared opening, then the response format.
 
     Args:
         post: The post.
+        task: Which response format to ask for.
         captioned: Whether a caption stands in the text in place of the image (paper, Appendix G).
         shown: Whether image (or caption) and text are shown at all (paper, Table 6).
 
     Raises:
         UserError: If a caption is wanted and the post has none.
     """
-    grain, fields = _grain(post), _post_fields(post)
-    if not shown.text:
-        del fields["text"]
-    if not shown.image:
-        return fill(f"opening_text_only_{grain}", **fields)
-    if not captioned:
-        return fill(f"opening_{grain}" if shown.text else f"opening_image_only_{grain}", **fields)
-    if post.caption is None:
-        raise UserError(
-            f"post {post.id} has no caption, which a text-only model reads in place of its image: set "
-            "`captions_needed: true` in the architecture, and run the pipelines from data_preparation on"
-        )
-    form = "captioned" if shown.text else "caption_only"
-    return fill(f"opening_{form}_{grain}", caption=_quoted(post.caption), **fields)
-
-
-def trained_prompt(post: Post, task: Task, *, captioned: bool = False, shown: Presentation = WHOLE_POST) -> str:
-    """The text of the user's turn for assistant and student: shared opening, then the response format."""
-    return f"{opening(post, captioned=captioned, shown=shown)}\n{fill(f'format_{task}')}"
+    return _of_post(post, task, captioned, shown)
 
 
 def encoder_prompt(post: Post, *, captioned: bool, shown: Presentation = WHOLE_POST) -> str:
-    """The text that an encoder reads once for both tasks: shared opening, then both response formats."""
-    return f"{opening(post, captioned=captioned, shown=shown)}\n{fill('format_both')}"
+    """The text that an encoder reads once for both tasks: as :func:`trained_prompt`, with both response formats."""
+    return _of_post(post, "both", captioned, shown)
+
+
+@cache
+def response_format(task: Literal["label", "reasoning", "both"]) -> str:
+    """The end of a trained prompt, which its task alone determines."""
+    return _student(task=task).removeprefix(f"{_student()}\n")
+
+
+@cache
+def trained_prompts_fingerprint() -> str:
+    """A hash of all texts of the trained prompts, with a name in place of what a post fills in.
+
+    It is the hash that earlier versions took of the files that held these texts; their names are in it.
+    """
+    views = {
+        "": {"image": True, "text": "$text"},
+        "image_only_": {"image": True},
+        "text_only_": {"text": "$text"},
+        "captioned_": {"text": "$text", "caption": "$caption"},
+        "caption_only_": {"caption": "$caption"},
+    }
+    texts = {f"format_{task}": response_format(task) for task in (*TASKS, "both")}
+    for view, shown in views.items():
+        texts[f"opening_{view}coarse"] = _student(**shown)
+        texts[f"opening_{view}fine"] = _student(**shown, aspect="$aspect")
+    return fingerprint([[f"{name}.txt", f"{text}\n"] for name, text in sorted(texts.items())])
 
 
 def teacher_prompt(post: Post, told_label: Sentiment | None = None, send: Send = "image") -> str:
@@ -89,55 +88,62 @@ def teacher_prompt(post: Post, told_label: Sentiment | None = None, send: Send =
     Raises:
         ValueError: If the caption is to be sent and the post has none.
     """
-    grain, fields = _grain(post), _post_fields(post)
-    parts = [
-        fill(f"teacher_basic_{grain}"),
-        fill("teacher_predict") if told_label is None else fill("teacher_explain", label=told_label.value),
-    ]
-    if send != "image":
-        parts.append(fill(f"teacher_without_image_{send}"))
-    parts.append(fill("teacher_format"))
-    described = fill(f"teacher_post_{grain}", **fields)
-    if send == "caption":
-        if post.caption is None:
-            raise ValueError(f"post {post.id} has no caption to send")
-        described += "\n" + fill("teacher_post_caption", caption=_quoted(post.caption))
-    return "\n\n".join([*parts, described])
+    if send == "caption" and post.caption is None:
+        raise ValueError(f"post {post.id} has no caption to send")
+    text, aspect, caption = _quoted(post.text), _quoted(post.aspect), _quoted(post.caption)
+    return _render("teacher", text=text, aspect=aspect, caption=caption, label=told_label, send=send)
 
 
 def retry_prompt(problems: list[str]) -> str:
     """What the adaptive retry controller says to a model whose answer was unusable (Appendix E)."""
-    return fill("teacher_retry", problems="; ".join(problems))
+    return _render("retry", problems="; ".join(problems), words=None)
 
 
 def caption_prompt(max_words: int) -> str:
     """What a captioner is asked with an image (Appendix G)."""
-    return fill("caption", words=str(max_words))
+    return _render("caption", words=max_words)
 
 
 def caption_retry_prompt(problems: list[str], max_words: int) -> str:
     """What is said to a captioner whose answer was unusable."""
-    return fill("caption_retry", problems="; ".join(problems), words=str(max_words))
+    return _render("retry", problems="; ".join(problems), words=max_words)
 
 
 def judge_prompt(conclusion: str, aspect: str | None) -> str:
     """What a judge is asked about a conclusion: which label it comes to, without being told the one that was given."""
-    named = json.dumps(aspect, ensure_ascii=False)
-    asked = "its sentiment" if aspect is None else f"the poster's attitude toward {named}"
-    return fill("judge", asked=asked, conclusion=json.dumps(conclusion, ensure_ascii=False))
+    return _render("judge", conclusion=_quoted(conclusion), aspect=_quoted(aspect))
 
 
-def _grain(post: Post) -> str:
-    return "coarse" if post.aspect is None else "fine"
+def _of_post(post: Post, task: str, captioned: bool, shown: Presentation) -> str:
+    if captioned and shown.image and post.caption is None:
+        raise UserError(
+            f"post {post.id} has no caption, which a text-only model reads in place of its image: set "
+            "`captions_needed: true` in the architecture, and run the pipelines from data_preparation on"
+        )
+    return _student(
+        image=shown.image and not captioned,
+        text=_quoted(post.text) if shown.text else None,
+        caption=_quoted(post.caption) if shown.image and captioned else None,
+        aspect=_quoted(post.aspect),
+        task=task,
+    )
 
 
-def _post_fields(post: Post) -> dict[str, str]:
-    fields = {"text": _quoted(post.text)}
-    if post.aspect is not None:
-        fields["aspect"] = _quoted(post.aspect)
-    return fields
+def _student(
+    *,
+    image: bool = False,
+    text: str | None = None,
+    caption: str | None = None,
+    aspect: str | None = None,
+    task: str | None = None,
+) -> str:
+    return _render("student", image=image, text=text, caption=caption, aspect=aspect, task=task)
 
 
-def _quoted(text: str) -> str:
+def _render(name: str, **fields: Any) -> str:
+    return _TEMPLATES.get_template(f"{name}.j2").render(fields).removesuffix("\n")
+
+
+def _quoted(text: str | None) -> str | None:
     """Text of a post as a JSON string."""
-    return json.dumps(text, ensure_ascii=False)
+    return None if text is None else json.dumps(text, ensure_ascii=False)
