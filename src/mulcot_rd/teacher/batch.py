@@ -1,8 +1,7 @@
 """The Batch API of OpenAI: questions are uploaded in files and answered within a day, at half the price.
 
-:class:`BatchTeacher` is a provider like any other. One task works in rounds: it gathers the open questions, sets money
-aside for them, creates batches, looks at these until they end, and writes the answers to the ledger. Retries and
-stage two follow from those answers; they are the open questions of the next round.
+One task works in rounds: it gathers the open questions, sets money aside for them, creates batches, looks at these
+until they end, and writes the answers to the ledger. Retries and stage two are the open questions of the next round.
 
 Every batch has a note on disk, written before the batch is created and removed once the ledger has its answers. A
 process may be killed at any moment: the next one finds all batches by their notes and pays for nothing twice.
@@ -13,14 +12,14 @@ import contextlib
 import json
 import logging
 import uuid
-from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import openai
-from openai.types import Batch
+from openai.types import Batch, BatchRequestCounts
 from pydantic import ValidationError
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ from mulcot_rd.progress import progress
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.budget import Reservation
 from mulcot_rd.teacher.capabilities import FormRefusedError
-from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
+from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError
 from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, LedgerRow, question_key
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
@@ -43,16 +42,15 @@ QUIET_S = 0.5
 # Longest upload or download of some hundred megabytes, in seconds.
 TRANSFER_TIMEOUT_S = 3600.0
 ENDPOINT = "/v1/chat/completions"
+METADATA = "mulcot_rd_job"
 
 
 class BatchNote(Record):
-    """What the next run must know of a batch.
+    """What the next run must know of a batch; the batch's metadata has the note's file name.
 
-    ``name`` is a random one that the batch's metadata has too, ``batch_id`` the server's own, or ``None`` while it is
-    not known whether the batch was created. ``questions`` are keyed as in the ledger, which is their ``custom_id``.
+    ``questions`` are by ledger key. ``batch_id`` is ``None`` while it is not known whether the batch was created.
     """
 
-    name: str
     base_url: str
     model: str
     questions: dict[str, LedgerQuestion]
@@ -63,10 +61,8 @@ class BatchNote(Record):
 class _Waiting:
     question: Question
     answer: asyncio.Future[Answer]
-    # The fields of its last line in this run, without the messages.
-    sent: dict[str, Any] = field(default_factory=dict)
-    # Batches that brought no answer to it.
-    faults: int = 0
+    sent: dict[str, Any] = field(default_factory=dict)  # fields of its last line in this run, without the messages
+    faults: int = 0  # batches that brought no answer
 
 
 def open_batches(folder: Path, model: str, ledger: Ledger) -> dict[Path, BatchNote]:
@@ -94,13 +90,7 @@ class BatchTeacher:
     name = "openai batch"
 
     def __init__(self, server: OpenAITeacher, parameters: TeacherParameters, ledger: Ledger, folder: Path) -> None:
-        """Read the notes of an earlier run.
-
-        Args:
-            server: The connection; it also forms requests, reads answers, and has the budget.
-            parameters: The teacher's parameters.
-            ledger: Where answers go. Its lock keeps other processes from collecting the same batches.
-            folder: Where the notes are.
+        """Read the notes of an earlier run in ``folder``; the ledger's lock keeps other processes from doing the same.
 
         Raises:
             TeacherError: If a note can't be read, or a batch is at another server.
@@ -113,16 +103,14 @@ class BatchTeacher:
         self._notes = open_batches(folder, parameters.model, ledger)
         self._waiting: dict[str, _Waiting] = {}
         self._reserved: dict[str, Reservation] = {}
-        self._seen: dict[Path, Batch] = {}
+        self._seen: dict[Path, BatchRequestCounts] = {}
         self._news = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         for path, note in self._notes.items():
             if note.base_url.rstrip("/") != server.base_url.rstrip("/"):
-                raise TeacherError(
-                    f"a batch of an earlier run is at {note.base_url}: set teacher.base_url back to it, or delete "
-                    f"{path} to have its questions asked again"
-                )
+                cure = f"set teacher.base_url back to it, or delete {path} to have its questions asked again"
+                raise TeacherError(f"a batch of an earlier run is at {note.base_url}: {cure}")
             taken_over = {key: server.budget.take_over(key) for key in note.questions if ledger.get(key) is None}
             self._reserved |= {key: reservation for key, reservation in taken_over.items() if reservation is not None}
 
@@ -175,8 +163,8 @@ class BatchTeacher:
         for path, note in list(self._notes.items()):
             if note.batch_id is None:
                 # Its process was killed around creating the batch.
-                batch = await self._server.call(partial(self._find, note.name))
-                self._forget(path) if batch is None else self._keep(path, note, batch)
+                batch = await self._server.call(partial(self._find, path))
+                self._forget(path) if batch is None else self._keep(path, note, batch_id=batch.id)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._parameters.batch.poll_seconds if self._notes else None):
@@ -185,10 +173,15 @@ class BatchTeacher:
                 while self._news.is_set():
                     self._news.clear()
                     await asyncio.sleep(QUIET_S)
-                while await self._send(await self._lines()):
+                while (lines := await self._lines()) and await self._send(lines):
                     pass
             for path, note in list(self._notes.items()):
-                await self._look_at(path, note, bar)
+                try:
+                    await self._look_at(path, note, bar)
+                except RequestRefusedError:
+                    raise
+                except RequestFailedError as error:
+                    logger.warning("the server doesn't tell about %s (%s); looking again", note.batch_id, error)
 
     async def _lines(self) -> dict[str, bytes]:
         """The lines of the next input file by key: open questions, up to the file's limits."""
@@ -212,18 +205,12 @@ class BatchTeacher:
         """Create a batch of the lines that the budget has room for; whether there were any.
 
         The other questions stay open until a batch has ended that cost less than was set aside for it.
-
-        Raises:
-            BudgetReachedError: If there is room for none, and no batch is under way.
         """
-        if not lines:
-            return False
         budget, client = self._server.budget, self._server.client
         questions = {key: self._waiting[key].question for key in lines}
         noted = {key: LedgerQuestion.of(key, question) for key, question in questions.items()}
-        name = uuid.uuid4().hex
-        path = self._folder / f"{name}.json"
-        note = BatchNote(name=name, base_url=self._server.base_url, model=self._parameters.model, questions=noted)
+        note = BatchNote(base_url=self._server.base_url, model=self._parameters.model, questions=noted)
+        path = self._folder / f"{uuid.uuid4().hex}.json"
         # First of all: a run that finds the note without a batch takes back what was set aside.
         self._keep(path, note)
         tried = await asyncio.gather(*(budget.try_reserve(key, question) for key, question in questions.items()))
@@ -232,67 +219,50 @@ class BatchTeacher:
         if not reserved:
             self._forget(path)
             if not self._notes:
-                await budget.reserve(*next(iter(questions.items())))
+                await budget.reserve(*next(iter(questions.items())))  # raises BudgetReachedError
             return False
-        file = (f"{name}.jsonl", b"".join(lines[key] for key in reserved))
+        file = (path.with_suffix(".jsonl").name, b"".join(lines[key] for key in reserved))
         uploaded = await self._server.call(partial(client.files.create, file=file, purpose="batch"), TRANSFER_TIMEOUT_S)
 
         async def create() -> Batch:
             # An earlier try may have created it, and its answer was lost.
-            return await self._find(name) or await client.batches.create(
+            return await self._find(path) or await client.batches.create(
                 input_file_id=uploaded.id,
                 endpoint=ENDPOINT,
                 completion_window=self._parameters.batch.completion_window,  # type: ignore[arg-type]
-                metadata={"mulcot_rd_job": name},
+                metadata={METADATA: path.stem},
             )
 
         batch = await self._server.call(create)
-        self._keep(path, note.model_copy(update={"questions": {key: noted[key] for key in reserved}}), batch)
+        self._keep(path, note, questions={key: noted[key] for key in reserved}, batch_id=batch.id)
         logger.info("%s: %d question(s) sent", batch.id, len(reserved))
         return True
 
-    async def _find(self, name: str) -> Batch | None:
+    async def _find(self, path: Path) -> Batch | None:
         async for batch in self._server.client.batches.list(limit=100):
-            if (batch.metadata or {}).get("mulcot_rd_job") == name:
+            if (batch.metadata or {}).get(METADATA) == path.stem:
                 return batch
         return None
 
     async def _look_at(self, path: Path, note: BatchNote, bar: tqdm) -> None:
         """See how a batch stands, and take what it brought if it has ended."""
-        try:
-            batch = self._seen[path] = await self._server.call(partial(self._retrieve, path, note))
-        except RequestFailedError as error:
-            logger.warning("the state of %s is not known (%s); looking again", note.batch_id, error)
-            return
-        counts = [each.request_counts for each in self._seen.values() if each.request_counts is not None]
-        states = Counter(each.status for each in self._seen.values())
-        bar.total = sum(count.total for count in counts)
-        bar.set_postfix_str(", ".join(f"{count} {state}" for state, count in states.items()), refresh=False)
-        bar.update(sum(count.completed + count.failed for count in counts) - bar.n)
+        batch = await self._server.call(partial(self._fetch, self._server.client.batches.retrieve, note.batch_id, path))
+        self._seen[path] = batch.request_counts or BatchRequestCounts(completed=0, failed=0, total=0)
+        bar.total = sum(count.total for count in self._seen.values())
+        bar.set_postfix_str(f"{batch.id} {batch.status}", refresh=False)
+        bar.update(sum(count.completed + count.failed for count in self._seen.values()) - bar.n)
         if batch.status == "failed":
             self._take_back(path, note, batch)
         elif batch.status in ("completed", "expired", "cancelled"):
             await self._collect(path, note, batch)
 
-    async def _retrieve(self, path: Path, note: BatchNote) -> Batch:
-        try:
-            return await self._server.client.batches.retrieve(note.batch_id)
-        except openai.NotFoundError:
-            raise TeacherError(
-                f"{note.base_url} knows nothing of {note.batch_id} any more: delete {path} to have its questions asked "
-                "again"
-            ) from None
-
     async def _collect(self, path: Path, note: BatchNote, batch: Batch) -> None:
-        """Write a batch's answers to the ledger, then give them out.
-
-        Raises:
-            TeacherError: If the batch was cancelled before all its questions were answered.
-        """
+        """Write a batch's answers to the ledger, then give them out."""
         results: dict[str, dict[str, Any]] = {}
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-            results |= await self._server.call(partial(self._results, file_id), TRANSFER_TIMEOUT_S)
-        latency_s = float((batch.completed_at or batch.expired_at or batch.cancelled_at or 0) - batch.created_at)
+            results |= await self._server.call(partial(self._results, file_id, path), TRANSFER_TIMEOUT_S)
+        ended = batch.completed_at or batch.expired_at or batch.cancelled_at or batch.created_at
+        latency_s = float(ended - batch.created_at)
         missing = [question for key, question in note.questions.items() if self._ledger.get(key) is None]
         taken = [self._take(question, results.get(question.key, {}), latency_s) for question in missing]
         rows = [row for row in taken if row is not None]
@@ -303,16 +273,22 @@ class BatchTeacher:
                 self._waiting.pop(row.key).answer.set_result(row.answer)
         # There may be room in the budget now.
         self._news.set()
-        logger.info("%s is %s: %d answered, %d not", batch.id, batch.status, len(rows), len(taken) - len(rows))
-        if batch.status == "cancelled" and len(rows) < len(taken):
-            raise TeacherError(
-                f"{batch.id} was cancelled with {len(taken) - len(rows)} question(s) open; run the same command again "
-                "to ask those"
-            )
+        unanswered = len(taken) - len(rows)
+        logger.info("%s is %s: %d answered, %d not", batch.id, batch.status, len(rows), unanswered)
+        if batch.status == "cancelled" and unanswered:
+            said = f"{batch.id} was cancelled with {unanswered} question(s) open"
+            raise TeacherError(f"{said}: run the same command again to ask those")
 
-    async def _results(self, file_id: str) -> dict[str, dict[str, Any]]:
-        content = (await self._server.client.files.content(file_id)).content
+    async def _results(self, file_id: str, path: Path) -> dict[str, dict[str, Any]]:
+        content = (await self._fetch(self._server.client.files.content, file_id, path)).content
         return {row["custom_id"]: row for row in map(json.loads, content.splitlines())}
+
+    async def _fetch(self, fetch: Callable[[str], Awaitable[Any]], name: str, path: Path) -> Any:
+        try:
+            return await fetch(name)
+        except openai.NotFoundError:
+            said = f"{self._server.base_url} has no {name} any more"
+            raise TeacherError(f"{said}: delete {path} to have its batch's questions asked again") from None
 
     def _take(self, question: LedgerQuestion, result: dict[str, Any], latency_s: float) -> LedgerRow | None:
         """The row of an answer; a question without one stays open where asking again may help, and fails where not."""
@@ -328,11 +304,9 @@ class BatchTeacher:
                 self._reserved.pop(key).lost()
             if waiting is not None:
                 waiting.faults += 1
-                if transient and waiting.faults <= self._parameters.max_request_retries:
-                    return None
-                if transient:
-                    error = RequestFailedError(f"{error.reason}, {waiting.faults} time(s)")
-                self._waiting.pop(key).answer.set_exception(error)
+                if not transient or waiting.faults > self._parameters.max_request_retries:
+                    failed = RequestFailedError(f"{error.reason}, {waiting.faults} time(s)") if transient else error
+                    self._waiting.pop(key).answer.set_exception(failed)
             return None
         return question.answered(self._reserved.pop(key).charge(answer) if key in self._reserved else answer)
 
@@ -340,8 +314,8 @@ class BatchTeacher:
         """The answer in a line's result; raises what keeps it from being one."""
         response = result.get("response")
         if response is None:
-            code = (result.get("error") or {}).get("code", "no result")
-            raise TransientFaultError(f"the batch ended without an answer ({code})")
+            error = result.get("error") or {}
+            raise TransientFaultError(f"the batch ended without an answer ({error.get('code', 'no result')})")
         status, body = response["status_code"], response.get("body")
         sent = {} if waiting is None else waiting.sent
         if status != 200:
@@ -355,11 +329,7 @@ class BatchTeacher:
         return answer
 
     def _take_back(self, path: Path, note: BatchNote, batch: Batch) -> None:
-        """A batch that failed as a whole: nothing of it was worked on, and its questions are open again.
-
-        Raises:
-            TeacherError: If it failed for another reason than too many tokens at once.
-        """
+        """A batch that failed as a whole: nothing of it was worked on, and its questions are open again."""
         self._forget(path)
         faults = (batch.errors and batch.errors.data) or []
         too_many_tokens = any(fault.code == "token_limit_exceeded" for fault in faults)
@@ -372,11 +342,9 @@ class BatchTeacher:
             logger.info("too many tokens: at most %d questions a batch from now on", self._max_requests)
             self._news.set()
 
-    def _keep(self, path: Path, note: BatchNote, batch: Batch | None = None) -> None:
-        if batch is not None:
-            note = note.model_copy(update={"batch_id": batch.id})
-        write_text(path, note.model_dump_json() + "\n")
-        self._notes[path] = note
+    def _keep(self, path: Path, note: BatchNote, **changed: Any) -> None:
+        self._notes[path] = note.model_copy(update=changed)
+        write_text(path, self._notes[path].model_dump_json() + "\n")
 
     def _forget(self, path: Path) -> None:
         """Nothing more is to be had from a batch: what is still set aside for it was not billed."""
