@@ -358,7 +358,9 @@ def test_the_budget_is_kept_and_raising_it_goes_on(server, parameters, posts, tm
     assert len(server.paid) - before == 12
 
 
-def test_nobody_else_is_asked_what_is_in_a_batch(server, parameters, posts, tmp_path):
+@pytest.fixture
+def left_batch(server, parameters, posts, tmp_path):
+    """The ledger of a run that was killed with a batch under way."""
     server.script = Script(seed=3)
     ledger = tmp_path / "ledger.jsonl"
     process = start(parameters(), posts, ledger)
@@ -366,6 +368,11 @@ def test_nobody_else_is_asked_what_is_in_a_batch(server, parameters, posts, tmp_
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     server.at = lambda moment, time: None
+    return ledger
+
+
+def test_nobody_else_is_asked_what_is_in_a_batch(server, parameters, posts, left_batch):
+    ledger = left_batch
     with pytest.raises(TeacherError, match=r"teacher\.mode=batch"):
         annotate(posts, [], parameters(mode="online"), ledger)
     with pytest.raises(TeacherError, match=r"set teacher\.base_url back"):
@@ -383,3 +390,38 @@ def test_captions_come_by_batches_too(server, parameters, posts, tmp_path):
         "A street by daylight."
     ]
     assert (len(server.batches), len(server.paid), len(server.requests)) == (1, 1, 0)
+
+
+def test_answers_that_nobody_waits_for_any_more_are_kept(server, parameters, posts, left_batch):
+    annotate(posts[:3], [], parameters(), left_batch)
+    assert notes(left_batch) == []
+    rows = [json.loads(line) for line in left_batch.read_text().splitlines()]
+    assert {row["subject"] for row in rows if (row["stage"], row["attempt"]) == (1, 1)} == {each.id for each in posts}
+    assert sorted(row["key"] for row in rows) == sorted(server.paid)
+
+
+def test_a_form_refused_after_a_kill_is_replaced_too(server, parameters, posts, left_batch):
+    server.line_error = lambda body, earlier: (
+        LineError("invalid_request_error", "Invalid parameter: 'response_format' is not supported.")
+        if "response_format" in body
+        else None
+    )
+    result = annotate(posts, [], parameters(), left_batch)
+    assert len(result.reasoning) == len(posts)
+    assert len(server.paid) == len(set(server.paid))
+
+
+def test_a_batch_that_the_server_lost_says_what_to_delete(server, parameters, posts, left_batch):
+    (note,) = notes(left_batch)
+    server.batches.clear()
+    with pytest.raises(TeacherError, match=f"has no batch1 any more: delete {note}"):
+        annotate(posts, [], parameters(), left_batch)
+    note.unlink()
+    assert len(annotate(posts, [], parameters(), left_batch).reasoning) == len(posts)
+
+
+def test_a_note_that_is_torn_says_what_to_delete(parameters, posts, left_batch):
+    (note,) = notes(left_batch)
+    note.write_text("{")
+    with pytest.raises(TeacherError, match=f"{note} can't be read: delete it"):
+        annotate(posts, [], parameters(), left_batch)

@@ -292,12 +292,11 @@ class BatchTeacher:
 
     def _take(self, question: LedgerQuestion, result: dict[str, Any], latency_s: float) -> LedgerRow | None:
         """The row of an answer; a question without one stays open where asking again may help, and fails where not."""
-        key = question.key
-        waiting = self._waiting.get(key)
+        key, waiting = question.key, self._waiting.get(question.key)
         try:
             answer = self._read(waiting, result, latency_s)
         except FormRefusedError:
-            return None
+            pass
         except (TransientFaultError, RequestFailedError, TeacherError) as error:
             transient = isinstance(error, TransientFaultError)
             if transient and error.maybe_billed and key in self._reserved:
@@ -307,8 +306,9 @@ class BatchTeacher:
                 if not transient or waiting.faults > self._parameters.max_request_retries:
                     failed = RequestFailedError(f"{error.reason}, {waiting.faults} time(s)") if transient else error
                     self._waiting.pop(key).answer.set_exception(failed)
-            return None
-        return question.answered(self._reserved.pop(key).charge(answer) if key in self._reserved else answer)
+        else:
+            return question.answered(self._reserved.pop(key).charge(answer) if key in self._reserved else answer)
+        return None
 
     def _read(self, waiting: _Waiting | None, result: dict[str, Any], latency_s: float) -> Answer:
         """The answer in a line's result; raises what keeps it from being one."""
