@@ -14,12 +14,12 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import caption_prompt, caption_retry_prompt
 from mulcot_rd.reasoning import without_thoughts
-from mulcot_rd.schema import CaptionRecord, Post, Record, Usage
+from mulcot_rd.schema import CaptionRecord, Post, Record
+from mulcot_rd.teacher.asking import Asked, ask_all
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.offline import MODEL_NAME
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer
-from mulcot_rd.teacher.short_questions import Asked, ShortQuestion, ask_all
+from mulcot_rd.teacher.provider import REFUSALS, Answer, Question, Unusable
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,46 @@ class Captions:
     quarantine: list[QuarantinedImage]
 
 
+@dataclass(frozen=True)
+class CaptionQuestion(Question):
+    """The question for the caption of the image at a path, at most ``max_words`` words long."""
+
+    image: str
+    max_words: int
+    history: tuple[Unusable, ...] = ()
+
+    role = "caption"
+
+    @property
+    def subject(self) -> str:
+        """The image's file name."""
+        return Path(self.image).name
+
+    @property
+    def prompt(self) -> str:
+        """The prompt with the length."""
+        return caption_prompt(self.max_words)
+
+    def retry_prompt(self, problems: list[str]) -> str:
+        """The turn that follows an unusable caption."""
+        return caption_retry_prompt(problems, self.max_words)
+
+    def find_problems(self, answer: Answer) -> list[str]:
+        """What makes a caption unusable."""
+        text = without_thoughts(answer.text)
+        words = len(text.split())
+        if not words:
+            return ["it is empty"]
+        problems = []
+        if answer.finish_reason in REFUSALS or _REFUSAL.match(text):
+            problems.append("it does not describe the image")
+        if answer.finish_reason == "length":
+            problems.append("it was cut off at the length limit")
+        elif words > (1 + TOLERANCE) * self.max_words:
+            problems.append(f"it has {words} words")
+        return problems
+
+
 def caption_images(
     images: Iterable[str], parameters: TeacherParameters, ledger_path: Path, api_key: str | None = None
 ) -> Captions:
@@ -74,7 +114,7 @@ def caption_images(
     if settings.provider == "offline":
         outcomes = [caption_by_rules(image) for image in progress(distinct, desc="teacher (offline)", unit="image")]
     else:
-        questions = [caption_question(image, settings.captions.max_words) for image in distinct]
+        questions = [CaptionQuestion(image, settings.captions.max_words) for image in distinct]
         answered = ask_all(questions, settings, ledger_path, api_key, "image")
         outcomes = [_read(image, asked) for image, asked in zip(distinct, answered, strict=True)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, QuarantinedImage)]
@@ -114,40 +154,12 @@ def with_captions(posts: list[Post], captions: list[CaptionRecord]) -> list[Post
     return [post.model_copy(update={"caption": by_image[post.image]}) for post in posts]
 
 
-def find_caption_problems(answer: Answer, max_words: int) -> list[str]:
-    """What makes a caption unusable, in words that can be sent back; empty for a usable one."""
-    text = without_thoughts(answer.text)
-    words = len(text.split())
-    if not words:
-        return ["it is empty"]
-    problems = []
-    if answer.finish_reason in ("refusal", "content_filter") or _REFUSAL.match(text):
-        problems.append("it does not describe the image")
-    if answer.finish_reason == "length":
-        problems.append("it was cut off at the length limit")
-    elif words > (1 + TOLERANCE) * max_words:
-        problems.append(f"it has {words} words")
-    return problems
-
-
-def caption_question(image: str, max_words: int) -> ShortQuestion:
-    """The question for the caption of the image at this path, at most ``max_words`` words long."""
-    return ShortQuestion(
-        role="caption",
-        subject=Path(image).name,
-        prompt=caption_prompt(max_words),
-        find_problems=lambda answer: find_caption_problems(answer, max_words),
-        retry_prompt=lambda problems: caption_retry_prompt(problems, max_words),
-        image=image,
-    )
-
-
 def caption_by_rules(image: str, attempts: int = 1) -> CaptionRecord:
     """The caption of rules over the pixels; raises ``ImageError`` if the image is missing or broken."""
     return CaptionRecord(image=image, caption=describe_image(image), model=MODEL_NAME, attempts=attempts)
 
 
-def _read(image: str, asked: Asked) -> CaptionRecord | QuarantinedImage:
+def _read(image: str, asked: Asked[CaptionQuestion]) -> CaptionRecord | QuarantinedImage:
     answers, usable = asked.answers, asked.usable
     if usable is None:
         return QuarantinedImage(image=image, reason=asked.reason, answers=tuple(answer.text for answer in answers))
@@ -156,8 +168,5 @@ def _read(image: str, asked: Asked) -> CaptionRecord | QuarantinedImage:
         caption=" ".join(without_thoughts(usable.text).split()),
         model=usable.model,
         attempts=len(answers),
-        usage=Usage(
-            prompt_tokens=sum(answer.usage.prompt_tokens for answer in answers),
-            completion_tokens=sum(answer.usage.completion_tokens for answer in answers),
-        ),
+        usage=asked.usage,
     )

@@ -13,7 +13,6 @@ from typing import NoReturn, TypeVar
 
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.schema import Post, Reasoning
-from mulcot_rd.teacher.controller import find_problems
 from mulcot_rd.teacher.errors import DryRunFinished
 from mulcot_rd.teacher.ledger import Ledger, question_key
 from mulcot_rd.teacher.parameters import TeacherParameters
@@ -42,7 +41,6 @@ def ledger_lookup(ledger_path: Path, parameters: TeacherParameters) -> Lookup:
 def follow(
     question: QuestionT,
     lookup: Callable[[QuestionT], Answer | None],
-    problems_of: Callable[[QuestionT, Answer], Sequence[str]],
     max_retries: int,
 ) -> tuple[QuestionT, Answer | None, bool]:
     """Follow the answers to a question and its retries.
@@ -54,7 +52,7 @@ def follow(
         answer = lookup(question)
         if answer is None:
             return question, None, True
-        problems = problems_of(question, answer)
+        problems = question.find_problems(answer)
         if not problems:
             return question, answer, False
         question = question.again(answer, problems)
@@ -65,7 +63,7 @@ def open_request(post: Post, role: PostRole, lookup: Lookup, parameters: Teacher
     """The first request about a post that has no answer yet, or ``None`` where the post is finished."""
     for told_label in (None, post.label) if role == "reasoning" else (None,):
         first = Request(post, told_label, role, (), parameters.send)
-        request, answer, is_open = follow(first, lookup, _problems, parameters.max_retries)
+        request, answer, is_open = follow(first, lookup, parameters.max_retries)
         if is_open:
             return request
         if answer is not None and response_format.parse(answer.text).prediction == post.label:
@@ -155,7 +153,3 @@ def _count(
             answered = 1 - unusable ** (2 + parameters.max_retries - question.attempt)
             add(replace(question, told_label=question.post.label, history=()), 1 - answered * accuracy)
     return requests, prompt_tokens, answer_tokens
-
-
-def _problems(request: Request, answer: Answer) -> list[str]:
-    return find_problems(request, answer, response_format.parse(answer.text))

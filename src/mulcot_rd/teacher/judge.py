@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mulcot_rd.prompts import judge_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import Sentiment
+from mulcot_rd.teacher.asking import ask_all
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer
-from mulcot_rd.teacher.short_questions import ShortQuestion, ask_all
+from mulcot_rd.teacher.provider import Answer, Question, Unusable
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,6 @@ Verdict = Sentiment | Literal["unclear"]
 # A word and the quotes, stars or full stop that a chatty model puts around it.
 _ANSWER_TOKENS = 16
 _WORD = re.compile(r"\b(positive|neutral|negative|unclear)\b", re.IGNORECASE)
-_RETRY = "Answer with exactly one of these words: positive, neutral, negative, unclear."
 
 
 class JudgeParameters(BaseModel):
@@ -45,6 +44,42 @@ class Conclusion:
     post_id: str
     aspect: str | None
     text: str
+
+
+@dataclass(frozen=True)
+class JudgeQuestion(Question):
+    """The question about one conclusion."""
+
+    conclusion: Conclusion
+    history: tuple[Unusable, ...] = ()
+
+    role = "judge"
+    image = None
+
+    @property
+    def subject(self) -> str:
+        """The post's id."""
+        return self.conclusion.post_id
+
+    @property
+    def prompt(self) -> str:
+        """The prompt, without the label."""
+        return judge_prompt(self.conclusion.text, self.conclusion.aspect)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Room for a word; a model that needs more, to think, gets the teacher's length from the second answer on."""
+        return None if self.history else _ANSWER_TOKENS
+
+    def retry_prompt(self, problems: list[str]) -> str:
+        """The same words after every unusable answer."""
+        return "Answer with exactly one of these words: positive, neutral, negative, unclear."
+
+    def find_problems(self, answer: Answer) -> list[str]:
+        """What makes an answer no verdict."""
+        # What is cut off may be a thought.
+        usable = answer.finish_reason != "length" and read_verdict(answer.text) is not None
+        return [] if usable else ["it names no label, or several"]
 
 
 def read_verdict(text: str) -> Verdict | None:
@@ -77,28 +112,12 @@ def judge_conclusions(
     if parameters.writer != "openai":
         raise TeacherError("judge.posts needs a server as teacher: set teacher.provider=openai, or judge.posts=0")
     asked = [conclusion for conclusion in conclusions if conclusion.text.strip()]
-    questions = [judge_question(conclusion) for conclusion in asked]
-    answered = ask_all(questions, parameters, ledger_path, api_key, "conclusion")
-    for conclusion, answer in zip(asked, answered, strict=True):
+    questions = [JudgeQuestion(conclusion) for conclusion in asked]
+    verdicts: dict[Conclusion, Verdict | None] = {}
+    for conclusion, answer in zip(
+        asked, ask_all(questions, parameters, ledger_path, api_key, "conclusion"), strict=True
+    ):
         if answer.usable is None:
             logger.warning("the conclusion about %s is not judged: %s", conclusion.post_id, answer.reason)
-    verdicts = iter([None if answer.usable is None else read_verdict(answer.usable.text) for answer in answered])
-    return [next(verdicts) if conclusion.text.strip() else UNCLEAR for conclusion in conclusions]
-
-
-def judge_question(conclusion: Conclusion) -> ShortQuestion:
-    """The question about one conclusion."""
-    return ShortQuestion(
-        role="judge",
-        subject=conclusion.post_id,
-        prompt=judge_prompt(conclusion.text, conclusion.aspect),
-        find_problems=_find_problems,
-        retry_prompt=lambda problems: _RETRY,
-        first_tokens=_ANSWER_TOKENS,
-    )
-
-
-def _find_problems(answer: Answer) -> list[str]:
-    # What is cut off may be a thought.
-    usable = answer.finish_reason != "length" and read_verdict(answer.text) is not None
-    return [] if usable else ["it is no verdict"]
+        verdicts[conclusion] = None if answer.usable is None else read_verdict(answer.usable.text)
+    return [verdicts.get(conclusion, UNCLEAR) for conclusion in conclusions]

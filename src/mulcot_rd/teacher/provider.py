@@ -6,6 +6,7 @@ what stands behind it. Questions about posts are :class:`Request`; the offline a
 answer those alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,10 @@ from pydantic import Field
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send, retry_prompt, teacher_prompt
 from mulcot_rd.schema import Post, Record, Sentiment, Usage
+from mulcot_rd.teacher.leaks import find_leak
 
+# The model declined in the API's own field, or the server withheld what it wrote.
+REFUSALS = ("refusal", "content_filter")
 PostRole = Literal["reasoning", "reference"]
 Role = Literal["reasoning", "reference", "caption", "judge"]
 
@@ -54,56 +58,58 @@ class Message:
     text: str
 
 
-class Question(Protocol):
-    """What a provider is asked. Equal messages and images are the same question, whoever asks."""
+class Question(ABC):
+    """What a provider is asked. Equal messages and images are the same question, whoever asks.
 
-    @property
-    def subject(self) -> str:
-        """What the question is about: a post's id, or an image's name."""
-        ...
+    Attributes:
+        subject: What the question is about: a post's id, or an image's name.
+        role: What the answer is for.
+        prompt: The text of the first turn.
+        history: The unusable answers so far, oldest first.
+        image: Path of the image that goes with the first turn, or ``None`` for text alone.
+        stage: Stage of the annotation, or ``None`` for questions that are no annotation.
+        max_tokens: Longest answer in tokens, or ``None`` for ``teacher.max_tokens``.
+        schema: JSON schema of the wanted answer, for servers that can hold a model to one; ``None`` for free text.
+    """
 
-    @property
-    def role(self) -> Role:
-        """What the answer is for."""
-        ...
+    subject: str
+    role: Role
+    prompt: str
+    history: tuple[Unusable, ...]
+    image: str | None
+    stage: int | None = None
+    max_tokens: int | None = None
+    schema: dict[str, Any] | None = None
 
-    @property
-    def stage(self) -> int | None:
-        """Stage of the annotation, or ``None`` for questions that are no annotation."""
-        ...
+    @abstractmethod
+    def find_problems(self, answer: Answer) -> list[str]:
+        """What makes an answer unusable, in words that can be sent back; empty for a usable one."""
+
+    @abstractmethod
+    def retry_prompt(self, problems: list[str]) -> str:
+        """The turn that follows an unusable answer."""
 
     @property
     def attempt(self) -> int:
         """Which answer to this question is asked for, from 1."""
-        ...
+        return len(self.history) + 1
 
-    @property
+    @cached_property
     def messages(self) -> list[Message]:
-        """The conversation so far; the last turn is the user's."""
-        ...
-
-    @property
-    def image(self) -> str | None:
-        """Path of the image that goes with the first turn, or ``None`` for text alone."""
-        ...
-
-    @property
-    def max_tokens(self) -> int | None:
-        """Longest answer in tokens, or ``None`` for ``teacher.max_tokens``."""
-        ...
-
-    @property
-    def schema(self) -> dict[str, Any] | None:
-        """JSON schema of the wanted answer, for servers that can hold a model to one; ``None`` for free text."""
-        ...
+        """The conversation: prompt, then every unusable answer with what was wrong with it."""
+        turns = [Message("user", self.prompt)]
+        for earlier in self.history:
+            turns.append(Message("assistant", earlier.answer.text))
+            turns.append(Message("user", self.retry_prompt(list(earlier.problems))))
+        return turns
 
     def again(self, answer: Answer, problems: Sequence[str]) -> Self:
         """The question after an unusable answer."""
-        ...
+        return replace(self, history=(*self.history, Unusable(answer, tuple(problems))))
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Question):
     """A question to a teacher about one post.
 
     Attributes:
@@ -130,33 +136,40 @@ class Request:
         """1 where the label is not told, 2 where it is."""
         return 1 if self.told_label is None else 2
 
-    @property
-    def attempt(self) -> int:
-        """Which answer of this stage is asked for, from 1."""
-        return len(self.history) + 1
-
-    def again(self, answer: Answer, problems: Sequence[str]) -> Self:
-        """The request after an unusable answer (Appendix E)."""
-        return replace(self, history=(*self.history, Unusable(answer, tuple(problems))))
-
     @cached_property
-    def messages(self) -> list[Message]:
-        """The conversation: prompt, then every unusable answer with what was wrong with it."""
-        turns = [Message("user", teacher_prompt(self.post, self.told_label, self.send))]
-        for earlier in self.history:
-            turns.append(Message("assistant", earlier.answer.text))
-            turns.append(Message("user", retry_prompt(list(earlier.problems))))
-        return turns
+    def prompt(self) -> str:
+        """The prompt of stage one or two."""
+        return teacher_prompt(self.post, self.told_label, self.send)
+
+    def retry_prompt(self, problems: list[str]) -> str:
+        """The turn that follows an unusable answer (Appendix E)."""
+        return retry_prompt(problems)
+
+    def find_problems(self, answer: Answer) -> list[str]:
+        """What makes an answer unusable.
+
+        Besides incomplete structure, an unreadable label, a refusal and a cut answer, stage two refuses a prediction
+        other than the told label and an explanation that reveals that the label was told.
+        """
+        if answer.finish_reason in REFUSALS:
+            return ["it declines the task, but to judge the sentiment of a post is to endorse nothing in it"]
+        reasoning = response_format.parse(answer.text)
+        problems = reasoning.problems
+        # A cut answer may hold every key and still end in the middle of its argument.
+        if answer.finish_reason == "length":
+            problems.append("it was cut off at the length limit, so write shorter sections")
+        if self.told_label is not None:
+            if reasoning.prediction not in (None, self.told_label):
+                problems.append(f'"Prediction" must be {self.told_label.value}')
+            leak = find_leak(reasoning, self.post.text)
+            if leak is not None:
+                problems.append(f'it says "{leak}", which reveals that the sentiment was known beforehand')
+        return problems
 
     @property
     def image(self) -> str | None:
         """The post's image where it is sent."""
         return self.post.image if self.send == "image" else None
-
-    @property
-    def max_tokens(self) -> None:
-        """An annotation's answers are as long as ``teacher.max_tokens`` allows."""
-        return
 
     @cached_property
     def schema(self) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mulcot_rd.schema import Sentiment
-from mulcot_rd.teacher.controller import Outcome, StageResult
+from mulcot_rd.teacher.asking import Asked
+from mulcot_rd.teacher.controller import Outcome, reasoning_of
+from mulcot_rd.teacher.provider import Request
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class Verdicts:
 
 def stage_one_verdicts(outcomes: Sequence[Outcome]) -> Verdicts:
     """What stage one said of each post, wrong answers included."""
-    first = [outcome.stages[0].reasoning for outcome in outcomes]
+    first = [reasoning_of(outcome.stages[0]) for outcome in outcomes]
     return Verdicts(
         predictions=tuple(None if reasoning is None else reasoning.prediction for reasoning in first),
         labels=tuple(outcome.post.label for outcome in outcomes),
@@ -68,7 +70,7 @@ def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, ma
     }
     every = [stage for of_stage in stages.values() for stage in of_stage]
     answers = [answer for stage in every for answer in stage.answers]
-    unusable = [each for stage in every for each in stage.unusable]
+    unusable = [each for stage in every for each in stage.question.history]
     right, cost = sum(record.stage == 1 for record in records), _cost(every)
     asked_about = len(trained) + len(referred)
     return {
@@ -240,20 +242,20 @@ def _quarantined(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _attempts(stages: list[StageResult]) -> dict[str, int]:
+def _attempts(stages: list[Asked[Request]]) -> dict[str, int]:
     """How many posts needed how many answers; "unusable" counts those that never got a usable one."""
-    counts = Counter(len(stage.answers) for stage in stages if stage.reasoning is not None)
-    unusable = sum(stage.reasoning is None for stage in stages)
+    counts = Counter(len(stage.answers) for stage in stages if stage.usable is not None)
+    unusable = sum(stage.usable is None for stage in stages)
     return {**{str(n): counts[n] for n in sorted(counts)}, **({"unusable": unusable} if unusable else {})}
 
 
-def _valid_within(stages: list[StageResult], answers: int) -> dict[str, float | None]:
+def _valid_within(stages: list[Asked[Request]], answers: int) -> dict[str, float | None]:
     """Share of posts with a usable answer within 1, 2, ... answers (Appendix E)."""
-    needed = [len(stage.answers) for stage in stages if stage.reasoning is not None]
+    needed = [len(stage.answers) for stage in stages if stage.usable is not None]
     return {str(most): _share(sum(count <= most for count in needed), len(stages)) for most in range(1, answers + 1)}
 
 
-def _tokens(stages: list[StageResult]) -> dict[str, int]:
+def _tokens(stages: list[Asked[Request]]) -> dict[str, int]:
     usages = [stage.usage for stage in stages]
     return {
         "prompt": sum(usage.prompt_tokens for usage in usages),
@@ -261,7 +263,7 @@ def _tokens(stages: list[StageResult]) -> dict[str, int]:
     }
 
 
-def _cost(stages: list[StageResult]) -> float | None:
+def _cost(stages: list[Asked[Request]]) -> float | None:
     """US dollars of all answers; ``None`` where none has a price."""
     costs = [answer.cost_usd for stage in stages for answer in stage.answers if answer.cost_usd is not None]
     # Rounded, so that the order in which a sum was taken can't be seen in it.
