@@ -14,7 +14,7 @@ from mulcot_rd.prompts import (
     trained_prompt,
     trained_prompts_fingerprint,
 )
-from mulcot_rd.schema import Post, Presentation, Sentiment
+from mulcot_rd.schema import InputView, Post, Sentiment
 
 FINE = Post(id="1", split="train", text="Love this park", aspect="park", image="x.jpg", label=Sentiment.POSITIVE)
 COARSE = FINE.model_copy(update={"aspect": None})
@@ -90,9 +90,9 @@ Image description: "A \\"green\\" park.\""""
 
 def test_the_texts_are_these_to_the_last_sign():
     captioned = FINE.model_copy(update={"caption": 'A "green" park.'})
-    view = Presentation(text=False)
+    view = InputView(text=False)
     assert trained_prompt(FINE, "reasoning") == STUDENT
-    assert encoder_prompt(captioned.model_copy(update={"aspect": None}), captioned=True, shown=view) == ENCODER
+    assert encoder_prompt(captioned.model_copy(update={"aspect": None}), captioned=True, view=view) == ENCODER
     assert teacher_prompt(captioned, Sentiment.NEGATIVE, "caption") == TEACHER
     assert judge_prompt("So be it.", "park").startswith(
         'Somebody read a post and argued about the poster\'s attitude toward "park". This is'

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from mulcot_rd.schema import Presentation
+from mulcot_rd.schema import InputView
 
 
 def _folder_name(name: str) -> str:
@@ -62,7 +62,7 @@ class MethodParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    presentation: Presentation = Field(description="What assistant and student see of a post (w/o Img, w/o Txt)")
+    input_view: InputView = Field(description="Modalities of a post that assistant and student see (w/o Img, w/o Txt)")
     tasks: list[Literal["label", "reasoning"]] = Field(
         min_length=1, description="Tasks that are learned and asked for (w/o CoT: label alone)"
     )
@@ -87,9 +87,9 @@ class InputParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image_size: int = Field(280, ge=28, description="Side in pixels of the square every image is resized to")
-    presentation: Presentation = Field(
-        Presentation(),
-        description="What of a post is shown and how it is asked about (paper, Table 6)",
+    input_view: InputView = Field(
+        InputView(),
+        description="Modalities of a post that are read, and how it is asked about (paper, Table 6)",
     )
     captions_needed: bool = Field(False, description="Whether the models read a caption in place of the image")
     tiny_vocabulary_size: int = Field(

@@ -18,9 +18,12 @@ RENAMED = {
     "gradient_norm": "max_grad_norm",
     "halve_after": "lr_patience",
     "minimum_learning_rate": "min_lr",
+    "presentation": "input_view",
     "rank": "r",
     "stop_after": "early_stopping_patience",
 }
+# What a user calls an entry of these groups is no parameter's name.
+_NAMED_BY_USERS = ("architectures", "lora", "variants")
 _EARLIER = {now: earlier for earlier, now in RENAMED.items()}
 
 
@@ -36,11 +39,13 @@ def refuse_earlier_names(parameters: Iterable[tuple[tuple[Any, ...], Any]]) -> N
     for path, value in parameters:
         references = re.findall(r"[\w.]+(?=[,}])", value) if isinstance(value, str) and "${" in value else []
         for name in (".".join(map(str, path)), *references):
-            group, dot, last = name.rpartition(".")
-            if last in RENAMED:
-                raise UserError(
-                    f"the parameter {name} is now called {RENAMED[last]}: write {group}{dot}{RENAMED[last]}"
-                )
+            pieces = name.split(".")
+            now = [
+                piece if group in _NAMED_BY_USERS else RENAMED.get(piece, piece)
+                for group, piece in zip(["", *pieces], pieces, strict=False)
+            ]
+            if now != pieces:
+                raise UserError(f"the parameter {name} has another name now: write {'.'.join(now)}")
 
 
 def current_names(values: dict[str, Any]) -> dict[str, Any]:

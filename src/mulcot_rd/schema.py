@@ -43,8 +43,8 @@ class Post(Record):
     caption: str | None = None
 
 
-class Presentation(Record):
-    """How a post is put to assistant and student: what of it they see, and in which words they are asked.
+class InputView(Record):
+    """The input view of assistant and student: which modalities of a post they see, and which prompts they are asked.
 
     ``prompts`` is "trained" for the prompts that models are trained on and "prediction" for the teacher's ``T_pre``
     (Eq. 2), which base models are asked zero-shot.
@@ -55,11 +55,11 @@ class Presentation(Record):
     prompts: Literal["trained", "prediction"] = "trained"
 
     @model_validator(mode="after")
-    def _shows_something(self) -> Self:
+    def _sees_something(self) -> Self:
         if not (self.image or self.text):
-            raise ValueError("a post of which neither image nor text is shown leaves nothing to judge")
+            raise ValueError("an input view without image and text leaves nothing to judge: set one of them true")
         if self.prompts == "prediction" and not self.text:
-            raise ValueError("the prediction prompt shows the text: use the trained prompts without it")
+            raise ValueError("the prediction prompt holds the text: without text, set prompts to trained")
         return self
 
 

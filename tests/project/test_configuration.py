@@ -331,9 +331,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path, text, g
 
 @pytest.mark.parametrize(("earlier", "now"), RENAMED.items())
 def test_an_earlier_name_is_refused_with_the_name_now(tmp_path, earlier, now):
-    said = (
-        rf"student_training\.optimisation\.{earlier} is now called {now}: write student_training\.optimisation\.{now}$"
-    )
+    path = r"student_training\.optimisation"
+    said = rf"{path}\.{earlier} has another name now: write {path}\.{now}$"
     group = f"student_training: {{optimisation: {{{earlier}: 1}}}}"
     recipe = tmp_path / "recipe.yml"
     recipe.write_text(f"run: {{params: {{{group}}}}}")
@@ -350,6 +349,12 @@ def test_an_earlier_name_is_refused_with_the_name_now(tmp_path, earlier, now):
     ):
         with pytest.raises(UserError, match=said):
             check_parameters(loader)
+
+
+def test_an_earlier_name_of_a_group_is_refused_and_a_variant_may_be_called_like_one(tmp_path):
+    with pytest.raises(UserError, match=r"write variants\.distillation\.input_view\.image$"):
+        check_parameters(_load(variants={"distillation": {"presentation": {"image": False}}}))
+    check_parameters(_load(conf=_conf(tmp_path, local__parameters="variants: {distillation: '${variants.full}'}")))
 
 
 def test_names_that_only_a_user_knows_are_taken(tmp_path):

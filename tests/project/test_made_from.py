@@ -17,7 +17,7 @@ from mulcot_rd.pipelines.posts import (
     with_fingerprints,
 )
 from mulcot_rd.pipelines.reporting.nodes import report_run
-from mulcot_rd.schema import Post, PredictionRecord, Presentation, Sentiment, TeacherRecord
+from mulcot_rd.schema import InputView, Post, PredictionRecord, Sentiment, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost, TeacherParameters
 from mulcot_rd.teacher.judge import JudgeParameters
 from mulcot_rd.training.expansion import teacher_rows
@@ -146,7 +146,7 @@ def scored(posts=POSTS, limit=3, references=None, missing=0):
         backbone=backbone, training=AssistantTrainingParameters(optimisation=OptimisationParameters()),
         generation=GenerationParameters(), inputs=InputParameters(), seed=1,
         method=MethodParameters(
-            presentation=Presentation(), tasks=["label"], assistant=True, trained=True, task_weights={"label": 1.0}
+            input_view=InputView(), tasks=["label"], assistant=True, trained=True, task_weights={"label": 1.0}
         ),
     )  # fmt: skip
     expansion = {"samples": 3, "kept": 0, "accuracy": None, "weighted_f1": None, "macro_f1": None, "intervals": {}}

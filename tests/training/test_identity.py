@@ -11,7 +11,7 @@ from mulcot_rd.kept import DamagedError, Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters
 from mulcot_rd.renamed import RENAMED
-from mulcot_rd.schema import Presentation
+from mulcot_rd.schema import InputView
 from mulcot_rd.training.assistant import train_assistant
 from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.loop import TrainingError
@@ -157,7 +157,7 @@ def train(posts, reasonings, backbone_parameters, prepared, tmp_path):
     dev = [post.model_copy(update={"id": f"dev-{post.id}", "split": "dev"}) for post in posts]
 
     method = MethodParameters(
-        presentation=Presentation(), tasks=["label", "reasoning"], assistant=True, trained=True, task_weights={}
+        input_view=InputView(), tasks=["label", "reasoning"], assistant=True, trained=True, task_weights={}
     )
 
     def run(training=QUICK, generation=ONE_BY_ONE, backbone=backbone_parameters, base=prepared):

@@ -13,7 +13,7 @@ import torch
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import train_tokenizer
-from mulcot_rd.schema import Presentation
+from mulcot_rd.schema import InputView
 from mulcot_rd.training.batches import collate
 from mulcot_rd.training.distributions import ExactDistributions
 from mulcot_rd.training.forward import output_head, target_states
@@ -167,7 +167,7 @@ def test_other_rows_targets_and_tokenizers_are_refused(role, examples, written):
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"image_size": 140}, "another image_size:"), ({"shown": Presentation(image=False)}, "another presentation:")],
+    [({"image_size": 140}, "another image_size:"), ({"view": InputView(image=False)}, "another input_view:")],
 )
 def test_labels_of_other_inputs_are_refused(role, examples, written, changed, named):
     other = copy(role.encoder)

@@ -29,7 +29,7 @@ from mulcot_rd.prompts import (
     trained_prompts_fingerprint,
 )
 from mulcot_rd.reasoning import ANSWER_PREFIXES
-from mulcot_rd.schema import Post, Presentation
+from mulcot_rd.schema import InputView, Post
 
 _CACHED_BYTES = 32 * 2**20
 
@@ -54,18 +54,18 @@ class InputEncoder:
     so each takes the same number of tokens (100 for Qwen2.5-VL at the paper's 280 pixels).
     """
 
-    def __init__(self, family: Family, processor: Processor, image_size: int, shown: Presentation = WHOLE_POST) -> None:
+    def __init__(self, family: Family, processor: Processor, image_size: int, view: InputView = WHOLE_POST) -> None:
         self.family = family
         self.processor = processor
         self.tokenizer = tokenizer_of(processor)
         self.image_size = image_size
-        self.shown = shown
+        self.view = view
         self._images: OrderedDict[str, np.ndarray] = OrderedDict()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What must be the same in training, soft labels and evaluation: image size, what is shown, the prompts."""
-        return input_settings(self.image_size, self.shown)
+        """What must be the same in training, soft labels and evaluation: image size, the input view, the prompts."""
+        return input_settings(self.image_size, self.view)
 
     def differs_in(self, kept: Mapping[str, Any] | None) -> list[str]:
         """In which of its settings it differs from those kept beside something; from ``None`` in nothing."""
@@ -73,8 +73,8 @@ class InputEncoder:
 
     @property
     def sees_images(self) -> bool:
-        """Whether the model gets images: not in text-only families, nor where none are shown."""
-        return self.family.image_token is not None and self.shown.image
+        """Whether the model gets images: not in text-only families, nor where the input view leaves them out."""
+        return self.family.image_token is not None and self.view.image
 
     @cached_property
     def image_tokens(self) -> int:
@@ -106,7 +106,7 @@ class InputEncoder:
         rendered = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        if self.shown.prompts == "prediction":
+        if self.view.prompts == "prediction":
             split = rendered.rindex(text) + len(text)
         else:
             split = rendered.rindex(response_format(task))
@@ -117,7 +117,7 @@ class InputEncoder:
 
     def turn(self, post: Post, task: Task) -> str:
         """The text of the user's turn, in which nothing of the post looks like a special token."""
-        return prompt_text(self.family, self._without_special(post), task, self.shown)
+        return prompt_text(self.family, self._without_special(post), task, self.view)
 
     def target(self, text: str, task: Task) -> list[int]:
         """Token ids of an answer, ended by the token that ends a turn; special tokens quoted in it are only text.
@@ -182,17 +182,17 @@ class InputEncoder:
         )
 
 
-def input_settings(image_size: int, shown: Presentation) -> dict[str, Any]:
-    """What must be the same in training, soft labels and evaluation: image size, what is shown, the prompts."""
-    return {"image_size": image_size, "presentation": shown.model_dump(), "prompts": trained_prompts_fingerprint()}
+def input_settings(image_size: int, view: InputView) -> dict[str, Any]:
+    """What must be the same in training, soft labels and evaluation: image size, the input view, the prompts."""
+    return {"image_size": image_size, "input_view": view.model_dump(), "prompts": trained_prompts_fingerprint()}
 
 
-def prompt_text(family: Family, post: Post, task: Task, shown: Presentation = WHOLE_POST) -> str:
+def prompt_text(family: Family, post: Post, task: Task, view: InputView = WHOLE_POST) -> str:
     """The prompt as the family's models read it, before the chat template: with a caption where they see no image."""
     captioned = family.image_token is None
-    if shown.prompts == "prediction":
-        send = "text" if not shown.image else "caption" if captioned else "image"
+    if view.prompts == "prediction":
+        send = "text" if not view.image else "caption" if captioned else "image"
         return teacher_prompt(post, None, send)
     if family.encoder_decoder:
-        return encoder_prompt(post, captioned=captioned, shown=shown)
-    return trained_prompt(post, task, captioned=captioned, shown=shown)
+        return encoder_prompt(post, captioned=captioned, view=view)
+    return trained_prompt(post, task, captioned=captioned, view=view)

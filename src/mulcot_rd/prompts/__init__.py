@@ -14,13 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.schema import Post, Presentation, Sentiment
+from mulcot_rd.schema import InputView, Post, Sentiment
 
 Task = Literal["label", "reasoning"]
 # What a teacher gets to know of a post's image: the image, its caption in place of it, or nothing.
 Send = Literal["image", "caption", "text"]
 TASKS: tuple[Task, ...] = ("label", "reasoning")
-WHOLE_POST = Presentation()
+WHOLE_POST = InputView()
 
 _TEMPLATES = Environment(
     loader=PackageLoader(__name__, ""),
@@ -31,24 +31,24 @@ _TEMPLATES = Environment(
 )
 
 
-def trained_prompt(post: Post, task: Task, *, captioned: bool = False, shown: Presentation = WHOLE_POST) -> str:
+def trained_prompt(post: Post, task: Task, *, captioned: bool = False, view: InputView = WHOLE_POST) -> str:
     """The text of the user's turn for assistant and student: shared opening, then the response format.
 
     Args:
         post: The post.
         task: Which response format to ask for.
         captioned: Whether a caption stands in the text in place of the image (paper, Appendix G).
-        shown: Whether image (or caption) and text are shown at all (paper, Table 6).
+        view: Whether image (or caption) and text are part of the input at all (paper, Table 6).
 
     Raises:
         UserError: If a caption is wanted and the post has none.
     """
-    return _of_post(post, task, captioned, shown)
+    return _of_post(post, task, captioned, view)
 
 
-def encoder_prompt(post: Post, *, captioned: bool, shown: Presentation = WHOLE_POST) -> str:
+def encoder_prompt(post: Post, *, captioned: bool, view: InputView = WHOLE_POST) -> str:
     """The text that an encoder reads once for both tasks: as :func:`trained_prompt`, with both response formats."""
-    return _of_post(post, "both", captioned, shown)
+    return _of_post(post, "both", captioned, view)
 
 
 @cache
@@ -71,9 +71,9 @@ def trained_prompts_fingerprint() -> str:
         "caption_only_": {"caption": "$caption"},
     }
     texts = {f"format_{task}": response_format(task) for task in (*TASKS, "both")}
-    for view, shown in views.items():
-        texts[f"opening_{view}coarse"] = _student(**shown)
-        texts[f"opening_{view}fine"] = _student(**shown, aspect="$aspect")
+    for view, inputs in views.items():
+        texts[f"opening_{view}coarse"] = _student(**inputs)
+        texts[f"opening_{view}fine"] = _student(**inputs, aspect="$aspect")
     return fingerprint([[f"{name}.txt", f"{text}\n"] for name, text in sorted(texts.items())])
 
 
@@ -114,16 +114,16 @@ def judge_prompt(conclusion: str, aspect: str | None) -> str:
     return _render("judge", conclusion=_quoted(conclusion), aspect=_quoted(aspect))
 
 
-def _of_post(post: Post, task: str, captioned: bool, shown: Presentation) -> str:
-    if captioned and shown.image and post.caption is None:
+def _of_post(post: Post, task: str, captioned: bool, view: InputView) -> str:
+    if captioned and view.image and post.caption is None:
         raise UserError(
             f"post {post.id} has no caption, which a text-only model reads in place of its image: set "
             "`captions_needed: true` in the architecture, and run the pipelines from data_preparation on"
         )
     return _student(
-        image=shown.image and not captioned,
-        text=_quoted(post.text) if shown.text else None,
-        caption=_quoted(post.caption) if shown.image and captioned else None,
+        image=view.image and not captioned,
+        text=_quoted(post.text) if view.text else None,
+        caption=_quoted(post.caption) if view.image and captioned else None,
         aspect=_quoted(post.aspect),
         task=task,
     )

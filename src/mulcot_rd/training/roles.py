@@ -22,7 +22,7 @@ from mulcot_rd.models import (
 from mulcot_rd.models.inputs import InputEncoder, input_settings
 from mulcot_rd.models.prepare import base_fingerprint, located, location_below
 from mulcot_rd.prompts import WHOLE_POST
-from mulcot_rd.schema import Post, Presentation
+from mulcot_rd.schema import InputView, Post
 from mulcot_rd.training.parameters import RoleParameters
 
 
@@ -46,17 +46,17 @@ class Role:
 
 
 def role_encoder(
-    parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int, shown: Presentation = WHOLE_POST
+    parameters: BackboneParameters, prepared: Mapping[str, Any], *, image_size: int, view: InputView = WHOLE_POST
 ) -> InputEncoder:
     """What makes a role's inputs, without loading its weights."""
     family = family_named(parameters.family)
     processor = load_processor(family, prepared["location"], prepared["revision"])
-    return InputEncoder(family, processor, image_size, shown)
+    return InputEncoder(family, processor, image_size, view)
 
 
 def encoder_before_training(role: RoleParameters, prepared: Mapping[str, Any]) -> InputEncoder:
     """What makes the inputs of a role that is to be trained."""
-    return role_encoder(role.backbone, prepared, image_size=role.inputs.image_size, shown=role.inputs.presentation)
+    return role_encoder(role.backbone, prepared, image_size=role.inputs.image_size, view=role.inputs.input_view)
 
 
 def start_role(
@@ -66,7 +66,7 @@ def start_role(
     *,
     image_size: int,
     seed: int,
-    shown: Presentation = WHOLE_POST,
+    view: InputView = WHOLE_POST,
 ) -> Role:
     """Load a role's backbone and give it a fresh adapter drawn from ``seed``."""
     backbone = load_backbone(parameters, prepared["location"])
@@ -74,7 +74,7 @@ def start_role(
     model = attach_adapter(backbone.model, parameters.adapter, seed)
     if parameters.gradient_checkpointing:
         backbone.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    encoder = InputEncoder(backbone.family, backbone.processor, image_size, shown)
+    encoder = InputEncoder(backbone.family, backbone.processor, image_size, view)
     return Role(name, backbone, model, encoder, own + _low_rank(model))
 
 
@@ -103,7 +103,7 @@ def check_fits(adapter: Mapping[str, Any], posts: Sequence[Post], role: RolePara
             f"{who} was trained on another backbone than these parameters name: use the parameters of its training, or "
             f"train it again ({'; '.join(changed)})"
         )
-    inputs = input_settings(role.inputs.image_size, role.inputs.presentation)
+    inputs = input_settings(role.inputs.image_size, role.inputs.input_view)
     if changed := [name for name, value in inputs.items() if adapter["inputs"][name] != value]:
         raise StaleInputError(
             f"{who} was trained on inputs of another {' and '.join(changed)} (parameters inputs.image_size and "
@@ -115,7 +115,7 @@ def load_encoder(adapter: Mapping[str, Any], backbone: BackboneParameters) -> In
     """What makes a trained role's inputs, without loading its weights; arguments as in :func:`load_role`."""
     base = located(backbone, adapter["base"], Path(adapter["folder"]).parent)
     inputs = adapter["inputs"]
-    return role_encoder(backbone, base, image_size=inputs["image_size"], shown=Presentation(**inputs["presentation"]))
+    return role_encoder(backbone, base, image_size=inputs["image_size"], view=InputView(**inputs["input_view"]))
 
 
 def load_role(adapter: Mapping[str, Any], backbone: BackboneParameters) -> Role:
@@ -148,7 +148,7 @@ def untrained_role(
         posts: All posts of the data set.
         models: The run's folder of models.
     """
-    inputs = input_settings(role.inputs.image_size, role.inputs.presentation)
+    inputs = input_settings(role.inputs.image_size, role.inputs.input_view)
     made_from = {"backbone": role.backbone.model_dump(mode="json"), "inputs": inputs}
     return {
         "role": name,

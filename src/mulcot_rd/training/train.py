@@ -101,7 +101,7 @@ def train_role(
         verify(Path(done["folder"]), done["files"])
         return done
     work = kept.begin(mark, parts)
-    started = start_role(name, backbone, prepared, image_size=encoder.image_size, shown=encoder.shown, seed=seed)
+    started = start_role(name, backbone, prepared, image_size=encoder.image_size, view=encoder.view, seed=seed)
     model = started.model
     images = ImageStore(work / "images", encoder, model, prepared["fingerprint"])
 
