@@ -26,7 +26,7 @@ from mulcot_rd.crew import Crew, crew_size
 from mulcot_rd.datasets import AdapterDataset
 from mulcot_rd.demo.sample_generator.write import write_sample
 from mulcot_rd.generation.answers import Answerer, answer_posts
-from mulcot_rd.generation.engine import Engine
+from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.models import BackboneParameters
@@ -91,8 +91,9 @@ class Evaluation:
         """The texts by the engine in this process, the adapter merged or beside the weights."""
         ordered = sorted(self.posts, key=lambda post: len(next(iter(self.prompts[post.id].values())).opening))
         with merged_adapter(self.model) if merge else nullcontext():
-            engine = Engine(base_model(self.model), self.encoder, self.parameters, seed=1)
-            return {(given.task, given.post_id): given.text for given in engine.answer(ordered, self.prompts)}
+            base = base_model(self.model)
+            answers = write_answers(base, self.encoder, ordered, self.prompts, self.parameters, seed=1)
+            return {(answer.task, answer.post_id): answer.text for answer in answers}
 
     def as_written(self, batch_size: int) -> dict[tuple[Task, str], str]:
         """The texts by ``generate``, once per prompt."""

@@ -28,7 +28,7 @@ from as_written import written_answers
 from devices import PEAKS
 from generation import Evaluation
 from gpu_models import Models
-from mulcot_rd.generation.engine import Engine
+from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.metrics.efficiency import GIB, count_flops, device_name, peak_memory
 from mulcot_rd.models.forward import base_model
@@ -306,7 +306,7 @@ def _engine_latency(
     parameters = _generation(1, {"label": 4, "reasoning": models.amount.latency_tokens})
     posts = models.posts[: len(prompts)]
     reasonings = {post: {"reasoning": own["reasoning"]} for post, own in prompts.items()}
-    for _ in Engine(model, role.encoder, parameters, seed=SEED).answer(posts, reasonings):
+    for _ in write_answers(model, role.encoder, posts, reasonings, parameters, seed=SEED):
         _wait_for(models.device)
         ended.append(time.perf_counter())
     return 1000 * statistics.median(after - before for before, after in pairwise(ended))

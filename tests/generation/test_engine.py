@@ -5,7 +5,7 @@ import torch
 from transformers import GenerationConfig
 
 from mulcot_rd.generation import engine
-from mulcot_rd.generation.engine import Engine, sample
+from mulcot_rd.generation.engine import sample, write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.forward import base_model
@@ -37,8 +37,9 @@ def _nothing_is_usable(monkeypatch):
 def write(role, posts, prompts, parameters=PARAMETERS, *, attempts=1, seed=1, static=None):
     """All answers by (task, post, attempt), each asked ``attempts`` times."""
     parameters = parameters.model_copy(update={"max_retries": attempts - 1})
-    engine = Engine(base_model(role.model), role.encoder, parameters, seed=seed, static=static)
-    return {answer[:3]: answer for answer in engine.answer(posts, prompts)}
+    base = base_model(role.model)
+    answers = write_answers(base, role.encoder, posts, prompts, parameters, seed=seed, static=static)
+    return {answer[:3]: answer for answer in answers}
 
 
 def texts(given):
@@ -119,7 +120,7 @@ def test_posts_are_read_in_whole_groups_and_no_more_than_have_places(
 
     monkeypatch.setattr(engine, "prefill", reading)
     parameters = PARAMETERS.model_copy(update={"batch_size": batch_size, "max_retries": 0})
-    for answer in Engine(base_model(role.model), role.encoder, parameters, seed=1).answer(posts, prompts):
+    for answer in write_answers(base_model(role.model), role.encoder, posts, prompts, parameters, seed=1):
         unsettled.discard((answer.task, answer.post_id))
     assert groups == [at_once] * (len(posts) // at_once)
     assert not unsettled

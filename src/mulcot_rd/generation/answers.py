@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from mulcot_rd.crew import Crew
-from mulcot_rd.generation.engine import Engine
+from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer, AnswerLog, best_answer
 from mulcot_rd.generation.served import served_answers
@@ -46,9 +46,8 @@ class Answerer:
         settled: Callable[[], object] = lambda: None,
     ) -> list[Answer]:
         """All answers to the prompts of these posts, retries among them; calls ``settled`` after a prompt's last."""
-        self.model.eval()
-        answers = []
-        for answer in Engine(base_model(self.model), self.encoder, parameters, seed=seed).answer(posts, prompts):
+        answers, base = [], base_model(self.model.eval())
+        for answer in write_answers(base, self.encoder, posts, prompts, parameters, seed=seed):
             answers.append(answer)
             if answer.is_last(parameters.max_retries):
                 settled()

@@ -44,6 +44,7 @@ class Decoder:
         # What a decoder without rotary positions adds to its scores [heads, columns, columns].
         self._bias = encoder.family.relative_bias(base, columns)
         self._store, self._cache = _allocate(like.keys_values, rows, columns)
+        self._own_layers = self._cache.layers
         self._cross = self._cross_mask = None
         if like.cross is not None:
             self._cross, cross_cache = _allocate(like.cross, rows, encoded)
@@ -87,8 +88,7 @@ class Decoder:
     def _run(self, inputs: Tensor, window: int) -> Tensor:
         """One step over the first ``window`` columns; ``inputs`` are the rows of :meth:`step` [rows, 3]."""
         tokens, lengths, positions = inputs.unbind(dim=1)
-        own = self._cache.self_attention_cache if self._cross_mask is not None else self._cache
-        for layer in own.layers:
+        for layer in self._own_layers:
             layer.begin_step(lengths, window)
         seen = torch.arange(window, device=inputs.device) <= lengths[:, None]
         mask = additive_mask(seen, self._base.dtype)[:, None, None]

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mulcot_rd.files import replace_file
+from mulcot_rd.files import write_text
 from mulcot_rd.fingerprint import differences, fingerprint
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import parse
@@ -68,26 +68,19 @@ class AnswerLog:
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any]) -> None:
         mark = fingerprint(made_from)
-        self.path = path = folder / f"{mark[:12]}.jsonl"
-        self._answers: dict[tuple[Task, str, int], Answer] = {}
-        if not path.exists():
+        self.path = folder / f"{mark[:12]}.jsonl"
+        written: list[bytes] = []
+        if self.path.exists():
+            written = [line for line in self.path.read_bytes().split(b"\n")[1:] if line]
+        else:
             _log_differences(folder, made_from)
-        before = path.read_bytes() if path.exists() else b""
-        lines = [json.dumps({"fingerprint": mark, "made_from": made_from}).encode()]
-        written = [line for line in before.split(b"\n")[1:] if line]
-        for line in written:
-            row = _intact(line)
-            if row is not None:
-                lines.append(line)
-                answer = Answer(**row)
-                self._answers[answer[:3]] = answer
-        if len(lines) <= len(written):
-            logger.warning(
-                "%s: %d lines are torn or damaged, their posts are asked again", path, len(written) + 1 - len(lines)
-            )
-        whole = b"\n".join(lines) + b"\n"
-        if whole != before:
-            replace_file(path, lambda temporary: temporary.write_bytes(whole) and None)
+        answers = [Answer(**row) for line in written if (row := _intact(line)) is not None]
+        if len(answers) < len(written):
+            torn = len(written) - len(answers)
+            logger.warning("%s: %d lines are torn or damaged, their posts are asked again", self.path, torn)
+        self._answers = {answer[:3]: answer for answer in answers}
+        header = json.dumps({"fingerprint": mark, "made_from": made_from}) + "\n"
+        write_text(self.path, header + "".join(map(_line, answers)))
 
     @property
     def folder(self) -> Path:
@@ -111,12 +104,13 @@ class AnswerLog:
         """Append answers; one that is there already is not written twice."""
         new = {answer[:3]: answer for answer in answers if answer[:3] not in self._answers}
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write("".join(_line(answer._asdict()) + "\n" for answer in new.values()))
+            stream.write("".join(map(_line, new.values())))
         self._answers.update(new)
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps({**row, "hash": fingerprint(row)}, ensure_ascii=False)
+def _line(answer: Answer) -> str:
+    row = answer._asdict()
+    return json.dumps({**row, "hash": fingerprint(row)}, ensure_ascii=False) + "\n"
 
 
 def _intact(line: bytes) -> dict[str, Any] | None:

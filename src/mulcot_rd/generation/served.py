@@ -27,15 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedQuestion:
-    """A trained prompt of a post; a :class:`~mulcot_rd.teacher.provider.Question`.
-
-    Attributes:
-        subject: The post's id.
-        text: The user's turn.
-        image: Path of the image, or ``None`` where the model is shown none.
-        attempt: Which answer is asked for, from 1.
-        max_tokens: Longest answer, in tokens.
-    """
+    """A trained prompt of a post as a :class:`~mulcot_rd.teacher.provider.Question`; ``text`` is the user's turn."""
 
     subject: str
     text: str
@@ -96,9 +88,21 @@ async def _ask(
     api_key: str | None,
 ) -> list[Answer]:
     """An answer to each of these prompts; one that the server refuses is an empty answer."""
-    ledger = folder / ("first.jsonl" if attempt == 1 else "retries.jsonl")
-    temperature = 0.0 if attempt == 1 else parameters.retry_temperature
-    server = open_server(_server_parameters(parameters, temperature, encoder.image_size), ledger, api_key)
+    served = parameters.served
+    teacher = TeacherParameters(
+        provider="openai",
+        base_url=served.base_url,
+        api_key_env=served.api_key_env,
+        model=str(served.model),
+        max_concurrency=served.max_concurrency,
+        max_request_retries=served.max_request_retries,
+        timeout_s=served.timeout_s,
+        temperature=0.0 if attempt == 1 else parameters.retry_temperature,
+        # The model was trained to write the format; a schema would be another prompt.
+        structured_output="off",
+        image_size=encoder.image_size,
+    )
+    server = open_server(teacher, folder / ("first.jsonl" if attempt == 1 else "retries.jsonl"), api_key)
 
     async def ask(prompt: tuple[Task, Post]) -> Answer:
         task, post = prompt
@@ -111,22 +115,5 @@ async def _ask(
             return Answer(task, post.id, attempt, "", False)
         return Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop")
 
-    most = parameters.served.max_concurrency
+    most = served.max_concurrency
     return await work_through(prompts, ask, server.provider, workers=most, unit="answer", status=server.status)
-
-
-def _server_parameters(parameters: GenerationParameters, temperature: float, image_size: int) -> TeacherParameters:
-    served = parameters.served
-    return TeacherParameters(
-        provider="openai",
-        base_url=served.base_url,
-        api_key_env=served.api_key_env,
-        model=str(served.model),
-        max_concurrency=served.max_concurrency,
-        max_request_retries=served.max_request_retries,
-        timeout_s=served.timeout_s,
-        temperature=temperature,
-        # The model was trained to write the format; a schema would be another prompt.
-        structured_output="off",
-        image_size=image_size,
-    )

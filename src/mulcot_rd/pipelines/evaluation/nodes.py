@@ -12,7 +12,7 @@ from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_fingerprint, posts_from_frame
 from mulcot_rd.generation import GenerationParameters
-from mulcot_rd.generation.engine import Engine
+from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.predict import predict
 from mulcot_rd.metrics.efficiency import EfficiencyParameters, device_name, measure_efficiency
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
@@ -124,7 +124,7 @@ def _one_after_another(
 ) -> None:
     """Answer a task's prompt for one post after the other; says behind each that it is finished."""
     prompts = {post.id: {task: role.encoder.prompt(post, task)} for post in posts}
-    answers = Engine(base, role.encoder, parameters, seed=seed, static=static).answer(posts, prompts)
+    answers = write_answers(base, role.encoder, posts, prompts, parameters, seed=seed, static=static)
     about = f"{role.name}, one post at a time by {task} prompt"
     for _ in progress(answers, total=len(posts), desc=about, unit="answer"):
         finished()
