@@ -7,7 +7,7 @@ import pytest
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.budget import Budget
-from mulcot_rd.teacher.errors import BudgetReachedError
+from mulcot_rd.teacher.errors import BudgetReachedError, TransientFaultError
 from mulcot_rd.teacher.ledger import Ledger, LedgerRow
 from mulcot_rd.teacher.prices import ModelPrice, Pricing
 from mulcot_rd.teacher.provider import Answer, Request
@@ -45,10 +45,13 @@ def run(scene, path, pricing, limit):
     return asyncio.run(go())
 
 
+def answer(cost_usd):
+    return Answer(text="a", model="m", usage=Usage(prompt_tokens=1, completion_tokens=1), cost_usd=cost_usd)
+
+
 async def write_answer(path, key, cost_usd):
     ledger = Ledger(path)
-    answer = Answer(text="a", model="m", usage=Usage(prompt_tokens=1, completion_tokens=1), cost_usd=cost_usd)
-    await ledger.append(LedgerRow(key=key, subject="p", role="reasoning", stage=1, attempt=1, answer=answer))
+    await ledger.append(LedgerRow(key=key, subject="p", role="reasoning", stage=1, attempt=1, answer=answer(cost_usd)))
     await ledger.close()
 
 
@@ -58,7 +61,7 @@ def test_it_waits_for_what_is_in_flight_and_goes_on_when_that_was_cheaper(tmp_pa
         second = asyncio.create_task(budget.reserve("b", question))
         await asyncio.sleep(0.05)
         waited = not second.done()
-        first.answered(most / 10)
+        first.charge(answer(most / 10))
         await second
         return waited, budget.spent_usd, budget.reserved_usd
 
@@ -69,7 +72,7 @@ def test_it_waits_for_what_is_in_flight_and_goes_on_when_that_was_cheaper(tmp_pa
 
 def test_it_stops_when_nothing_is_in_flight_and_the_next_does_not_fit(tmp_path, pricing, question, most):
     async def scene(budget):
-        (await budget.reserve("a", question)).lost()
+        (await budget.reserve("a", question)).failed(TransientFaultError("timeout", maybe_billed=True))
         await budget.reserve("b", question)
 
     with pytest.raises(BudgetReachedError, match=r"teacher\.budget_usd"):
@@ -87,7 +90,7 @@ def test_sixty_four_at_once_never_reserve_more_than_there_is(tmp_path, pricing, 
             reservation = await budget.reserve(str(number), question)
             highest = max(highest, budget.spent_usd + budget.reserved_usd)
             await asyncio.sleep(0.001 * (number % 3))
-            reservation.answered(most / 2)
+            reservation.charge(answer(most / 2))
 
         await asyncio.gather(*(one(number) for number in range(64)), return_exceptions=True)
         return budget.spent_usd
@@ -124,7 +127,7 @@ def test_an_open_request_of_an_earlier_run_can_be_taken_over(tmp_path, pricing, 
     async def resumed(budget):
         reservation = budget.take_over("a")
         reserved = budget.spent_usd, budget.reserved_usd
-        reservation.answered(0.0)
+        reservation.charge(answer(0.0))
         return reserved, budget.spent_usd, budget.take_over("a")
 
     run(killed, tmp_path / "l.jsonl", pricing, None)
@@ -150,7 +153,7 @@ def test_answers_from_before_a_price_count_if_they_are_of_the_same_model(tmp_pat
 
 def test_without_a_price_nothing_is_written(tmp_path, question):
     async def scene(budget):
-        (await budget.reserve("a", question)).answered(None)
+        (await budget.reserve("a", question)).charge(answer(None))
         return budget.spent_usd
 
     assert run(scene, tmp_path / "l.jsonl", pricing_of(None), None) == 0.0

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mulcot_rd.teacher.limits import Gate
+from mulcot_rd.teacher.transport import Gate
 
 
 def run(coroutine):

@@ -1,7 +1,6 @@
-"""Append-only JSONL files that several writers may share and a kill may tear, but never corrupt."""
+"""Append-only JSONL files that a kill may tear, but never corrupt."""
 
 import asyncio
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
@@ -16,57 +15,46 @@ RowT = TypeVar("RowT", bound=BaseModel)
 
 
 class AppendOnlyFile:
-    """A file of lines; what was appended is on disk once its future is done.
+    """A file of rows; rows that wait together share one sync, which runs beside the event loop.
 
-    Lines that wait together share one sync, which runs beside the event loop. A line that a kill tore stays as it is;
-    the next one starts on a new line.
+    A line that a kill tore stays as it is; the next one starts on a new line.
     """
 
     def __init__(self, path: Path) -> None:
-        """Name the file; it and its folder are made by the first line."""
+        """Name the file; it and its folder are made by the first row."""
         self.path = path
-        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._pending: list[bytes] = []
+        self._lock = asyncio.Lock()
 
-    def append(self, line: bytes) -> asyncio.Future[None]:
-        """Queue a line, without its line break, to be written in the order of calls.
+    def add(self, row: BaseModel) -> None:
+        """Queue a row for the next :meth:`flush`."""
+        self._pending.append(row.model_dump_json().encode() + b"\n")
 
-        Returns:
-            A future that is done when the line is on disk, or has the ``OSError`` that kept it from there. Giving up
-            on the future takes nothing back.
+    async def flush(self) -> None:
+        """Return once all rows added so far are on disk; they get there even where the caller gives up on waiting.
+
+        Raises:
+            OSError: If the file can't be written.
         """
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((line + b"\n", written))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_pending())
-        return written
+        await asyncio.shield(self._flush())
 
-    async def close(self) -> None:
-        """Wait for lines that are still being written."""
-        if self._writer is not None:
-            await self._writer
-
-    async def _write_pending(self) -> None:
-        while self._pending:
-            batch, self._pending = self._pending, []
+    async def _flush(self) -> None:
+        async with self._lock:
+            lines, self._pending = self._pending, []
+            if not lines:
+                return
             try:
-                await asyncio.to_thread(self._write, b"".join(line for line, _ in batch))
-            except OSError as error:
-                for _, written in batch:
-                    if not written.done():
-                        written.set_exception(error)
-            else:
-                for _, written in batch:
-                    if not written.done():
-                        written.set_result(None)
+                await asyncio.to_thread(self._write, b"".join(lines))
+            except OSError:
+                # Whoever waits for one of these lines tries again, and learns of the error as well.
+                self._pending = lines + self._pending
+                raise
 
     def _write(self, lines: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            end = file.seek(0, os.SEEK_END)
-            if end > 0:
-                file.seek(end - 1)
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     lines = b"\n" + lines
             file.write(lines)
@@ -80,9 +68,7 @@ def read_rows(path: Path, kind: type[RowT]) -> Iterator[RowT]:
         return
     unreadable = 0
     with path.open("rb") as file:
-        for line in file:
-            if not line.strip():
-                continue
+        for line in filter(bytes.strip, file):
             try:
                 row = kind.model_validate_json(line)
             except ValidationError:

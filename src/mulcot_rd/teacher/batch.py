@@ -28,12 +28,12 @@ from mulcot_rd.progress import progress
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.budget import Reservation
 from mulcot_rd.teacher.capabilities import FormRefusedError
-from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError
+from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError, TransientFaultError
 from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, LedgerRow, question_key
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Question
-from mulcot_rd.teacher.transport import TransientFaultError
+from mulcot_rd.teacher.server_errors import error_in
 
 logger = logging.getLogger(__name__)
 
@@ -299,8 +299,8 @@ class BatchTeacher:
             pass
         except (TransientFaultError, RequestFailedError, TeacherError) as error:
             transient = isinstance(error, TransientFaultError)
-            if transient and error.maybe_billed and key in self._reserved:
-                self._reserved.pop(key).lost()
+            if key in self._reserved:
+                self._reserved.pop(key).failed(error)
             if waiting is not None:
                 waiting.faults += 1
                 if not transient or waiting.faults > self._parameters.max_request_retries:
@@ -322,10 +322,10 @@ class BatchTeacher:
             # The form in which an earlier run asked is not known: this run asks itself.
             if not sent or self._server.form_refused(sent, status, body):
                 raise FormRefusedError
-            raise self._server.fault_of_response(status, body)
+            raise self._server.errors.of_status(status, body)
         answer = self._server.read(body, latency_s)
         if waiting is not None and sent:
-            self._server.form_taken(sent, waiting.question.schema)
+            self._server.capabilities.taken(sent, waiting.question.schema)
         return answer
 
     def _take_back(self, path: Path, note: BatchNote, batch: Batch) -> None:
@@ -334,7 +334,7 @@ class BatchTeacher:
         faults = (batch.errors and batch.errors.data) or []
         too_many_tokens = any(fault.code == "token_limit_exceeded" for fault in faults)
         if not too_many_tokens or (len(note.questions) == 1 and not self._notes):
-            said = self._server.said("; ".join(fault.message or fault.code or "" for fault in faults[:3]))
+            said = self._server.errors.said({"message": "; ".join(fault.message or fault.code or "" for fault in faults[:3])})
             raise TeacherError(f"the server refused {batch.id} as a whole: {said or 'it gives no reason'}")
         if not self._notes:
             # Otherwise the tokens of other batches leave no room, and the end of one of them is news.

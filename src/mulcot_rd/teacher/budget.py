@@ -7,7 +7,6 @@ cost, and those bounds.
 """
 
 import asyncio
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import Literal
 
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
-from mulcot_rd.teacher.errors import BudgetReachedError
+from mulcot_rd.teacher.errors import BudgetReachedError, TransientFaultError
 from mulcot_rd.teacher.ledger import Ledger
 from mulcot_rd.teacher.prices import Pricing
 from mulcot_rd.teacher.provider import Answer, Question
-
-logger = logging.getLogger(__name__)
 
 # Sums of costs are compared up to a millionth of a cent.
 TOLERANCE_USD = 1e-8
@@ -39,7 +36,7 @@ class JournalRow(Record):
 
 @dataclass
 class Reservation:
-    """What one request may cost, set aside until it is known what it did.
+    """What one request may cost, set aside until one of the methods says what it did.
 
     Attributes:
         most_usd: The bound, in US dollars; 0 where the model has no price.
@@ -49,24 +46,24 @@ class Reservation:
     key: str
     most_usd: float
 
-    def answered(self, cost_usd: float | None) -> None:
-        """The answer came and cost this much (``None``: the model has no price)."""
-        self.budget.settle(self, cost_usd or 0.0)
-
     def charge(self, answer: Answer) -> Answer:
-        """The answer came: put its cost in place of the bound, or charge the bound where tokens were not counted."""
+        """Count what the answer cost, and return it; one whose tokens the server didn't count costs the bound."""
         if answer.cost_usd is None and self.budget.priced:
             answer = answer.model_copy(update={"cost_usd": self.most_usd})
-        self.answered(answer.cost_usd)
+        self.budget.settle(self, answer.cost_usd or 0.0)
         return answer
 
-    def lost(self) -> None:
-        """No answer came and the server may have worked on one: the bound counts as spent."""
-        self.budget.settle(self, self.most_usd)
+    def failed(self, error: BaseException) -> None:
+        """No answer came, for this reason: the server may have worked on one, or not."""
+        if isinstance(error, asyncio.CancelledError) or (isinstance(error, TransientFaultError) and error.maybe_billed):
+            self.budget.settle(self, self.most_usd)
+        else:
+            self.unbilled()
 
     def unbilled(self) -> None:
-        """The server did not work on it, and it is not sent again."""
-        self.budget.void(self)
+        """The server did not work on it: it costs nothing."""
+        self.budget.settle(self, 0.0)
+        self.budget.note("void", self)
 
 
 class Budget:
@@ -116,24 +113,31 @@ class Budget:
         Raises:
             BudgetReachedError: If it does not fit and nothing is under way.
         """
-        reservation = self._bound(key, question)
-        while not self._fits(reservation.most_usd):
+        while (reservation := await self.try_reserve(key, question)) is None:
             if self._under_way == 0:
                 raise BudgetReachedError(
                     f"{self.spent_usd:.4f} of teacher.budget_usd={self.limit_usd:g} US dollars are spent and the next "
-                    f"request may cost {reservation.most_usd:.4f}"
+                    f"request may cost {self._most_usd(question):.4f}"
                 )
             self._settled.clear()
             await self._settled.wait()
-        await self._set_aside(reservation)
         return reservation
 
     async def try_reserve(self, key: str, question: Question) -> Reservation | None:
         """As :meth:`reserve`, but ``None`` where the request does not fit now."""
-        reservation = self._bound(key, question)
-        if not self._fits(reservation.most_usd):
+        most_usd = self._most_usd(question)
+        # Without a limit everything fits.
+        limit_usd = float("inf") if self.limit_usd is None else self.limit_usd + TOLERANCE_USD
+        if self.spent_usd + self.reserved_usd + most_usd > limit_usd:
             return None
-        await self._set_aside(reservation)
+        reservation = self._set_aside(key, most_usd)
+        self.note("sent", reservation)
+        try:
+            await self._journal.flush()
+        except BaseException:
+            # Given up while it was written: it was not sent.
+            reservation.unbilled()
+            raise
         return reservation
 
     def take_over(self, key: str) -> Reservation | None:
@@ -143,9 +147,7 @@ class Budget:
             return None
         most_usd = bounds.pop()
         self.spent_usd -= most_usd
-        self.reserved_usd += most_usd
-        self._under_way += 1
-        return Reservation(self, key, most_usd)
+        return self._set_aside(key, most_usd)
 
     def settle(self, reservation: Reservation, cost_usd: float) -> None:
         """Put a cost in place of a bound."""
@@ -154,40 +156,22 @@ class Budget:
         self.spent_usd += cost_usd
         self._settled.set()
 
-    def void(self, reservation: Reservation) -> None:
-        """Take a bound back."""
-        self.settle(reservation, 0.0)
-        self._note("void", reservation)
+    def note(self, event: Literal["sent", "void"], reservation: Reservation) -> None:
+        """Queue a row of the journal, for the next time that it is written."""
+        if self.priced:
+            self._journal.add(JournalRow(event=event, key=reservation.key, most_usd=reservation.most_usd))
 
     async def close(self) -> None:
         """Finish writing."""
-        await self._journal.close()
+        await self._journal.flush()
 
-    def _bound(self, key: str, question: Question) -> Reservation:
-        return Reservation(self, key, self._pricing.most_usd(question) if self.priced else 0.0)
+    def _most_usd(self, question: Question) -> float:
+        return self._pricing.most_usd(question) if self.priced else 0.0
 
-    def _fits(self, most_usd: float) -> bool:
-        if self.limit_usd is None:
-            return True
-        return self.spent_usd + self.reserved_usd + most_usd <= self.limit_usd + TOLERANCE_USD
-
-    async def _set_aside(self, reservation: Reservation) -> None:
-        self.reserved_usd += reservation.most_usd
+    def _set_aside(self, key: str, most_usd: float) -> Reservation:
+        self.reserved_usd += most_usd
         self._under_way += 1
-        if not self.priced:
-            return
-        try:
-            await self._note("sent", reservation)
-        except BaseException:
-            # Given up while it was written: it may stand in the journal, but was not sent.
-            self.void(reservation)
-            raise
-
-    def _note(self, event: Literal["sent", "void"], reservation: Reservation) -> "asyncio.Future[None] | None":
-        if not self.priced:
-            return None
-        row = JournalRow(event=event, key=reservation.key, most_usd=reservation.most_usd)
-        return self._journal.append(row.model_dump_json().encode())
+        return Reservation(self, key, most_usd)
 
 
 def _open_requests(path: Path, ledger: Ledger) -> dict[str, list[float]]:

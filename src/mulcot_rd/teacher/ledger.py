@@ -6,16 +6,14 @@ goes on from here.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import json
-import time
 from collections.abc import Collection
 from functools import lru_cache
-from io import BufferedRandom
 from pathlib import Path
 from typing import Self
 
+from filelock import FileLock, Timeout
 from pydantic import AliasChoices, Field
 
 from mulcot_rd.images import ImageError
@@ -75,8 +73,17 @@ class Ledger:
         Raises:
             TeacherError: If ``alone`` and another process does.
         """
-        # Before it is read: what another process is just writing would be missed, and paid for again.
-        self._lock = _lock(path.with_suffix(".lock")) if alone else None
+        self._lock = FileLock(path.with_suffix(".lock"), LOCK_PATIENCE_S, thread_local=False)
+        if alone:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                # Before the file is read: what another process is just writing would be missed, and paid for again.
+                self._lock.acquire()
+            except Timeout:
+                raise TeacherError(
+                    f"another process is asking a server for the same ledger ({self._lock.lock_file} is locked): wait "
+                    "until it is done"
+                ) from None
         self._file = AppendOnlyFile(path)
         self._answers = {row.key: row.answer for row in read_rows(path, LedgerRow)}
 
@@ -100,18 +107,18 @@ class Ledger:
         Raises:
             OSError: If the file can't be written.
         """
-        await asyncio.shield(self._file.append(row.model_dump_json().encode()))
+        self._file.add(row)
+        await self._file.flush()
         self._answers[row.key] = row.answer
 
     async def close(self) -> None:
         """Wait for rows that are still being written, then let others in."""
-        await self._file.close()
+        await self._file.flush()
         self.release()
 
     def release(self) -> None:
         """Let other processes ask for this ledger."""
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.release()
 
 
 class LedgeredProvider:
@@ -141,14 +148,11 @@ class LedgeredProvider:
         if known is not None:
             self.remembered += 1
             return known
-        asking = self._in_flight.get(key)
-        if asking is None:
-            asking = asyncio.create_task(self._ask(key, question))
-            self._in_flight[key] = asking
-            asking.add_done_callback(lambda task: self._over(key, task))
-        else:
+        if key in self._in_flight:
             self.remembered += 1
-        return await asyncio.shield(asking)
+        else:
+            self._in_flight[key] = asyncio.create_task(self._ask(key, question))
+        return await asyncio.shield(self._in_flight[key])
 
     async def drain(self) -> None:
         """Ask nothing more, and write down the answers that are on their way."""
@@ -160,18 +164,15 @@ class LedgeredProvider:
         await self._provider.close()
         await self._ledger.close()
 
-    def _over(self, key: str, asking: asyncio.Task[Answer]) -> None:
-        del self._in_flight[key]
-        if not asking.cancelled():
-            # Whoever asked may have given up by now; then nobody misses the exception.
-            asking.exception()
-
     async def _ask(self, key: str, question: Question) -> Answer:
-        answer = await self._provider.answer(question)
-        self.asked += 1
-        # A batch writes its answers itself, also those that nobody waits for.
-        if self._ledger.get(key) is None:
-            await self._ledger.append(LedgerQuestion.of(key, question).answered(answer))
+        try:
+            answer = await self._provider.answer(question)
+            self.asked += 1
+            # A batch writes its answers itself, also those that nobody waits for.
+            if self._ledger.get(key) is None:
+                await self._ledger.append(LedgerQuestion.of(key, question).answered(answer))
+        finally:
+            del self._in_flight[key]
         return answer
 
 
@@ -203,22 +204,3 @@ def _image_hash(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ImageError(f"image can't be read ({type(error).__name__}): {path}") from error
-
-
-def _lock(path: Path) -> BufferedRandom:
-    """Hold a lock that ends with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("ab+")
-    waits_until_s = time.monotonic() + LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > waits_until_s:
-                file.close()
-                raise TeacherError(
-                    f"another process is asking a server for the same ledger ({path} is locked): wait until it is done"
-                ) from None
-            time.sleep(0.05)
-        else:
-            return file

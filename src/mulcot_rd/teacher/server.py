@@ -30,7 +30,7 @@ class Server:
     def status(self) -> str:
         """Money spent and requests in flight, for a progress bar."""
         gate, budget = self.client.gate, self.client.budget
-        in_flight = f"{gate.in_flight} of {gate.most} in flight"
+        in_flight = f"{gate.in_flight} of {gate.limit} in flight"
         return f"{budget.spent_usd:.4f} USD, {in_flight}" if budget.priced else in_flight
 
 

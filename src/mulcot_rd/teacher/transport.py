@@ -1,15 +1,16 @@
-"""The one retry layer: which faults of a server heal by themselves, how long to wait, when to give up."""
+"""When requests are sent: a fixed number at once, none during a pause, and again after faults that heal."""
 
 import asyncio
 import email.utils
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError
+from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError, TransientFaultError
 
 logger = logging.getLogger(__name__)
 
@@ -22,39 +23,86 @@ LONGEST_RETRY_AFTER_S = 600.0
 FAILURES_BEFORE_GIVING_UP = 20
 
 
-class TransientFaultError(Exception):
-    """A fault that may heal.
+class Gate:
+    """Requests at once, pauses, and the end: every request of a run passes this one gate.
 
     Attributes:
-        reason: What it was.
-        retry_after_s: How long the server asked to wait, in seconds, or ``None``.
-        maybe_billed: Whether the server may have worked on an answer that did not arrive.
+        limit: Requests that may be in flight at once.
+        in_flight: Requests that are in flight now.
     """
 
-    def __init__(self, reason: str, retry_after_s: float | None = None, *, maybe_billed: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry_after_s = retry_after_s
-        self.maybe_billed = maybe_billed
+    def __init__(self, limit: int) -> None:
+        """Let ``limit`` requests through at once."""
+        self.limit = limit
+        self.in_flight = 0
+        self._slots = asyncio.Semaphore(limit)
+        self._paused_until_s = float("-inf")
+        self._closed = asyncio.Event()
+
+    @asynccontextmanager
+    async def admit(self) -> AsyncIterator[None]:
+        """Wait for a slot and for the end of a pause; the slot is held until the block ends.
+
+        Raises:
+            RequestFailedError: If the gate is closed.
+        """
+        async with self._slots:
+            while (wait_s := self._paused_until_s - asyncio.get_running_loop().time()) > 0:
+                await self.sleep(wait_s)
+            self.check_open()
+            self.in_flight += 1
+            try:
+                yield
+            finally:
+                self.in_flight -= 1
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing through for so long, as a server's ``Retry-After`` asks."""
+        self._paused_until_s = max(self._paused_until_s, asyncio.get_running_loop().time() + seconds)
+
+    def close(self) -> None:
+        """Let nothing through any more; what is in flight goes on, and whoever sleeps wakes up."""
+        self._closed.set()
+
+    def check_open(self) -> None:
+        """Raise ``RequestFailedError`` if the gate is closed."""
+        if self._closed.is_set():
+            raise RequestFailedError("the run is being stopped")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long, or until the gate is closed; raises ``RequestFailedError`` then."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return
+        self.check_open()
 
 
-@dataclass
 class RetryLayer:
-    """Repeats a request after transient faults, with exponential backoff, jitter and Retry-After.
+    """Sends again after transient faults, with exponential backoff, jitter and ``Retry-After``.
 
     Attributes:
-        max_retries: Repeats of one request.
-        backoff_s: First wait in seconds; it doubles with every repeat, up to ``LONGEST_WAIT_S``.
         answered: Whether the server has ever answered. Then what it refuses is that request's own fault; before, a
             row of refusals means that it will refuse everything.
-        faults: How often each fault occurred, for the log.
+        faults: How often each fault occurred.
     """
 
-    max_retries: int
-    backoff_s: float
-    answered: bool = False
-    faults: dict[str, int] = field(default_factory=dict)
-    _failures_in_a_row: int = 0
+    def __init__(self, gate: Gate, max_retries: int, backoff_s: float, *, answered: bool = False) -> None:
+        """Send through ``gate``.
+
+        Args:
+            gate: Is paused where a server asks to wait, and ends the waiting once it is closed.
+            max_retries: Repeats of one request.
+            backoff_s: First wait in seconds; it doubles with every repeat, up to ``LONGEST_WAIT_S``.
+            answered: Whether an earlier run had an answer.
+        """
+        self.gate = gate
+        self.max_retries = max_retries
+        self.backoff_s = backoff_s
+        self.answered = answered
+        self.faults: Counter[str] = Counter()
+        self._failures_in_a_row = 0
 
     async def call(self, send: Callable[[], Awaitable[T]]) -> T:
         """Send until an answer comes.
@@ -81,17 +129,20 @@ class RetryLayer:
         return answer
 
     async def _repeat(self, send: Callable[[], Awaitable[T]]) -> T:
-        for repeat in range(self.max_retries + 1):
+        repeat = 0
+        while True:
             try:
                 return await send()
             except TransientFaultError as fault:
-                self.faults[fault.reason] = self.faults.get(fault.reason, 0) + 1
+                self.faults[fault.reason] += 1
+                if fault.retry_after_s is not None:
+                    self.gate.pause(fault.retry_after_s)
                 if repeat == self.max_retries:
                     raise RequestFailedError(f"{fault.reason}, {repeat + 1} time(s)") from None
                 wait_s = self.wait_s(repeat, fault.retry_after_s)
                 logger.debug("%s; again in %.1f s", fault.reason, wait_s)
-            await asyncio.sleep(wait_s)
-        raise AssertionError("the loop above returns or raises")
+            await self.gate.sleep(wait_s)
+            repeat += 1
 
     def wait_s(self, repeat: int, retry_after_s: float | None) -> float:
         """Seconds to wait before repeat number ``repeat`` (from 0).
@@ -99,30 +150,26 @@ class RetryLayer:
         Raises:
             TeacherError: If the server asks for more than ``LONGEST_RETRY_AFTER_S``.
         """
-        backoff = min(LONGEST_WAIT_S, self.backoff_s * 2**repeat) * random.uniform(0.5, 1.0)
         if retry_after_s is None:
-            return backoff
+            return min(LONGEST_WAIT_S, self.backoff_s * 2**repeat) * random.uniform(0.5, 1.0)
         if retry_after_s > LONGEST_RETRY_AFTER_S:
             raise TeacherError(
                 f"the server asks to wait {retry_after_s:.0f} s before the next request; run the same command again "
                 "then, answered requests are not repeated"
             )
-        # Everybody is told the same moment: the jitter keeps them from coming back at once.
+        # Every request is told the same moment: the jitter keeps them from coming back at once.
         return retry_after_s + random.uniform(0, 0.1 * self.backoff_s)
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a response's ``retry-after-ms`` or ``retry-after`` (seconds or HTTP date) asks for."""
-    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
-    try:
-        if milliseconds is not None:
-            return max(0.0, float(milliseconds) / 1000)
-        if value is not None:
-            return max(0.0, float(value))
-    except ValueError:
-        pass
+    """Seconds that a response's ``Retry-After`` (seconds or HTTP date) asks for; ``None`` without a readable one."""
+    value = headers.get("retry-after")
     if value is None:
         return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
