@@ -320,7 +320,7 @@ class BatchTeacher:
         sent = {} if waiting is None else waiting.sent
         if status != 200:
             # The form in which an earlier run asked is not known: this run asks itself.
-            if not sent or self._server.form_refused(sent, status, body):
+            if not sent or self._server.capabilities.refused(sent, status, error_in(body)):
                 raise FormRefusedError
             raise self._server.errors.of_status(status, body)
         answer = self._server.read(body, latency_s)
@@ -334,7 +334,9 @@ class BatchTeacher:
         faults = (batch.errors and batch.errors.data) or []
         too_many_tokens = any(fault.code == "token_limit_exceeded" for fault in faults)
         if not too_many_tokens or (len(note.questions) == 1 and not self._notes):
-            said = self._server.errors.said({"message": "; ".join(fault.message or fault.code or "" for fault in faults[:3])})
+            said = self._server.errors.said(
+                {"message": "; ".join(fault.message or fault.code or "" for fault in faults[:3])}
+            )
             raise TeacherError(f"the server refused {batch.id} as a whole: {said or 'it gives no reason'}")
         if not self._notes:
             # Otherwise the tokens of other batches leave no room, and the end of one of them is news.

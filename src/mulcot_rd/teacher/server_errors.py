@@ -116,11 +116,8 @@ class ServerErrors:
         """What the server said, in one line of at most 200 characters, without the key or password."""
         # FastAPI's servers say why under "detail".
         reason = error.get("message") or error.get("detail") or error.get("code") or "no reason given"
-        return self.masked(" ".join(str(reason).split()))[:200]
-
-    def masked(self, text: str) -> str:
-        """A text without the key or password."""
-        return text.replace(self._secret, "[key]") if self._secret else text
+        said = " ".join(str(reason).split())
+        return (said.replace(self._secret, "[key]") if self._secret else said)[:200]
 
     def _no_connection(self, error: Exception, *, answered: bool) -> Exception:
         """What it means that no connection was made: a name or a certificate does not mend by asking again."""
