@@ -9,7 +9,7 @@ from tests.teacher.conftest import reasoning_text
 from mulcot_rd.metrics.summary import stage_one_scores
 from mulcot_rd.schema import Sentiment, Usage
 from mulcot_rd.teacher import TeacherParameters, annotate
-from mulcot_rd.teacher.controller import annotate_reference, annotate_training_post
+from mulcot_rd.teacher.controller import annotate_post
 from mulcot_rd.teacher.errors import RequestFailedError
 from mulcot_rd.teacher.prices import ModelPrice
 from mulcot_rd.teacher.provider import Answer
@@ -18,8 +18,6 @@ from mulcot_rd.teacher.summary import log_summary, stage_one_verdicts, summarise
 
 class Scripted:
     """Answers by post, stage and attempt; ``None`` is a request that fails for good, the label the usual answer."""
-
-    name = "scripted"
 
     def __init__(self, script=None, cost=0.001):
         self.script = script or {}
@@ -37,18 +35,12 @@ class Scripted:
             cost_usd=self.cost,
         )
 
-    async def close(self):
-        pass
-
-    async def drain(self):
-        pass
-
 
 def outcomes(posts, provider, *, reference=False):
-    annotate_one = annotate_reference if reference else annotate_training_post
+    role = "reference" if reference else "reasoning"
 
     async def every():
-        return [await annotate_one(post, provider, 3) for post in posts]
+        return [await annotate_post(post, role, provider.answer, 3) for post in posts]
 
     return asyncio.run(every())
 

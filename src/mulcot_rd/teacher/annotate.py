@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,19 @@ from typing import Any
 from mulcot_rd.progress import progress
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.teacher import dry_run
-from mulcot_rd.teacher.controller import Outcome, QuarantinedPost, annotate_reference, annotate_training_post
+from mulcot_rd.teacher.controller import Outcome, QuarantinedPost, annotate_post
 from mulcot_rd.teacher.errors import TeacherError
-from mulcot_rd.teacher.importer import Imported, ImportingTeacher, import_for
-from mulcot_rd.teacher.offline import OfflineTeacher
+from mulcot_rd.teacher.importer import import_for
+from mulcot_rd.teacher.offline import answer_by_rules
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, PostRole, Provider, Request
+from mulcot_rd.teacher.provider import Answer, PostRole, Request
 from mulcot_rd.teacher.running import run, work_through
 from mulcot_rd.teacher.server import open_server
 from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 
 logger = logging.getLogger(__name__)
 
+Lookup = Callable[[Request], Answer | None]
 # Twice as many posts as requests: the next image is encoded while every slot is taken.
 POSTS_A_REQUEST = 2
 
@@ -33,7 +35,7 @@ class Annotation:
         reasoning: One record a training post, in the order of the posts (``D_rea^t``, Eqs. 3 and 4).
         references: The teacher's reasonings on the test split, never training data; unusable ones are missing.
         quarantine: Training posts that neither stage annotated.
-        summary: Stage sizes, stage-one accuracy, retry statistics, tokens, cost, latency, quarantine and model names.
+        summary: Stage sizes, stage-one accuracy, retry statistics, tokens, cost, quarantine and model names.
         stage_one: Stage one's labels beside the gold ones, of the splits ``train`` and ``test``.
     """
 
@@ -72,13 +74,17 @@ def annotate(
         _refuse_posts_without_caption([*posts, *references_for])
     jobs: list[tuple[Post, PostRole]] = [(post, "reasoning") for post in posts]
     jobs += [(post, "reference") for post in references_for]
-    imported = None
-    if parameters.import_path is not None:
-        imported = import_for((post for post, _ in jobs), Path(parameters.import_path))
+    local = _local(posts + references_for, parameters)
     if parameters.dry_run:
-        dry_run.finish(_open_requests(jobs, imported, parameters, ledger_path), len(jobs), "post", parameters)
+        in_ledger = dry_run.ledger_lookup(ledger_path, parameters)
+        reached = [
+            dry_run.open_request(post, role, lambda request: local(request) or in_ledger(request), parameters)
+            for post, role in progress(jobs, desc="dry run", unit="post")
+        ]
+        dry_run.finish([request for request in reached if request is not None], len(jobs), "post", parameters)
     started = time.perf_counter()
-    outcomes, provider_name = run(_annotate_all(jobs, imported, parameters, ledger_path, api_key))
+    name = parameters.writer if parameters.import_path is None else f"import+{parameters.writer}"
+    outcomes = run(_annotate_all(jobs, local, parameters, ledger_path, api_key))
     taken = time.perf_counter() - started
     logger.info("annotated %d post(s) in %.1f s (%.1f a second)", len(jobs), taken, len(jobs) / max(taken, 1e-9))
     trained = [outcome for outcome in outcomes if outcome.role == "reasoning"]
@@ -87,7 +93,7 @@ def annotate(
         reasoning=[outcome.record for outcome in trained if outcome.record is not None],
         references=[outcome.record for outcome in referred if outcome.record is not None],
         quarantine=[outcome.quarantined for outcome in trained if outcome.quarantined is not None],
-        summary=summarise(trained, referred, provider_name, parameters.max_retries),
+        summary=summarise(trained, referred, name, parameters.max_retries),
         stage_one={"train": stage_one_verdicts(trained), "test": stage_one_verdicts(referred)},
     )
     log_summary(annotation.summary)
@@ -108,51 +114,39 @@ def _refuse_posts_without_caption(posts: list[Post]) -> None:
         )
 
 
+def _local(posts: list[Post], parameters: TeacherParameters) -> Lookup:
+    """What import file and rules answer: they cost nothing and have no ledger. ``None`` is for the server."""
+    imported, by_rules = parameters.import_path, parameters.writer == "offline"
+    find = (lambda request: None) if imported is None else import_for(posts, Path(imported))
+    return lambda request: find(request) or (answer_by_rules(request) if by_rules else None)
+
+
 async def _annotate_all(
     jobs: list[tuple[Post, PostRole]],
-    imported: Imported | None,
+    local: Lookup,
     parameters: TeacherParameters,
     ledger_path: Path,
     api_key: str | None,
-) -> tuple[list[Outcome], str]:
-    """All posts, in order, and the provider's name; both stages of different posts are in flight together.
-
-    The offline annotator has no ledger: it costs nothing and answers the same way every time.
-    """
+) -> list[Outcome]:
+    """All posts, in order; both stages of different posts are in flight together."""
     server = open_server(parameters, ledger_path, api_key) if parameters.writer == "openai" else None
-    writer: Provider[Request] = OfflineTeacher() if server is None else server.provider
-    provider = writer if imported is None else ImportingTeacher(imported, writer)
+
+    async def answer_to(request: Request) -> Answer:
+        return local(request) or await server.provider.answer(request)
 
     async def annotate_one(job: tuple[Post, PostRole]) -> Outcome:
-        post, role = job
-        annotate_post = annotate_training_post if role == "reasoning" else annotate_reference
-        return await annotate_post(post, provider, parameters.max_retries, parameters.send)
+        return await annotate_post(*job, answer_to, parameters.max_retries, parameters.send)
 
+    if server is None:
+        return [await annotate_one(job) for job in progress(jobs, desc="teacher (offline)", unit="post")]
     outcomes = await work_through(
         jobs,
         annotate_one,
-        provider,
+        server.provider,
         workers=len(jobs) if parameters.mode == "batch" else POSTS_A_REQUEST * parameters.max_concurrency,
         unit="post",
-        status=str if server is None else server.status,
+        status=server.status,
     )
-    if server is not None:
-        asked, remembered = server.provider.asked, server.provider.remembered
-        logger.info("%d answer(s) asked for, %d taken from the ledger", asked, remembered)
-    return outcomes, provider.name
-
-
-def _open_requests(
-    jobs: list[tuple[Post, PostRole]], imported: Imported | None, parameters: TeacherParameters, ledger_path: Path
-) -> list[Request]:
-    """The requests that a server would be asked first; the offline annotator has none."""
-    if parameters.writer == "offline":
-        return []
-    in_ledger = dry_run.ledger_lookup(ledger_path, parameters)
-
-    def lookup(request: Request) -> Answer | None:
-        return (None if imported is None else imported.find(request)) or in_ledger(request)
-
-    bar = progress(jobs, desc="dry run", unit="post")
-    reached = (dry_run.open_request(post, role, lookup, parameters) for post, role in bar)
-    return [request for request in reached if request is not None]
+    asked, remembered = server.provider.asked, server.provider.remembered
+    logger.info("%d answer(s) asked for, %d taken from the ledger", asked, remembered)
+    return outcomes

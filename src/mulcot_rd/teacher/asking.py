@@ -1,6 +1,6 @@
 """Asking a question, and asking again where the answer is unusable: the adaptive retry controller (Appendix E)."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ from mulcot_rd.schema import Usage
 from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Provider, Question
+from mulcot_rd.teacher.provider import Answer, Question
 from mulcot_rd.teacher.running import run, work_through
 from mulcot_rd.teacher.server import open_server
 
@@ -53,15 +53,17 @@ class Asked(Generic[QuestionT]):
         return self.failure or f"no usable answer among {len(history)}: {'; '.join(history[-1].problems)}"
 
 
-async def ask(question: QuestionT, provider: Provider[QuestionT], max_retries: int) -> Asked[QuestionT]:
+async def ask(
+    question: QuestionT, answer_to: Callable[[QuestionT], Awaitable[Answer]], max_retries: int
+) -> Asked[QuestionT]:
     """Ask until an answer is usable, at most ``1 + max_retries`` times (Appendix E).
 
     Raises:
-        TeacherError: If the provider can answer nothing at all.
+        TeacherError: If no question can be answered at all.
     """
     for _ in range(1 + max_retries):
         try:
-            answer = await provider.answer(question)
+            answer = await answer_to(question)
         except RequestFailedError as error:
             refused = isinstance(error, RequestRefusedError)
             # Refused after answers, the conversation has grown too long: it ends with the answers that it has.
@@ -106,7 +108,7 @@ async def _ask_server(
     server = open_server(parameters, ledger_path, api_key)
     return await work_through(
         questions,
-        lambda question: ask(question, server.provider, parameters.max_retries),
+        lambda question: ask(question, server.provider.answer, parameters.max_retries),
         server.provider,
         workers=len(questions) if parameters.mode == "batch" else parameters.max_concurrency,
         unit=unit,

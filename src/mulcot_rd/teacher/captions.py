@@ -110,32 +110,31 @@ def caption_images(
     """
     distinct = list(dict.fromkeys(images))
     settings = parameters.for_captions()
-    outcomes: list[CaptionRecord | QuarantinedImage]
     if settings.provider == "offline":
-        outcomes = [caption_by_rules(image) for image in progress(distinct, desc="teacher (offline)", unit="image")]
-    else:
-        questions = [CaptionQuestion(image, settings.captions.max_words) for image in distinct]
-        answered = ask_all(questions, settings, ledger_path, api_key, "image")
-        outcomes = [_read(image, asked) for image, asked in zip(distinct, answered, strict=True)]
-    failed = [outcome for outcome in outcomes if isinstance(outcome, QuarantinedImage)]
-    if failed and settings.captions.fallback_provider == "offline":
-        logger.warning("%d image(s) are captioned by rules alone, since %s", len(failed), failed[0].reason)
-        by_rules = {each.image: caption_by_rules(each.image, 1 + len(each.answers)) for each in failed}
-        outcomes = [by_rules.get(outcome.image, outcome) for outcome in outcomes]
-    captions = Captions(
-        records=[outcome for outcome in outcomes if isinstance(outcome, CaptionRecord)],
-        quarantine=[outcome for outcome in outcomes if isinstance(outcome, QuarantinedImage)],
-    )
-    logger.info("%d of %d image(s) have a caption", len(captions.records), len(distinct))
-    if captions.quarantine:
-        first, count = captions.quarantine[0], len(captions.quarantine)
-        logger.warning("%d image(s) are in quarantine; the first (%s) because %s", count, first.image, first.reason)
-        if not captions.records:
+        bar = progress(distinct, desc="teacher (offline)", unit="image")
+        return Captions([_by_rules(image, attempts=1) for image in bar], [])
+    questions = [CaptionQuestion(image, settings.captions.max_words) for image in distinct]
+    asked = ask_all(questions, settings, ledger_path, api_key, "image")
+    failed = [each for each in asked if each.usable is None]
+    by_rules = settings.captions.fallback_provider == "offline"
+    logger.info("%d of %d image(s) have a caption of the server", len(asked) - len(failed), len(asked))
+    if failed:
+        first = f"the first ({failed[0].question.image}) because {failed[0].reason}"
+        logger.warning(
+            "%d image(s) %s; %s", len(failed), "get one by rules" if by_rules else "are in quarantine", first
+        )
+        if len(failed) == len(asked) and not by_rules:
             raise TeacherError(
-                f"none of {len(distinct)} images got a caption, the first because {first.reason}; check "
-                "teacher.captions.model and the server"
+                f"none of {len(asked)} images got a caption, {first}; check teacher.captions.model and the server"
             )
-    return captions
+    if by_rules:
+        failed = []
+    records = [_record(each) for each in asked if each.usable is not None or by_rules]
+    quarantine = [
+        QuarantinedImage(image=each.question.image, reason=each.reason, answers=tuple(a.text for a in each.answers))
+        for each in failed
+    ]
+    return Captions(records, quarantine)
 
 
 def with_captions(posts: list[Post], captions: list[CaptionRecord]) -> list[Post]:
@@ -154,19 +153,18 @@ def with_captions(posts: list[Post], captions: list[CaptionRecord]) -> list[Post
     return [post.model_copy(update={"caption": by_image[post.image]}) for post in posts]
 
 
-def caption_by_rules(image: str, attempts: int = 1) -> CaptionRecord:
-    """The caption of rules over the pixels; raises ``ImageError`` if the image is missing or broken."""
+def _by_rules(image: str, attempts: int) -> CaptionRecord:
     return CaptionRecord(image=image, caption=describe_image(image), model=MODEL_NAME, attempts=attempts)
 
 
-def _read(image: str, asked: Asked[CaptionQuestion]) -> CaptionRecord | QuarantinedImage:
-    answers, usable = asked.answers, asked.usable
-    if usable is None:
-        return QuarantinedImage(image=image, reason=asked.reason, answers=tuple(answer.text for answer in answers))
+def _record(asked: Asked[CaptionQuestion]) -> CaptionRecord:
+    """The server's caption, or that of the rules where it gave none that is usable."""
+    if asked.usable is None:
+        return _by_rules(asked.question.image, attempts=1 + len(asked.answers))
     return CaptionRecord(
-        image=image,
-        caption=" ".join(without_thoughts(usable.text).split()),
-        model=usable.model,
-        attempts=len(answers),
+        image=asked.question.image,
+        caption=" ".join(without_thoughts(asked.usable.text).split()),
+        model=asked.usable.model,
+        attempts=len(asked.answers),
         usage=asked.usage,
     )

@@ -4,6 +4,7 @@ Stage one asks without the label (Eq. 2) and keeps right answers (Eq. 3); stage 
 for the reasoning that leads there (Eq. 4).
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,9 @@ from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send
 from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord
 from mulcot_rd.teacher.asking import Asked, ask
-from mulcot_rd.teacher.provider import PostRole, Provider, Request
+from mulcot_rd.teacher.provider import Answer, PostRole, Request
+
+AnswerTo = Callable[[Request], Awaitable[Answer]]
 
 
 class RawAnswer(Record):
@@ -45,33 +48,25 @@ class Outcome:
     quarantined: QuarantinedPost | None
 
 
-async def annotate_training_post(
-    post: Post, provider: Provider[Request], max_retries: int, send: Send = "image"
+async def annotate_post(
+    post: Post, role: PostRole, answer_to: AnswerTo, max_retries: int, send: Send = "image"
 ) -> Outcome:
     """Both stages for a training post: stage one, and stage two where it was wrong or never usable.
 
-    A post whose request the server refuses for good was never answered usably either: it comes to stage two. One
-    whose request got lost goes to quarantine: whether its teacher would have been right is not known, so it is not
-    explained but asked again by the next run.
+    A reference, of the test split, is never told the label: it has stage one alone. A post whose request the server
+    refuses for good was never answered usably either: it comes to stage two. One whose request got lost goes to
+    quarantine: whether its teacher would have been right is not known, so it is not explained but asked again by the
+    next run.
     """
-    first = await ask(Request(post, None, "reasoning", (), send), provider, max_retries)
+    first = await ask(Request(post, None, role, (), send), answer_to, max_retries)
     record = _record(first)
-    if record is not None and record.prediction == post.label:
-        return Outcome(post, "reasoning", (first,), record, None)
+    if role == "reference" or (record is not None and record.prediction == post.label):
+        return Outcome(post, role, (first,), record, None)
     if first.failure is not None and not first.refused:
-        return Outcome(post, "reasoning", (first,), None, _quarantine(post, first))
-    second = await ask(Request(post, post.label, "reasoning", (), send), provider, max_retries)
+        return Outcome(post, role, (first,), None, _quarantine(post, first))
+    second = await ask(Request(post, post.label, role, (), send), answer_to, max_retries)
     record = _record(second)
-    quarantined = None if record is not None else _quarantine(post, first, second)
-    return Outcome(post, "reasoning", (first, second), record, quarantined)
-
-
-async def annotate_reference(
-    post: Post, provider: Provider[Request], max_retries: int, send: Send = "image"
-) -> Outcome:
-    """Stage one alone for a post of the test split: a reference is never told the label."""
-    first = await ask(Request(post, None, "reference", (), send), provider, max_retries)
-    return Outcome(post, "reference", (first,), _record(first), None)
+    return Outcome(post, role, (first, second), record, _quarantine(post, first, second) if record is None else None)
 
 
 def reasoning_of(stage: Asked[Request]) -> Reasoning | None:

@@ -39,9 +39,7 @@ def ledger_lookup(ledger_path: Path, parameters: TeacherParameters) -> Lookup:
 
 
 def follow(
-    question: QuestionT,
-    lookup: Callable[[QuestionT], Answer | None],
-    max_retries: int,
+    question: QuestionT, lookup: Callable[[QuestionT], Answer | None], max_retries: int
 ) -> tuple[QuestionT, Answer | None, bool]:
     """Follow the answers to a question and its retries.
 

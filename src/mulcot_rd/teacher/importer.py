@@ -1,4 +1,4 @@
-"""Reasonings that already exist, in the form of the authors' released file, as a teacher.
+"""Reasonings that already exist, in the form of the authors' released file.
 
 A row is one JSON object: ``text`` with the aspect filled in, ``aspect`` (absent or null in coarse-grained
 sets), ``image_path`` and ``cot``, the answer as a model wrote it. Other fields are not read.
@@ -8,15 +8,14 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.files import read_text
 from mulcot_rd.schema import Post
 from mulcot_rd.teacher.errors import TeacherError
-from mulcot_rd.teacher.provider import Answer, Provider, Request
+from mulcot_rd.teacher.provider import Answer, Request
 
 logger = logging.getLogger(__name__)
 
@@ -64,24 +63,12 @@ def post_key(text: str, aspect: str | None, image: str) -> PostKey:
     return re.split(r"[\\/]", image)[-1], " ".join((aspect or "").split()), " ".join(text.split())
 
 
-@dataclass(frozen=True)
-class Imported:
-    """The answers of an import file, by post; ``model`` is the file's name, in whose name they are given."""
-
-    model: str
-    answers: dict[PostKey, str]
-
-    def find(self, request: Request) -> Answer | None:
-        """The file's answer to the first request of stage one, where it covers the post."""
-        post = request.post
-        text = self.answers.get(post_key(post.text, post.aspect, post.image))
-        if text is None or request.stage == 2 or request.attempt > 1:
-            return None
-        return Answer(text=text, model=self.model, finish_reason="import")
-
-
-def import_for(posts: Iterable[Post], path: Path) -> Imported:
+def import_for(posts: Iterable[Post], path: Path) -> Callable[[Request], Answer | None]:
     """Read ``path``, and say in the log how much of ``posts`` it covers.
+
+    Returns:
+        The file's answer to a request, in the name of the file, or ``None``. Its reasonings were written without the
+        label, so they answer the first request of stage one alone.
 
     Raises:
         TeacherError: If that is nothing; see also :func:`read_import`.
@@ -98,33 +85,15 @@ def import_for(posts: Iterable[Post], path: Path) -> Imported:
     matched = len(answers.keys() & set(keys))
     said = "%s: %d of %d reasonings match, %d of %d posts are covered"
     logger.info(said, path, matched, len(answers), covered, len(keys))
-    return Imported(path.stem, answers)
 
+    def find(request: Request) -> Answer | None:
+        post = request.post
+        text = answers.get(post_key(post.text, post.aspect, post.image))
+        if text is None or request.stage == 2 or request.attempt > 1:
+            return None
+        return Answer(text=text, model=path.stem, finish_reason="import")
 
-class ImportingTeacher:
-    """A :class:`~mulcot_rd.teacher.provider.Provider` that answers from an import file what that covers.
-
-    Its reasonings were written without the label, so they answer stage one alone; stage two and posts that
-    the file lacks go to the fallback provider.
-    """
-
-    def __init__(self, imported: "Imported", fallback: Provider[Request]) -> None:
-        """Ask ``fallback`` for what ``imported`` lacks."""
-        self._imported = imported
-        self._fallback = fallback
-        self.name = f"import+{fallback.name}"
-
-    async def answer(self, request: Request) -> Answer:
-        """The file's answer in stage one, else the fallback's."""
-        return self._imported.find(request) or await self._fallback.answer(request)
-
-    async def drain(self) -> None:
-        """Drain the fallback."""
-        await self._fallback.drain()
-
-    async def close(self) -> None:
-        """Close the fallback."""
-        await self._fallback.close()
+    return find
 
 
 class _UnusableRowError(ValueError):

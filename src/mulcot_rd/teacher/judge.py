@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mulcot_rd.prompts import judge_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import Sentiment
-from mulcot_rd.teacher.asking import ask_all
+from mulcot_rd.teacher.asking import Asked, ask_all
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Question, Unusable
@@ -38,19 +38,12 @@ class JudgeParameters(BaseModel):
 
 
 @dataclass(frozen=True)
-class Conclusion:
-    """A conclusion to judge: the post it is about, that post's aspect, and its words."""
+class Conclusion(Question):
+    """The question about one conclusion: its post, that post's aspect, and its words."""
 
     post_id: str
     aspect: str | None
     text: str
-
-
-@dataclass(frozen=True)
-class JudgeQuestion(Question):
-    """The question about one conclusion."""
-
-    conclusion: Conclusion
     history: tuple[Unusable, ...] = ()
 
     role = "judge"
@@ -59,12 +52,12 @@ class JudgeQuestion(Question):
     @property
     def subject(self) -> str:
         """The post's id."""
-        return self.conclusion.post_id
+        return self.post_id
 
     @property
     def prompt(self) -> str:
         """The prompt, without the label."""
-        return judge_prompt(self.conclusion.text, self.conclusion.aspect)
+        return judge_prompt(self.text, self.aspect)
 
     @property
     def max_tokens(self) -> int | None:
@@ -111,13 +104,13 @@ def judge_conclusions(
     """
     if parameters.writer != "openai":
         raise TeacherError("judge.posts needs a server as teacher: set teacher.provider=openai, or judge.posts=0")
-    asked = [conclusion for conclusion in conclusions if conclusion.text.strip()]
-    questions = [JudgeQuestion(conclusion) for conclusion in asked]
-    verdicts: dict[Conclusion, Verdict | None] = {}
-    for conclusion, answer in zip(
-        asked, ask_all(questions, parameters, ledger_path, api_key, "conclusion"), strict=True
-    ):
-        if answer.usable is None:
-            logger.warning("the conclusion about %s is not judged: %s", conclusion.post_id, answer.reason)
-        verdicts[conclusion] = None if answer.usable is None else read_verdict(answer.usable.text)
-    return [verdicts.get(conclusion, UNCLEAR) for conclusion in conclusions]
+    worded = [conclusion for conclusion in conclusions if conclusion.text.strip()]
+    asked = iter(ask_all(worded, parameters, ledger_path, api_key, "conclusion"))
+    return [_verdict(next(asked)) if conclusion.text.strip() else UNCLEAR for conclusion in conclusions]
+
+
+def _verdict(asked: Asked[Conclusion]) -> Verdict | None:
+    if asked.usable is None:
+        logger.warning("the conclusion about %s is not judged: %s", asked.question.post_id, asked.reason)
+        return None
+    return read_verdict(asked.usable.text)

@@ -7,18 +7,6 @@ from mulcot_rd.teacher.provider import Answer, Request
 MODEL_NAME = "offline-rules"
 
 
-class OfflineTeacher:
-    """A :class:`~mulcot_rd.teacher.provider.Provider` that answers requests about posts by rules alone."""
-
-    name = "offline"
-
-    async def answer(self, request: Request) -> Answer:
-        """Write the reasoning of one post; raises ``ImageError`` if its image is missing or broken."""
-        reasoning = explain_post(request.post, request.told_label)
-        return Answer(text=response_format.write(reasoning), model=MODEL_NAME)
-
-    async def drain(self) -> None:
-        """Nothing is on its way."""
-
-    async def close(self) -> None:
-        """Nothing is held open."""
+def answer_by_rules(request: Request) -> Answer:
+    """The reasoning of one post; raises ``ImageError`` if its image is missing or broken."""
+    return Answer(text=response_format.write(explain_post(request.post, request.told_label)), model=MODEL_NAME)
