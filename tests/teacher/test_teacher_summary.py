@@ -90,7 +90,7 @@ def test_stages_retries_cost_latency_and_quarantine(annotated):
 def test_stage_one_is_scored_with_wrong_and_unusable_answers(annotated):
     trained, referred = annotated
     verdicts = stage_one_verdicts(trained)
-    assert verdicts.predictions == (Sentiment.POSITIVE, Sentiment.POSITIVE, Sentiment.NEGATIVE, None, None)
+    assert verdicts.predictions == [Sentiment.POSITIVE, Sentiment.POSITIVE, Sentiment.NEGATIVE, None, None]
     scores = stage_one_scores(verdicts.predictions, verdicts.labels, seed=1)
     assert scores["accuracy"] == summarise(trained, referred, "scripted", 3)["stage_one_accuracy"]
     assert scores["confusion"]["positive"] == {"negative": 1, "neutral": 0, "positive": 2, "unreadable": 2}

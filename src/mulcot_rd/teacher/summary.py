@@ -7,8 +7,7 @@ the cost that they had when they were asked for.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.asking import Asked
@@ -26,21 +25,18 @@ STAGES = {
 }
 
 
-@dataclass(frozen=True)
-class Verdicts:
+class Verdicts(NamedTuple):
     """Stage one's labels beside the gold ones, in the order of the posts; ``None`` where no answer was usable."""
 
-    predictions: tuple[Sentiment | None, ...]
-    labels: tuple[Sentiment, ...]
+    predictions: list[Sentiment | None]
+    labels: list[Sentiment]
 
 
 def stage_one_verdicts(outcomes: Sequence[Outcome]) -> Verdicts:
     """What stage one said of each post, wrong answers included."""
     first = [reasoning_of(outcome.stages[0]) for outcome in outcomes]
-    return Verdicts(
-        predictions=tuple(None if reasoning is None else reasoning.prediction for reasoning in first),
-        labels=tuple(outcome.post.label for outcome in outcomes),
-    )
+    predictions = [None if reasoning is None else reasoning.prediction for reasoning in first]
+    return Verdicts(predictions, [outcome.post.label for outcome in outcomes])
 
 
 def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, max_retries: int) -> dict[str, Any]:
