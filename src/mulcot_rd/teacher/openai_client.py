@@ -105,8 +105,10 @@ class OpenAITeacher:
         self._parameters = parameters
         self._pricing = Pricing(parameters)
         self._images = ImageEncoder(parameters.image_size)
-        # The HTTP library reports every single request at INFO, which drowns the progress bar.
-        logging.getLogger("httpx2").setLevel(logging.WARNING)
+        # At INFO the HTTP library reports every request, which drowns the progress bar; at DEBUG every response header,
+        # where a server may repeat the key.
+        for library in ("httpx2", "httpcore2"):
+            logging.getLogger(library).setLevel(logging.WARNING)
 
     async def answer(self, question: Question) -> Answer:
         """Send one question, again after transport faults, and charge the budget.
