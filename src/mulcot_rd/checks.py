@@ -11,13 +11,11 @@ from kedro.validation.exceptions import ParameterValidationError
 from kedro.validation.parameter_validator import ParameterValidator
 from omegaconf import DictConfig
 
-from mulcot_rd.config import ProjectConfigLoader, leaves, value_at
+from mulcot_rd.config import CHOICES, ProjectConfigLoader, leaves, value_at
 from mulcot_rd.errors import UserError
 from mulcot_rd.messages import nearest
 from mulcot_rd.pipeline_registry import STAGES, stage
 from mulcot_rd.renamed import refuse_earlier_names
-
-_CHOICES = {"arch": "architectures", "scale": "scales", "variant": "variants"}
 
 
 def check_parameters(loader: ProjectConfigLoader) -> None:
@@ -36,11 +34,11 @@ def check_parameters(loader: ProjectConfigLoader) -> None:
             if name not in base and not str(name).startswith("_"):
                 raise UserError(f'there is no parameter "{name}"; {nearest(name, base)}')
     parameters = loader.parameters()
-    for name, group in _CHOICES.items():
+    for name, group in CHOICES.items():
         if str(parameters[name]) not in parameters[group]:
             raise UserError(f"{name}={parameters[name]} does not exist; there are: {', '.join(parameters[group])}")
     given = loader.runtime_params
-    known = loader.with_params({name: given[name] for name in _CHOICES if name in given}).parameters()
+    known = loader.with_params({name: given[name] for name in CHOICES if name in given}).parameters()
     for path, value in leaves(given):
         name = ".".join(map(str, path))
         found = value_at(known, path)

@@ -20,6 +20,8 @@ from mulcot_rd.yaml_reader import read_mapping
 # A warning of Kedro's about OmegaConf, which a user of this project can do nothing about.
 warnings.filterwarnings("ignore", message=".*register_new_resolver.*")
 
+# Parameters that choose among the entries of a group.
+CHOICES = {"arch": "architectures", "scale": "scales", "variant": "variants"}
 _ARCHIVES = {".gz": "tar", ".tar": "tar", ".tgz": "tar", ".zip": "zip"}
 _NOTHING = object()
 
@@ -68,6 +70,15 @@ class ProjectConfigLoader(OmegaConfigLoader):
         """The same configuration with other parameters on the command line."""
         folders = {"base_env": self.base_env, "default_run_env": self.default_run_env}
         return ProjectConfigLoader(self.conf_source, self.env, runtime_params, **folders)
+
+    def defaults(self) -> dict[str, Any]:
+        """The parameters of the base alone, for the architecture, scale, variant and seed that are chosen."""
+        chosen, base = self.parameters(), self.layers("parameters")[0]
+        same = {name: chosen[name] for name, group in CHOICES.items() if str(chosen[name]) in base[group]}
+        folders = {"base_env": self.base_env, "default_run_env": self.default_run_env}
+        return ProjectConfigLoader(self.conf_source, self.base_env, {**same, "seed": chosen["seed"]}, **folders)[
+            "parameters"
+        ]
 
     def layers(self, key: str) -> list[dict[str, Any]]:
         """What the base and the environment say, in order, with their references."""

@@ -1,11 +1,12 @@
 """Keys of servers: which server gets which key, and a dictionary that doesn't show them."""
 
+import json
 import os
 import re
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -56,6 +57,11 @@ ServerURL = Annotated[str, AfterValidator(_well_formed)]
 def without_password(text: str) -> str:
     """An address, or a sentence with addresses, as it may be shown and written down."""
     return re.sub(r"""(?<=//)[^\s'"]*@""", "", text)
+
+
+def recorded(parameters: BaseModel, exclude: Any = None) -> dict[str, Any]:
+    """Parameters as they are written beside a result: plain values, addresses without passwords."""
+    return json.loads(without_password(parameters.model_dump_json(exclude=exclude)))
 
 
 def password_of(base_url: str | None) -> str | None:

@@ -51,16 +51,17 @@ def remembered_fingerprint(path: Path, memory: Path) -> str:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What two results were made from, where it differs: each as ``name: value before -> value now``."""
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before), flat(now)
     names = [*new, *(name for name in old if name not in new)]
     return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in names if old.get(name) != new.get(name)]
 
 
-def _flat(made_from: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in made_from.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted names."""
+    values: dict[str, Any] = {}
+    for name, value in nested.items():
+        values |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return values
 
 
 def _plain(part: Any) -> Any:

@@ -10,13 +10,18 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
+from kedro.validation.parameter_validator import ParameterValidator
 
 from mulcot_rd.checks import check_names, check_parameters, check_runner
+from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
 
 logger = logging.getLogger(__name__)
+
+# What the reports compare a run's parameters with.
+DEFAULTS = "default_parameters"
 
 
 class MissingInputError(FileNotFoundError):
@@ -30,6 +35,7 @@ class ProjectHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse parameters that nothing would read, and an unknown architecture, scale or variant."""
         check_parameters(context.config_loader)
+        self._loader = context.config_loader
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -42,10 +48,17 @@ class ProjectHooks:
         os.chdir(project)
         run = RunParameters.model_validate(catalog.load("params:run_settings"))
         check_names(project / "data", run.dataset, run.name)
+        if DEFAULTS in pipeline.inputs():
+            catalog[DEFAULTS] = MemoryDataset(default_parameters(self._loader), copy_mode="assign")
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)
         prepare_helpers(pipeline, catalog)
+
+
+def default_parameters(loader: ProjectConfigLoader) -> dict[str, Any]:
+    """The parameters of the shipped configuration, each group as the class that describes it."""
+    return ParameterValidator({name: stage(name) for name in STAGES}).validate_raw_params(loader.defaults())
 
 
 def fill_optional_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:

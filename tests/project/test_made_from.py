@@ -7,11 +7,14 @@ from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_to_frame
 from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.ingest import IngestParameters
+from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.models import AdapterParameters, BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.data_expansion.nodes import join_training_set
-from mulcot_rd.pipelines.evaluation.nodes import check_answers, describe_run, score_quality, score_run
+from mulcot_rd.pipelines.evaluation.nodes import record_config, score_quality, score_run
 from mulcot_rd.pipelines.posts import (
+    check_answers,
     check_teacher_reasoning,
     check_training_set,
     with_fingerprints,
@@ -22,11 +25,27 @@ from mulcot_rd.teacher import QuarantinedPost, TeacherParameters
 from mulcot_rd.teacher.judge import JudgeParameters
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.parameters import AssistantTrainingParameters, OptimisationParameters, RoleParameters
+from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 SECTIONS = dict.fromkeys(("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion"), "It says so.")
 RUN = RunParameters(
     dataset="mine", arch=4, scale="tiny", variant="full", name="a-run", raw_dir="", seed=42, engine="local", limit=3
 )
+
+BACKBONE = BackboneParameters(
+    family="qwen3_vl", model="some/model", dtype="float32", adapter=AdapterParameters(full=True)
+)
+ROLE = RoleParameters(
+    backbone=BACKBONE, training=AssistantTrainingParameters(optimisation=OptimisationParameters()),
+    generation=GenerationParameters(), inputs=InputParameters(), seed=1,
+    method=MethodParameters(
+        input_view=InputView(), tasks=["label"], assistant=True, trained=True, task_weights={"label": 1.0}
+    ),
+)  # fmt: skip
+PARAMETERS = {
+    "assistant": ROLE, "student": ROLE, "teacher": TeacherParameters(), "soft_labels": SoftLabelParameters(),
+    "ingest": IngestParameters(), "efficiency": EfficiencyParameters(), "judge": JudgeParameters(),
+}  # fmt: skip
 
 
 def post(number: int, split: str, **changed) -> Post:
@@ -130,32 +149,21 @@ def test_answers_to_other_posts_are_not_scored(posts, words):
 
 
 def test_qualities_of_answers_whose_post_is_gone_are_refused(tmp_path):
-    about = (TeacherParameters(), JudgeParameters(), Credentials(), tmp_path / "ledger.jsonl", RUN)
+    about = (JudgeParameters(), Credentials(), tmp_path / "ledger.jsonl")
     with pytest.raises(StaleInputError, match=r"^student_test\.jsonl .*test-2, which is not in the test split"):
-        score_quality([], answered(of("test")), [], table(POSTS[:-1]), *about)
-    assert score_quality([], answered(of("test")), [], table(), *about)["student"]["reasonings"] == 3
+        score_quality(table(POSTS[:-1]), [], answered(of("test")), [], *about)
+    assert score_quality(table(), [], answered(of("test")), [], *about)["student"]["reasonings"] == 3
 
 
 def scored(posts=POSTS, limit=3, references=None, missing=0):
     """metrics.json of a student that answered the test posts."""
     test = [p for p in posts if p.split == "test"]
-    backbone = BackboneParameters(
-        family="qwen3_vl", model="some/model", dtype="float32", adapter=AdapterParameters(full=True)
-    )
-    role = RoleParameters(
-        backbone=backbone, training=AssistantTrainingParameters(optimisation=OptimisationParameters()),
-        generation=GenerationParameters(), inputs=InputParameters(), seed=1,
-        method=MethodParameters(
-            input_view=InputView(), tasks=["label"], assistant=True, trained=True, task_weights={"label": 1.0}
-        ),
-    )  # fmt: skip
-    expansion = {"samples": 3, "kept": 0, "accuracy": None, "weighted_f1": None, "macro_f1": None, "intervals": {}}
     summary = {"models": {"m": 3}, "references": {"missing": missing}}
+    adapter = {"config": ROLE.model_dump(mode="json"), "training_rows": 3}
     run = RUN.model_copy(update={"limit": limit})
-    training_set = teacher_rows(taught([p for p in posts if p.split == "train"]))
-    description = describe_run(table(posts), [], summary, training_set, expansion, role, role, run)
+    config = record_config(summary, adapter, {}, adapter, PARAMETERS, run)
     references = taught(test) if references is None else references
-    return score_run(table(posts), [], answered(test), references, summary, description, run)
+    return score_run(table(posts), [], [], answered(test), references, summary, config)
 
 
 def test_metrics_say_what_was_scored():
@@ -176,7 +184,7 @@ def test_metrics_say_what_was_scored():
 
 def test_a_result_table_is_not_made_beside_baselines_of_other_posts():
     metrics = scored()
-    frame = report_run(metrics, {}, table(), RUN).frame
+    frame = report_run(metrics, {}, table(), {}, PARAMETERS, RUN).frame
     assert "student" in frame["method"].tolist()
     with pytest.raises(StaleInputError, match="a-run on mine is of other posts"):
-        report_run(metrics, {}, table([*POSTS, post(3, "dev")]), RUN)
+        report_run(metrics, {}, table([*POSTS, post(3, "dev")]), {}, PARAMETERS, RUN)

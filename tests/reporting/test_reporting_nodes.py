@@ -9,10 +9,11 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
 from PIL import Image
+from tests.project.conftest import load
 
 from mulcot_rd.datasets import JSONLinesDataset, PathDataset, ReportTableDataset
 from mulcot_rd.errors import StaleInputError
-from mulcot_rd.hooks import MissingInputError, check_inputs, fill_optional_inputs
+from mulcot_rd.hooks import MissingInputError, check_inputs, default_parameters, fill_optional_inputs
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.evaluation import create_pipeline as evaluation
 from mulcot_rd.pipelines.reporting import create_pipeline
@@ -48,7 +49,7 @@ def catalog(tmp_path, posts) -> DataCatalog:
         engine="local",
     )
     files = {"metrics": "metrics.json", "efficiency": "efficiency.json", "quality": "quality.json"}
-    files |= {"teacher_references": "references.jsonl"}
+    files |= {"teacher_references": "references.jsonl", "run_config": "config.yml"}
     missing = {
         name: JSONLinesDataset(filepath=str(tmp_path / file), record="mulcot_rd.schema.PredictionRecord")
         for name, file in {**files, "student_test": "t", "assistant_adapter": "a", "student_adapter": "s"}.items()
@@ -58,6 +59,7 @@ def catalog(tmp_path, posts) -> DataCatalog:
         {
             "posts": MemoryDataset(pd.DataFrame([post.model_dump(mode="json") for post in posts])),
             "params:run_settings": MemoryDataset(run),
+            "default_parameters": MemoryDataset(default_parameters(load())),
             "params:reporting": MemoryDataset(ReportingParameters()),
             **missing,
             **{f"{name}_workspace": PathDataset(filepath=str(tmp_path / path)) for name, path in folders.items()},

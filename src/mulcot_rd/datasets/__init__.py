@@ -10,6 +10,7 @@ from mulcot_rd.datasets.replaced import (
     ReplacedJSONDataset,
     ReplacedMatplotlibDataset,
     ReplacedTextDataset,
+    ReplacedYAMLDataset,
 )
 from mulcot_rd.datasets.report_table import ReportTableDataset
 from mulcot_rd.datasets.soft_labels import SoftLabelsDataset
@@ -24,6 +25,7 @@ __all__ = [
     "ReplacedJSONDataset",
     "ReplacedMatplotlibDataset",
     "ReplacedTextDataset",
+    "ReplacedYAMLDataset",
     "ReportTableDataset",
     "SoftLabelsDataset",
 ]

@@ -8,6 +8,7 @@ from kedro_datasets.json import JSONDataset
 from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pandas import CSVDataset
 from kedro_datasets.text import TextDataset
+from kedro_datasets.yaml import YAMLDataset
 
 from mulcot_rd.files import replace_file
 
@@ -34,6 +35,10 @@ class ReplacedFile:
 
 class ReplacedJSONDataset(ReplacedFile, JSONDataset):
     """A JSON file, replaced in one step."""
+
+
+class ReplacedYAMLDataset(ReplacedFile, YAMLDataset):
+    """A YAML file, replaced in one step."""
 
 
 class ReplacedTextDataset(ReplacedFile, TextDataset):

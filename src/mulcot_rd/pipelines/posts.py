@@ -102,6 +102,23 @@ def check_training_set(posts: pd.DataFrame, rows: list[TrainingRow], quarantine:
     check_made_from(posts, "train", rows, "student_training_set.jsonl", "teacher_annotation", without=left_out)
 
 
+def check_answers(
+    posts: pd.DataFrame,
+    assistant_test: list[PredictionRecord],
+    student_test: list[PredictionRecord],
+    teacher_references: list[TeacherRecord],
+) -> None:
+    """:func:`check_made_from` of the test split, in which a model answers every post, or none: some variants lack it.
+
+    Raises:
+        StaleInputError: As :func:`check_made_from`.
+    """
+    check_made_from(posts, "test", teacher_references, "teacher_references.jsonl", "teacher_annotation")
+    for name, records in (("assistant", assistant_test), ("student", student_test)):
+        if records:
+            check_made_from(posts, "test", records, f"{name}_test.jsonl", "evaluation", without=())
+
+
 def _post_of(record: MadeOfPost) -> tuple[str, Sentiment | None]:
     """Id and gold label of a record's post; reasonings to train on come to the gold label (Eqs. 3, 4 and 7)."""
     if isinstance(record, TrainingRow):

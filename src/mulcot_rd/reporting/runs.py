@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mulcot_rd.files import read_bytes, read_text
 from mulcot_rd.reporting.tables import CLASSIFICATION_METRICS, MEASURED, REASONING_METRICS, percent, source_of_run
@@ -129,7 +129,7 @@ class RoleCost(BaseModel):
 
 
 class RunMetrics(BaseModel):
-    """A ``metrics.json`` as far as the tables need it, and ``efficiency.json`` and ``quality.json`` beside it.
+    """A ``metrics.json`` as far as the tables need it, with what stands beside it: costs, qualities, data expansion.
 
     Every further block that holds an accuracy is a model of the run, such as ``assistant`` or ``student``.
     """
@@ -157,6 +157,14 @@ class RunMetrics(BaseModel):
         return f"{MEASURED}; {self.run.teacher}" if self.run.teacher else MEASURED
 
 
+# Files beside metrics.json, by name: what each holds, and the pipeline that writes it.
+_BESIDE: dict[str, tuple[TypeAdapter[Any], str]] = {
+    "efficiency": (TypeAdapter(dict[str, RoleCost]), "evaluation"),
+    "quality": (TypeAdapter(dict[str, Scores | None]), "evaluation"),
+    "expansion": (TypeAdapter(Expansion), "data_expansion"),
+}
+
+
 @contextmanager
 def left_out(what: str) -> Iterator[None]:
     """Go on where a file of some run can't be used; the log says what is left out, and names the file and the cure."""
@@ -179,16 +187,12 @@ def read_runs(folder: Path) -> list[RunMetrics]:
 
 
 def _read_run(file: Path) -> RunMetrics:
-    run = _read(RunMetrics, file)
+    run: RunMetrics = _read(TypeAdapter(RunMetrics), file, "evaluation")
     if (run.run.dataset, run.run.run) != (file.parent.parent.name, file.parent.name):
         raise ValueError(f"{file} holds run {run.run.run} on {run.run.dataset}: move it to the folder of that run")
-    costs = file.with_name("efficiency.json")
-    if costs.is_file():
-        run = run.model_copy(update={"efficiency": _read(_Costs, costs).model_extra})
-    quality = file.with_name("quality.json")
-    if quality.is_file():
-        run = run.model_copy(update={"quality": _read(_Qualities, quality).model_extra})
-    return run
+    beside = {name: (file.with_name(f"{name}.json"), *about) for name, about in _BESIDE.items()}
+    found = {name: _read(kind, path, pipeline) for name, (path, kind, pipeline) in beside.items() if path.is_file()}
+    return run.model_copy(update=found)
 
 
 def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
@@ -236,24 +240,10 @@ def _read_answers(file: Path) -> list[PredictionRecord]:
     return records
 
 
-class _Costs(BaseModel):
-    """The contents of ``efficiency.json``: a block a model."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, RoleCost]
-
-
-class _Qualities(BaseModel):
-    """The contents of ``quality.json``: a block a system, ``None`` where it wrote nothing."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Scores | None]
-
-
-def _read(kind: type[BaseModel], file: Path) -> Any:
+def _read(kind: TypeAdapter[Any], file: Path, pipeline: str) -> Any:
     try:
-        return kind.model_validate_json(read_bytes(file, ValueError))
+        return kind.validate_json(read_bytes(file, ValueError))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(f"{file}: {place}: {first['msg']}; run the evaluation pipeline of it again") from error
+        raise ValueError(f"{file}: {place}: {first['msg']}; run the {pipeline} pipeline of it again") from error

@@ -87,15 +87,22 @@ def result_table(
 
 
 def run_report(
-    metrics: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]], dataset: str, run: str, scale: str
+    metrics: Mapping[str, Any],
+    baselines: Mapping[str, Mapping[str, Any]],
+    dataset: str,
+    run: str,
+    scale: str,
+    parameters: str = "",
 ) -> ReportTable:
-    """The table of :func:`result_table` with its caption and what a reader must know."""
+    """The table of :func:`result_table` with its caption, what a reader must know, and a note on its parameters."""
     frame = result_table(metrics, baselines, dataset, run, scale)
     about = metrics.get("run", {})
     source = source_of_run(
         scale, {name: about[name] for name in ("checkpoints", "served", "captions") if name in about}
     )
-    return ReportTable(frame, f"Test split of {dataset}, run {run}: {source}, percent", DIST_NOTE)
+    return ReportTable(
+        frame, f"Test split of {dataset}, run {run}: {source}, percent", f"{DIST_NOTE} {parameters}".strip()
+    )
 
 
 def source_of(

@@ -30,11 +30,13 @@ _WORD = re.compile(r"\b(positive|neutral|negative|unclear)\b", re.IGNORECASE)
 
 
 class JudgeParameters(BaseModel):
-    """What is judged by the teacher's server after evaluation."""
+    """How the qualities of reasonings are scored, and how many conclusions a judge reads."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     posts: int = Field(0, ge=0, description="Test posts whose conclusions are judged, the first so many; 0 asks nobody")
+    teacher: TeacherParameters = Field(TeacherParameters(), description="The server that judges: the teacher's")
+    seed: int = Field(42, ge=0, lt=2**31, description="Seed of the bootstrap intervals")
 
 
 @dataclass(frozen=True)

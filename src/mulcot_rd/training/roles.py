@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mulcot_rd.credentials import recorded
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.fingerprint import differences, fingerprint
 from mulcot_rd.frames import posts_fingerprint
@@ -161,6 +162,7 @@ def untrained_role(
         "base": location_below(prepared, models),
         "inputs": inputs,
         "posts": trained_posts_fingerprint(posts),
+        "config": recorded(role, exclude={"generation"}),
     }
 
 

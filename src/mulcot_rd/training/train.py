@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from mulcot_rd import __version__
+from mulcot_rd.credentials import recorded
 from mulcot_rd.crew import Crew
 from mulcot_rd.errors import StaleInputError, UserError
 from mulcot_rd.files import empty_folder
@@ -150,6 +151,10 @@ def train_role(
         "base": location_below(prepared, models),
         "posts": trained_posts_fingerprint(posts),
         "task_weights": training.task_weights.model_dump(),
+        "config": {
+            **recorded(role, exclude={"generation"}),
+            "soft_labels": soft_labels and soft_labels.manifest.model_dump(include={"kind", "top_k", "temperature"}),
+        },
         "versions": {
             "mulcot_rd": __version__,
             "torch": torch.__version__,

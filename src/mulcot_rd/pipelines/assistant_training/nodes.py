@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from mulcot_rd.pipelines.models import initial_checkpoint
 from mulcot_rd.pipelines.posts import check_teacher_reasoning, model_posts
-from mulcot_rd.pipelines.roles import base_model_for
 from mulcot_rd.schema import CaptionRecord, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.assistant import train_assistant
@@ -22,10 +22,13 @@ def train_assistant_adapter(
     assistant: RoleParameters,
     models: Path,
 ) -> dict[str, Any]:
-    """Train the assistant on its tasks (Eqs. 5 and 6), unless the variant trains none."""
+    """Train the assistant to classify and to reason, as the teacher reasoned (Eqs. 5 and 6).
+
+    A variant without an assistant leaves it untrained.
+    """
     check_teacher_reasoning(posts, teacher_reasoning, quarantine)
-    rows = model_posts(posts, captions, assistant.inputs)
-    base = base_model_for(rows, teacher_reasoning, assistant, models)
+    all_posts = model_posts(posts, captions, assistant.inputs)
+    checkpoint = initial_checkpoint(all_posts, teacher_reasoning, assistant, models)
     if not assistant.method.trains_assistant:
-        return untrained_role("assistant", assistant, base, rows, models)
-    return train_assistant(assistant, rows, teacher_reasoning, base, models)
+        return untrained_role("assistant", assistant, checkpoint, all_posts, models)
+    return train_assistant(assistant, all_posts, teacher_reasoning, checkpoint, models)

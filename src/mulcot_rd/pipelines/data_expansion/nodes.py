@@ -5,18 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.credentials import Credentials
+from mulcot_rd.credentials import Credentials, recorded
 from mulcot_rd.generation import AnswerLog, answer_posts
 from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.kept import Kept
-from mulcot_rd.pipelines.posts import (
-    check_made_from,
-    check_teacher_reasoning,
-    check_training_set,
-    model_posts,
-    with_fingerprints,
-)
-from mulcot_rd.pipelines.roles import answering_role, role_for
+from mulcot_rd.pipelines.models import answering_model, trained_model
+from mulcot_rd.pipelines.posts import check_made_from, check_teacher_reasoning, model_posts, with_fingerprints
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
@@ -35,15 +29,15 @@ def write_assistant_reasoning(
     credentials: Credentials,
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
-    """Let the assistant reason about the training split and keep what reaches the gold label (Eq. 7).
+    """Let the trained assistant reason about the training split; keep what reaches the gold label (Eq. 7).
 
-    A variant whose assistant does not reason, or that has none, expands nothing.
+    A variant whose assistant does not reason, or that has none, keeps nothing.
     """
     all_posts = model_posts(posts, captions, assistant.inputs)
     training_posts = [post for post in all_posts if post.split == "train"]
     if not assistant.method.expands:
         return [], no_expansion(training_posts)
-    model, encoder = answering_role(all_posts, adapter, assistant)
+    model, encoder = answering_model(all_posts, adapter, assistant)
     made_from = {
         "model": model_identity(adapter),
         "prompts": prompts_fingerprint(encoder, training_posts),
@@ -62,7 +56,8 @@ def write_assistant_reasoning(
         api_key=credentials.api_key(assistant.generation.served.base_url),
     )["reasoning"]
     kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)
-    return kept, expansion_statistics(training_posts, answers, len(kept), assistant.seed)
+    config = {"generation": recorded(assistant.generation), "seed": assistant.seed}
+    return kept, {**expansion_statistics(training_posts, answers, len(kept), assistant.seed), "config": config}
 
 
 def join_training_set(
@@ -71,7 +66,7 @@ def join_training_set(
     quarantine: list[QuarantinedPost],
     assistant_reasoning: list[ExpansionRecord],
 ) -> list[TrainingRow]:
-    """The union of the teacher's and the assistant's reasonings (Eq. 8)."""
+    """Join the teacher's and the assistant's reasonings to the student's training set (Eq. 8)."""
     check_teacher_reasoning(posts, teacher_reasoning, quarantine)
     check_made_from(posts, "train", assistant_reasoning, "assistant_reasoning.jsonl", "data_expansion")
     return student_rows(teacher_reasoning, assistant_reasoning)
@@ -81,23 +76,23 @@ def cache_soft_labels(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
     training_set: list[TrainingRow],
-    quarantine: list[QuarantinedPost],
     adapter: dict[str, Any],
     assistant: RoleParameters,
     soft_labels: SoftLabelParameters,
     workspace: Path,
 ) -> SoftLabels | NoSoftLabels:
-    """Store the assistant's distributions at every target of the student's training set (Eq. 10)."""
+    """Compute the assistant's soft labels at every target token of the student's training set (Eq. 10)."""
     if not assistant.method.trains_assistant:
         return NoSoftLabels("the variant has no trained assistant")
-    check_training_set(posts, training_set, quarantine)
+    check_made_from(posts, "train", training_set, "student_training_set.jsonl", "data_expansion")
     all_posts = model_posts(posts, captions, assistant.inputs)
-    role = role_for(all_posts, adapter, assistant)
+    trained = trained_model(all_posts, adapter, assistant)
     tasks = assistant.method.tasks
-    examples = training_examples(training_set, all_posts, role.encoder, "the student's training set", tasks)
+    examples = training_examples(training_set, all_posts, trained.encoder, "the student's training set", tasks)
     made_from = {
         "model": model_identity(adapter),
         "training_rows": examples_fingerprint(examples),
         "soft_labels": soft_labels.result_settings(),
     }
-    return write_soft_labels(role.model, role.encoder, examples, Kept(workspace, "soft_labels"), made_from, soft_labels)
+    kept = Kept(workspace, "soft_labels")
+    return write_soft_labels(trained.model, trained.encoder, examples, kept, made_from, soft_labels)

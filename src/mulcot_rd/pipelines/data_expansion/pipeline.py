@@ -6,7 +6,7 @@ from mulcot_rd.pipelines.data_expansion.nodes import cache_soft_labels, join_tra
 
 
 def create_pipeline() -> Pipeline:
-    """Posts and assistant adapter -> assistant reasoning, training set, soft labels."""
+    """Posts, teacher reasoning and assistant adapter -> assistant reasoning, student training set, soft labels."""
     return Pipeline(
         [
             Node(
@@ -34,7 +34,6 @@ def create_pipeline() -> Pipeline:
                     "posts",
                     "captions",
                     "student_training_set",
-                    "teacher_quarantine",
                     "assistant_adapter",
                     "params:assistant",
                     "params:soft_labels",

@@ -3,10 +3,10 @@
 from kedro.pipeline import Node, Pipeline
 
 from mulcot_rd.pipelines.evaluation.nodes import (
-    describe_run,
     join_efficiency,
-    measure_role_efficiency,
+    measure_prediction_cost,
     predict_test_split,
+    record_config,
     score_quality,
     score_run,
 )
@@ -14,72 +14,32 @@ from mulcot_rd.pipelines.evaluation.nodes import (
 
 def create_pipeline() -> Pipeline:
     """Adapters and posts[test] -> predictions -> metrics, and what a prediction costs."""
-    predictions = [
-        Node(
-            predict_test_split,
-            inputs=[
-                "posts",
-                "captions",
-                f"{role}_adapter",
-                f"params:{role}",
-                "teacher_credentials",
-                "evaluation_workspace",
-            ],
-            outputs=f"{role}_test",
-            name=f"predict_with_{role}",
-        )
-        for role in ("assistant", "student")
-    ]
-    efficiencies = [
-        Node(
-            measure_role_efficiency,
-            inputs=[
-                "posts",
-                "captions",
-                f"{role}_adapter",
-                f"params:{role}",
-                "params:efficiency",
-            ],
-            outputs=f"{role}_efficiency",
-            name=f"measure_{role}_efficiency",
-        )
-        for role in ("assistant", "student")
-    ]
     return Pipeline(
         [
-            *predictions,
-            *efficiencies,
+            *(_predict(model) for model in ("assistant", "student")),
             Node(
-                join_efficiency,
-                inputs=["assistant_efficiency", "student_efficiency"],
-                outputs="efficiency",
-                name="join_efficiency",
-            ),
-            Node(
-                describe_run,
+                record_config,
                 inputs=[
-                    "posts",
-                    "captions",
                     "teacher_summary",
-                    "student_training_set",
+                    "assistant_adapter",
                     "expansion_statistics",
-                    "params:assistant",
-                    "params:student",
+                    "student_adapter",
+                    "parameters",
                     "params:run_settings",
                 ],
-                outputs="run_description",
-                name="describe_run",
+                outputs="run_config",
+                name="record_config",
             ),
             Node(
                 score_run,
                 inputs=[
                     "posts",
+                    "captions",
                     "assistant_test",
                     "student_test",
                     "teacher_references",
                     "teacher_summary",
-                    "run_description",
-                    "params:run_settings",
+                    "run_config",
                 ],
                 outputs="metrics",
                 name="score_run",
@@ -87,18 +47,48 @@ def create_pipeline() -> Pipeline:
             Node(
                 score_quality,
                 inputs=[
+                    "posts",
                     "assistant_test",
                     "student_test",
                     "teacher_references",
-                    "posts",
-                    "params:teacher",
                     "params:judge",
                     "teacher_credentials",
                     "teacher_ledger",
-                    "params:run_settings",
                 ],
                 outputs="quality",
                 name="score_quality",
             ),
+            *(_measure(model) for model in ("assistant", "student")),
+            Node(
+                join_efficiency,
+                inputs=["assistant_efficiency", "student_efficiency"],
+                outputs="efficiency",
+                name="join_efficiency",
+            ),
         ]
+    )
+
+
+def _predict(model: str) -> Node:
+    return Node(
+        predict_test_split,
+        inputs=[
+            "posts",
+            "captions",
+            f"{model}_adapter",
+            f"params:{model}",
+            "teacher_credentials",
+            "evaluation_workspace",
+        ],
+        outputs=f"{model}_test",
+        name=f"predict_with_{model}",
+    )
+
+
+def _measure(model: str) -> Node:
+    return Node(
+        measure_prediction_cost,
+        inputs=["posts", "captions", f"{model}_adapter", f"params:{model}", "params:efficiency"],
+        outputs=f"{model}_efficiency",
+        name=f"measure_{model}_efficiency",
     )

@@ -28,6 +28,7 @@ from mulcot_rd.reporting.paper_figures import (
 )
 from mulcot_rd.reporting.parameters import ReportingParameters
 from mulcot_rd.reporting.quality import quality_table
+from mulcot_rd.reporting.run_config import parameters_note, run_config
 from mulcot_rd.reporting.runs import read_runs
 from mulcot_rd.reporting.tables import run_report, source_of
 from mulcot_rd.reporting.writers import ReportTable
@@ -41,9 +42,14 @@ def score_baselines(posts: pd.DataFrame, run: RunParameters) -> dict[str, Any]:
 
 
 def report_run(
-    metrics: dict[str, Any], baselines: dict[str, Any], posts: pd.DataFrame, run: RunParameters
+    metrics: dict[str, Any],
+    baselines: dict[str, Any],
+    posts: pd.DataFrame,
+    config: dict[str, Any],
+    default_parameters: dict[str, Any],
+    run: RunParameters,
 ) -> ReportTable:
-    """The run's result table, measured beside published.
+    """Lay out the run's results beside the published ones, with the parameters that differ from the defaults.
 
     Raises:
         StaleInputError: If the metrics are of other posts than those at hand, whose baselines would stand beside them.
@@ -55,7 +61,8 @@ def report_run(
             f"metrics.json of run {run.name} on {run.dataset} is of other posts than those at hand: use the --params "
             "of its evaluation (limit), or run the pipeline evaluation again"
         )
-    return run_report(metrics, baselines, run.dataset, run.name, run.scale)
+    parameters = parameters_note(config, run_config(run, default_parameters, {}))
+    return run_report(metrics, baselines, run.dataset, run.name, run.scale, parameters)
 
 
 def report_quality(quality: dict[str, Any], metrics: dict[str, Any], run: RunParameters) -> ReportTable:

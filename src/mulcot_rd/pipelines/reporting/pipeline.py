@@ -22,7 +22,14 @@ def create_pipeline() -> Pipeline:
             Node(score_baselines, inputs=["posts", "params:run_settings"], outputs="baselines", name="score_baselines"),
             Node(
                 report_run,
-                inputs=["metrics", "baselines", "posts", "params:run_settings"],
+                inputs=[
+                    "metrics",
+                    "baselines",
+                    "posts",
+                    "run_config",
+                    "default_parameters",
+                    "params:run_settings",
+                ],
                 outputs="result_table",
                 name="report_run",
             ),

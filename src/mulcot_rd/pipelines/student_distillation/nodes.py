@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from mulcot_rd.pipelines.models import initial_checkpoint
 from mulcot_rd.pipelines.posts import check_training_set, model_posts
-from mulcot_rd.pipelines.roles import base_model_for
 from mulcot_rd.schema import CaptionRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.parameters import RoleParameters
@@ -24,10 +24,14 @@ def distil_student_adapter(
     student: RoleParameters,
     models: Path,
 ) -> dict[str, Any]:
-    """Distil the student from hard and soft labels (Eqs. 9 to 13), unless the variant trains none."""
+    """Distil the student from the training set (hard labels) and the assistant's soft labels (Eqs. 9 to 13).
+
+    A zero-shot variant leaves it untrained.
+    """
     check_training_set(posts, training_set, quarantine)
-    rows = model_posts(posts, captions, student.inputs)
-    base = base_model_for(rows, [row for row in training_set if row.source == "teacher"], student, models)
+    all_posts = model_posts(posts, captions, student.inputs)
+    from_teacher = [row for row in training_set if row.source == "teacher"]
+    checkpoint = initial_checkpoint(all_posts, from_teacher, student, models)
     if not student.method.trained:
-        return untrained_role("student", student, base, rows, models)
-    return distil_student(student, rows, training_set, soft_labels, base, models)
+        return untrained_role("student", student, checkpoint, all_posts, models)
+    return distil_student(student, all_posts, training_set, soft_labels, checkpoint, models)

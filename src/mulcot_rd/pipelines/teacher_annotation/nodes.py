@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.credentials import Credentials
+from mulcot_rd.credentials import Credentials, recorded
 from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.metrics.summary import stage_one_scores
 from mulcot_rd.parameters import RunParameters
@@ -25,7 +25,11 @@ from mulcot_rd.teacher.summary import teacher_report
 def caption_posts(
     posts: pd.DataFrame, teacher: TeacherParameters, captions_needed: bool, credentials: Credentials, ledger: Path
 ) -> tuple[list[CaptionRecord], list[QuarantinedImage]]:
-    """Caption the images that somebody reads the caption of: all for text-only models, else the teacher's, or none."""
+    """Caption the images for text-only models (Appendix G).
+
+    All images get a caption where assistant and student read captions, those of train and test where the teacher alone
+    does, and none where nobody does.
+    """
     if captions_needed:
         captioned = posts_from_frame(posts)
     elif teacher.send == "caption":
@@ -46,26 +50,22 @@ def annotate_posts(
     ledger: Path,
     run: RunParameters,
 ) -> tuple[list[TeacherRecord], list[TeacherRecord], list[QuarantinedPost], dict[str, Any], str]:
-    """Let the teacher annotate the training split in two stages, write references on the test split, and report."""
-    trained, referred = posts_from_frame(posts, "train"), posts_from_frame(posts, "test")
+    """Let the teacher reason about the training split in two stages (Section 3.2, Eqs. 2 to 4).
+
+    Stage one predicts and reasons. Posts that it gets wrong go to stage two, where the teacher is told the gold label.
+    On the test split stage one alone writes references for the reasoning metrics, which nothing is trained on.
+    """
+    train, test = posts_from_frame(posts, "train"), posts_from_frame(posts, "test")
     if teacher.send == "caption":
-        trained, referred = with_captions(trained, captions), with_captions(referred, captions)
-    annotation = annotate(
-        trained,
-        referred,
-        teacher,
-        ledger,
-        credentials.api_key(teacher.base_url),
-    )
+        train, test = with_captions(train, captions), with_captions(test, captions)
+    annotation = annotate(train, test, teacher, ledger, credentials.api_key(teacher.base_url))
     stage_one = {
         split: stage_one_scores(verdicts.predictions, verdicts.labels, seed=run.seed)
         for split, verdicts in annotation.stage_one.items()
         if verdicts.labels
     }
-    summary = {**annotation.summary, "stage_one": stage_one}
+    summary = {**annotation.summary, "stage_one": stage_one, "config": recorded(teacher, exclude={"prices"})}
     report = teacher_report(summary, f"{run.dataset}, {run.name}")
-    reasoning, references = (
-        with_fingerprints(records, of)
-        for records, of in ((annotation.reasoning, trained), (annotation.references, referred))
-    )
+    reasoning = with_fingerprints(annotation.reasoning, train)
+    references = with_fingerprints(annotation.references, test)
     return reasoning, references, annotation.quarantine, summary, report

@@ -1,4 +1,4 @@
-"""A role of the run: its base model before training, and the trained one for inference."""
+"""Assistant and student as nodes get them: the checkpoint that training starts from, and the trained model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from mulcot_rd.training.parameters import RoleParameters
 from mulcot_rd.training.roles import Role, check_fits, load_encoder, load_role
 
 
-def base_model_for(
+def initial_checkpoint(
     posts: Sequence[Post], reasonings: Sequence[TeacherRecord | TrainingRow], role: RoleParameters, models: Path
 ) -> dict[str, Any]:
-    """Where a role's weights before training are; a tiny one is built, with a tokenizer made of these reasonings."""
+    """Where the weights before training are; a tiny model is built, with a tokenizer made of these reasonings."""
     return prepare_backbone(
         role.backbone,
         [post for post in posts if post.split == "train"],
@@ -28,8 +28,8 @@ def base_model_for(
     )
 
 
-def role_for(posts: Sequence[Post], adapter: dict[str, Any], role: RoleParameters) -> Role:
-    """The role whose manifest ``adapter`` is, ready to read these posts as it was trained to.
+def trained_model(posts: Sequence[Post], adapter: dict[str, Any], role: RoleParameters) -> Role:
+    """The model whose manifest ``adapter`` is, ready to read these posts as it was trained to.
 
     Raises:
         StaleInputError: If it was trained with other posts, on another backbone, or on inputs that looked otherwise.
@@ -39,17 +39,17 @@ def role_for(posts: Sequence[Post], adapter: dict[str, Any], role: RoleParameter
     return load_role(adapter, role.backbone)
 
 
-def answering_role(
+def answering_model(
     posts: Sequence[Post], adapter: dict[str, Any], role: RoleParameters
 ) -> tuple[PreTrainedModel | None, InputEncoder]:
-    """The role's model with its adapter merged, and what makes its inputs; no model is loaded where a server answers.
+    """The trained model with its adapter merged, and what makes its inputs; no model is loaded where a server answers.
 
     Raises:
-        StaleInputError: As :func:`role_for`.
-        DamagedError: As :func:`role_for`.
+        StaleInputError: As :func:`trained_model`.
+        DamagedError: As :func:`trained_model`.
     """
     if role.generation.backend == "served":
         check_fits(adapter, posts, role)
         return None, load_encoder(adapter, role.backbone)
-    loaded = role_for(posts, adapter, role)
-    return without_adapter(loaded.model), loaded.encoder
+    trained = trained_model(posts, adapter, role)
+    return without_adapter(trained.model), trained.encoder

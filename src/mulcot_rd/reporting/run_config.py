@@ -1,0 +1,93 @@
+"""The parameters of a run: what made each of its results, and where they differ from the defaults."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from mulcot_rd.credentials import recorded
+from mulcot_rd.fingerprint import flat
+from mulcot_rd.parameters import RunParameters
+
+# Prices are facts about servers; in the group judge they stand one level deeper.
+_PRICES = {"prices": True, "teacher": {"prices"}}
+_MADE_FROM = ("backbone", "training", "inputs", "seed")
+
+
+def run_config(
+    run: RunParameters, parameters: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Every parameter that the scores of a run depend on, without keys and passwords.
+
+    Args:
+        run: What names the run.
+        parameters: The resolved parameters at hand, which evaluate the run.
+        results: What says how it was made: ``teacher`` (the summary of the annotation), ``assistant`` and ``student``
+            (their manifests), ``expansion`` (the statistics of the data expansion). Where one is missing, the
+            parameters at hand stand in its place.
+
+    Returns:
+        ``run``, ``ingest``, ``teacher``, ``assistant``, ``expansion``, ``student`` and ``evaluation``.
+    """
+    roles = {name: _plain(parameters[name]) for name in ("assistant", "student")}
+    answering = {name: {"generation": role.pop("generation"), "seed": role["seed"]} for name, role in roles.items()}
+    made = {
+        "teacher": _plain(parameters["teacher"]),
+        "assistant": roles["assistant"],
+        "expansion": answering["assistant"],
+        "student": {**roles["student"], "soft_labels": _plain(parameters["soft_labels"])},
+    }
+    made |= {name: _recorded_in(result) for name, result in results.items()}
+    judge = _plain(parameters["judge"])
+    evaluation = {
+        "captions_needed": roles["student"]["inputs"]["captions_needed"],
+        **answering,
+        "efficiency": _plain(parameters["efficiency"]),
+        "judge": judge if judge["posts"] else {"posts": 0},
+    }
+    return {"run": recorded(run), "ingest": _plain(parameters["ingest"]), **made, "evaluation": evaluation}
+
+
+def changed_parameters(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """The parameters that differ from the defaults, each as ``name: default -> value``.
+
+    Args:
+        config: What :func:`run_config` gives. Its block ``run`` is left out: every report names the run.
+        defaults: The same of the shipped configuration.
+    """
+    usual = flat(defaults)
+    return [
+        f"{name}: {usual[name]} -> {value}"
+        for name, value in flat(config).items()
+        if not name.startswith("run.") and name in usual and value != usual[name]
+    ]
+
+
+def parameters_note(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """What stands under a run's results about its parameters.
+
+    Args:
+        config: The contents of ``config.yml``; empty where the run has none.
+        defaults: What :func:`run_config` gives for the shipped configuration.
+    """
+    if not config:
+        return "No config.yml says which parameters made these results: the pipeline evaluation writes it."
+    changed = changed_parameters(config, defaults)
+    differing = f"They differ from the defaults in: {'; '.join(changed)}." if changed else "They are the defaults."
+    return (
+        "config.yml beside this table holds every parameter: for teacher, assistant, data expansion and student those "
+        f"that each was made with. {differing}"
+    )
+
+
+def _recorded_in(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a result was made with, and which result that is."""
+    # Earlier versions recorded no "config": of models there is what their weights depend on.
+    known = {**result.get("made_from", {}), **result}
+    names = ("models", "fingerprint", "training_rows", "best_epoch", *(() if "config" in result else _MADE_FROM))
+    return {name: known[name] for name in names if name in known} | result.get("config", {})
+
+
+def _plain(parameters: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as plain values; a group that no requested pipeline reads arrives as it stands in the files."""
+    return recorded(parameters, _PRICES) if isinstance(parameters, BaseModel) else dict(parameters)
