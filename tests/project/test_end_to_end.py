@@ -35,6 +35,7 @@ def test_every_path_of_the_contract_is_there(undisturbed):
         *(f"data/06_models/{RUN}/{role}/manifest.json" for role in ("assistant", "student")),
         *(f"data/06_models/{RUN}/{role}/tokenizer.json" for role in ("assistant", "student")),
         *(f"data/06_models/{RUN}/{role}/adapter_config.json" for role in ("assistant", "student")),
+        f"data/08_reporting/{RUN}/config.yml",
         f"data/08_reporting/{RUN}/result_table.md",
         f"data/08_reporting/{RUN}/case_study.png",
         f"data/08_reporting/{RUN}/training_curves.png",
@@ -81,7 +82,8 @@ def test_the_metrics_have_the_contracts_names(undisturbed):
     for role in ("assistant", "student"):
         assert names <= set(metrics[role])
         assert all(-1 <= metrics[role][name] <= 1 for name in names)
-    rows = metrics["dataset"]["train"] + metrics["expansion"]["kept"]
+    expansion = json.loads((undisturbed / f"data/08_reporting/{RUN}/expansion.json").read_text())
+    rows = metrics["dataset"]["train"] + expansion["kept"]
     assert metrics["dataset"]["train_plus"] == rows
 
 
@@ -210,7 +212,7 @@ def test_no_start_puts_a_run_beside_other_posts(undisturbed, tmp_path):
     for start, parameters, words in (
         (("--from-nodes", training, "--to-nodes", training), fewer, "not in the training split"),
         (("--pipeline", "student_distillation"), SMALL.replace("limit=12", "limit=14"), "no row of post"),
-        (("--pipeline", "evaluation"), fewer, "not in the training split"),
+        (("--pipeline", "evaluation"), fewer, "training and dev posts at hand are not those"),
         (("--nodes", "evaluation.score_run"), fewer, "not in the test split"),
         (("--pipeline", "reporting"), fewer, "other posts than those at hand"),
     ):

@@ -153,7 +153,8 @@ def train_role(
         "task_weights": training.task_weights.model_dump(),
         "config": {
             **recorded(role, exclude={"generation"}),
-            "soft_labels": soft_labels and soft_labels.manifest.model_dump(include={"kind", "top_k", "temperature"}),
+            "soft_labels": soft_labels
+            and soft_labels.manifest.model_dump(include={"kind", "top_k", "temperature"}, exclude_none=True),
         },
         "versions": {
             "mulcot_rd": __version__,
