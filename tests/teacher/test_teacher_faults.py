@@ -4,15 +4,13 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from string import Template
 
 import pytest
 from annotator import result_files
 from fault_server import FAULTS, LABELS, FaultServer, Script
 
-from mulcot_rd import prompts
 from mulcot_rd.schema import Post, Sentiment
-from mulcot_rd.teacher import TeacherParameters, annotate
+from mulcot_rd.teacher import TeacherParameters, annotate, provider
 
 RETRIES = 3
 
@@ -179,12 +177,12 @@ def test_a_changed_prompt_repeats_exactly_what_it_must(finished, monkeypatch):
 
     # Stage two's wording: stage one is remembered for every post.
     stage_one = sum(script.stage(post.text, None, RETRIES)[0] for post in posts)
-    original = prompts.template
+    original = provider.teacher_prompt
 
-    def reworded(name):
-        return Template(original(name).template + " Be brief.") if name == "teacher_explain" else original(name)
+    def reworded(post, told_label, send):
+        return original(post, told_label, send) + (" Be brief." if told_label else "")
 
-    monkeypatch.setattr(prompts, "template", reworded)
+    monkeypatch.setattr(provider, "teacher_prompt", reworded)
     annotate(posts, references, settings(server), ledger)
     assert len(server.log) - asked == least(script, posts) - stage_one
     asked = len(server.log)
