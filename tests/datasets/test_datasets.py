@@ -178,7 +178,7 @@ def test_a_path_is_made_and_never_saved(tmp_path):
 def test_a_report_table_is_four_files(tmp_path):
     dataset = ReportTableDataset(filepath=str(tmp_path / "table_3"))
     dataset.save(ReportTable(pd.DataFrame({"method": ["a"], "accuracy": [None]}), "A caption", "A note"))
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".md", ".tex"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".md", ".tex"]
     assert dataset.load()["method"].tolist() == ["a"]
     assert dataset.preview()["data"] == [["a", ""]]
 

@@ -257,7 +257,7 @@ def test_what_is_missing_is_an_empty_cell(tmp_path, add_run):
     tables = collect_tables(tmp_path / "reports", tmp_path / "outputs")
     assert tables["table_4"].frame.iloc[-1][["method", "sample accuracy"]].tolist() == ["student", 50.0]
     files = [file for name, table in tables.items() for file in write_table(table, tmp_path / "reports/tables", name)]
-    assert len(files) == 4 * len(TABLES)
+    assert len(files) == 3 * len(TABLES)
     for file in files:
         text = file.read_text(encoding="utf-8").lower()
         assert "nan" not in text.replace("finance", "")

@@ -10,6 +10,7 @@ from mulcot_rd.reporting.display import (
     differing,
     disagreements,
     interval_figure,
+    page,
     post_cards,
     side_by_side,
 )
@@ -34,6 +35,14 @@ def test_each_system_has_its_column_under_the_post_and_its_image(posts, systems)
     assert "was told the label" in html
     assert UNREADABLE in html
     assert post_cards(posts[:1])._repr_html_().count("<h4>") == 0
+
+
+def test_a_page_needs_nothing_else(posts):
+    shown = page("a run: <measured>", post_cards(posts[:1]))
+    assert shown.startswith("<!DOCTYPE html>")
+    assert '<h1 style="font-size: 1.2em">a run: &lt;measured&gt;</h1>' in shown
+    assert "data:image/jpeg;base64," in shown
+    assert "http" not in shown
 
 
 def test_posts_and_reasonings_are_escaped(posts, make_prediction):

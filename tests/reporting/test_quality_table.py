@@ -72,4 +72,4 @@ def test_systems_that_wrote_nothing_and_runs_that_are_not_there_leave_rows_out(q
     ) == ["student"]
     empty = quality_table({}, {}, "s", "r", "tiny")
     assert len(empty.frame) == 0
-    assert {path.suffix for path in write_table(empty, tmp_path, "quality_table")} == {".md", ".csv", ".tex", ".html"}
+    assert {path.suffix for path in write_table(empty, tmp_path, "quality_table")} == {".md", ".csv", ".tex"}

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from mulcot_rd.reporting.tables import INTERVAL_COLUMN, MEASURED_TINY, result_table, run_report, source_of_run
-from mulcot_rd.reporting.writers import ReportTable, to_html, to_latex, to_markdown, write_table
+from mulcot_rd.reporting.writers import ReportTable, to_latex, to_markdown, write_table
 
 
 @pytest.fixture
@@ -106,20 +106,9 @@ def test_decimals_are_those_of_the_column_at_least_and_at_most():
     assert lines == ["| 8302.95 | 1.2 |", "| 0.25 |  |", "| 7 | 2.0 |"]
 
 
-def test_html_is_a_page_of_its_own_with_everything_escaped():
-    page = to_html(ReportTable(FRAME.assign(x="<script>"), "A <caption> & more", "x < y"))
-    assert page.startswith("<!DOCTYPE html>")
-    assert "A &lt;caption&gt; &amp; more" in page
-    assert "&lt;script&gt;" in page
-    assert "<script>" not in page
-    assert "<p>x &lt; y</p>" in page
-    assert "nan" not in page.lower()
-    assert page.count("<tr") == 3
-
-
 def test_four_files_are_written(tmp_path):
     files = write_table(ReportTable(FRAME, "A caption", "A note", {"v": (2, 2)}), tmp_path / "tables", "table_x")
-    assert [file.name for file in files] == ["table_x.md", "table_x.csv", "table_x.tex", "table_x.html"]
+    assert [file.name for file in files] == ["table_x.md", "table_x.csv", "table_x.tex"]
     assert files[0].read_text().startswith("**A caption**\n\n| a")
     assert files[0].read_text().endswith("\n\nA note\n")
     assert pd.read_csv(files[1])["v"].tolist()[0] == 1.25

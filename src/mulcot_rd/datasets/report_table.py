@@ -1,4 +1,4 @@
-"""Tables of the reports, each as Markdown, CSV, LaTeX and HTML."""
+"""Tables of the reports, each as Markdown, CSV and LaTeX."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from mulcot_rd.reporting.writers import ReportTable, write_table
 
 
 class ReportTableDataset(AbstractDataset[ReportTable, pd.DataFrame]):
-    """One table as files of the same name: ``.md`` to read, ``.csv`` to compute with, ``.tex``, ``.html``.
+    """One table as files of the same name: ``.md`` to read, ``.csv`` to compute with, ``.tex``.
 
     Example:
         .. code-block:: yaml

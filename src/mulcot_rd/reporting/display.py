@@ -1,7 +1,8 @@
-"""What the notebooks show: posts with their images, what was written of them side by side, scores with intervals."""
+"""Posts with their images and what was written of them, side by side, for notebooks and the case study."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.resources import files
 from itertools import product
 from typing import Any
@@ -33,6 +34,21 @@ class Html:
 
     def _repr_html_(self) -> str:
         return self.text
+
+
+def page(title: str, body: Html) -> str:
+    """A page of its own, which needs no other file and no network.
+
+    Args:
+        title: Its heading, plain text.
+        body: What it shows.
+    """
+    heading = escape(title)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{heading}</title>\n</head>\n'
+        f'<body style="font-family: system-ui, sans-serif">\n<h1 style="font-size: 1.2em">{heading}</h1>\n'
+        f"{body.text}\n</body>\n</html>\n"
+    )
 
 
 def post_cards(posts: Sequence[Post]) -> Html:

@@ -1,6 +1,5 @@
-"""Tables on disk: GitHub Markdown to read, CSV to compute with, LaTeX to print, HTML to show."""
+"""Tables on disk: GitHub Markdown to read, CSV to compute with, LaTeX to print."""
 
-import html
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ class ReportTable:
 
 
 def write_table(table: ReportTable, folder: Path, name: str) -> list[Path]:
-    """Write a table as ``<name>.md``, ``<name>.csv``, ``<name>.tex`` and ``<name>.html``.
+    """Write a table as ``<name>.md``, ``<name>.csv`` and ``<name>.tex``.
 
     Caption and note stand above and below it, but for the CSV, which holds the cells alone.
 
@@ -42,7 +41,7 @@ def write_table(table: ReportTable, folder: Path, name: str) -> list[Path]:
         name: File name without ending.
 
     Returns:
-        The four files.
+        The three files.
     """
     frame, caption, note = table.frame, table.caption, table.note
     parts = [f"**{caption}**", to_markdown(frame, table.decimals), note]
@@ -50,7 +49,6 @@ def write_table(table: ReportTable, folder: Path, name: str) -> list[Path]:
         "md": "\n\n".join(part for part in parts if part) + "\n",
         "csv": frame.to_csv(index=False, lineterminator="\n"),
         "tex": to_latex(frame, f"{caption}. {note}" if note else caption, f"tab:{name}", table.decimals),
-        "html": to_html(table),
     }
     files = [folder / f"{name}.{ending}" for ending in texts]
     for file, text in zip(files, texts.values(), strict=True):
@@ -78,26 +76,6 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str, decimals: Mapping[st
         .hide(axis="index")
         .to_latex(caption=_latex_text(caption), label=label, hrules=True, position_float="centering")
     )
-
-
-def to_html(table: ReportTable) -> str:
-    """A page of its own that needs nothing else: caption, table and note, all text escaped."""
-    cells = _cells(table.frame, table.decimals)
-    body = cells.to_html(index=False, border=0, escape=True, na_rep="")
-    title, note = html.escape(table.caption), html.escape(table.note)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n"
-        f"{f'<p>{note}</p>' if note else ''}\n</body>\n</html>\n"
-    )
-
-
-_STYLE = (
-    "body{font:14px/1.4 sans-serif;margin:2em}h1{font-size:1.2em}"
-    "table{border-collapse:collapse}th,td{padding:.2em .7em;text-align:left!important;white-space:nowrap}"
-    "thead th{border-top:2px solid;border-bottom:1px solid}tbody tr:last-child td{border-bottom:2px solid}"
-    "p{max-width:70em}"
-)
 
 
 def _cells(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None) -> pd.DataFrame:

@@ -16,16 +16,11 @@ from mulcot_rd.models import stand_ins
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import check_made_from
 from mulcot_rd.reporting.baselines import measure_baselines
-from mulcot_rd.reporting.case_study import case_study
 from mulcot_rd.reporting.collect import TABLES, collect_tables
+from mulcot_rd.reporting.display import Html, page, side_by_side
 from mulcot_rd.reporting.figures import training_curves
 from mulcot_rd.reporting.histories import read_loss_histories
-from mulcot_rd.reporting.paper_figures import (
-    efficiency_figure,
-    flan_t5_figure,
-    loss_weights_figure,
-    note_figure,
-)
+from mulcot_rd.reporting.paper_figures import efficiency_figure, loss_weights_figure, note_figure
 from mulcot_rd.reporting.parameters import ReportingParameters
 from mulcot_rd.reporting.quality import quality_table
 from mulcot_rd.reporting.run_config import parameters_note, run_config
@@ -37,7 +32,7 @@ from mulcot_rd.training.train import history_of
 
 
 def score_baselines(posts: pd.DataFrame, run: RunParameters) -> dict[str, Any]:
-    """Majority class and TF-IDF with logistic regression, on the same split as the models."""
+    """Score the majority class, and TF-IDF with logistic regression, on the same posts as the models."""
     return measure_baselines(posts_from_frame(posts), run.seed)
 
 
@@ -66,44 +61,41 @@ def report_run(
 
 
 def report_quality(quality: dict[str, Any], metrics: dict[str, Any], run: RunParameters) -> ReportTable:
-    """The qualities of the reasonings that need no reference, of all who wrote some."""
+    """Lay out the qualities of the reasonings of teacher, assistant and student."""
     return quality_table(quality, metrics, run.dataset, run.name, run.scale)
 
 
-def draw_case_study(
+def show_case_study(
     posts: pd.DataFrame,
     student_test: list[PredictionRecord],
     teacher_references: list[TeacherRecord],
     student_adapter: dict[str, Any],
     reporting: ReportingParameters,
     run: RunParameters,
-) -> tuple[Figure, Figure, Figure]:
-    """A few test posts with what the student wrote of them, and two of them as Figure 4."""
+) -> str:
+    """Show a few test posts with what teacher and student wrote of them, as a page of HTML (compare Figure 4)."""
     title = f"{run.dataset}, {run.name}, student"
     if not student_test:
-        empty = note_figure(title, "The student of this run has answered no test post yet.")
-        return empty, empty, empty
+        return page(title, Html("The student of this run has answered no test post yet."))
     check_made_from(posts, "test", student_test, "student_test.jsonl", "evaluation")
     by_id = {post.id: post for post in posts_from_frame(posts, "test")}
-    answers = {record.id: record for record in student_test}
-    references = {record.id: record for record in teacher_references}
+    answered = sorted(record.id for record in student_test)
     chosen = reporting.case_posts
     if chosen is None:
-        chosen = random.Random(run.seed).sample(sorted(answers), min(reporting.cases, len(answers)))
-    unknown = [post_id for post_id in chosen if post_id not in answers]
+        chosen = random.Random(run.seed).sample(answered, min(reporting.cases, len(answered)))
+    unknown = [post_id for post_id in chosen if post_id not in answered]
     if unknown:
         raise UserError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
-    cases = [(by_id[post_id], answers[post_id], references.get(post_id)) for post_id in chosen]
-    # The paper's figure shows two.
-    source = _source(run, student_adapter)
-    two = case_study(cases[:2], title, source)
-    return case_study(cases, title, source), two, two
+    systems = {"teacher": teacher_references, "student": student_test}
+    return page(
+        f"{title}: {_source(run, student_adapter)}", side_by_side([by_id[post_id] for post_id in chosen], systems)
+    )
 
 
 def draw_training_curves(
     assistant_adapter: dict[str, Any], student_adapter: dict[str, Any], run: RunParameters
 ) -> Figure:
-    """Losses of both tasks over steps and dev scores over epochs (compare Figure 5)."""
+    """Draw the losses of both tasks over steps and the dev scores over epochs (compare Figure 5)."""
     rows = [
         {
             "role": adapter["role"],
@@ -124,7 +116,7 @@ def draw_training_curves(
 
 
 def _source(run: RunParameters, *adapters: dict[str, Any]) -> str:
-    """How figures of the run's models are named; an adapter that is not on disk arrives empty."""
+    """How numbers of the run's models are named; an adapter that is not on disk arrives empty."""
     models = [adapter["backbone"]["model"] for adapter in adapters if adapter]
     return source_of(run.scale, limit=run.limit, checkpoints=stand_ins(models))
 
@@ -132,7 +124,7 @@ def _source(run: RunParameters, *adapters: dict[str, Any]) -> str:
 def collect_paper_tables(
     metrics: dict[str, Any], efficiency: dict[str, Any], reporting: ReportingParameters, reports: Path, outputs: Path
 ) -> tuple[ReportTable, ...]:
-    """The paper's tables from every run on disk; ``metrics`` and ``efficiency`` order this after the run at hand."""
+    """Lay out the paper's tables from every run on disk; the first two inputs only order this after the run at hand."""
     tables = collect_tables(reports, outputs, compare_with=reporting.compare_with)
     return tuple(tables[name] for name in TABLES)
 
@@ -144,11 +136,9 @@ def draw_paper_figures(
     reports: Path,
     models: Path,
 ) -> tuple[Figure, ...]:
-    """The paper's figures from every run on disk, each as picture and as vectors; the first three inputs only order."""
-    runs = read_runs(reports)
-    figures = (
-        efficiency_figure(runs),
-        loss_weights_figure(read_loss_histories(models)),
-        *(flan_t5_figure(number, runs) for number in (7, 8, 9)),
-    )
+    """Draw Figures 3 and 5 from every run on disk, each as picture and as vectors.
+
+    The first three inputs only order this node after the run at hand.
+    """
+    figures = (efficiency_figure(read_runs(reports)), loss_weights_figure(read_loss_histories(models)))
     return tuple(figure for figure in figures for _ in ("picture", "vectors"))

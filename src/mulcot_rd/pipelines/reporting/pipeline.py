@@ -5,12 +5,12 @@ from kedro.pipeline import Node, Pipeline
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
 from mulcot_rd.pipelines.reporting.nodes import (
     collect_paper_tables,
-    draw_case_study,
     draw_paper_figures,
     draw_training_curves,
     report_quality,
     report_run,
     score_baselines,
+    show_case_study,
 )
 from mulcot_rd.reporting.collect import TABLES
 
@@ -40,7 +40,7 @@ def create_pipeline() -> Pipeline:
                 name="report_quality",
             ),
             Node(
-                draw_case_study,
+                show_case_study,
                 inputs=[
                     "posts",
                     "student_test",
@@ -49,8 +49,8 @@ def create_pipeline() -> Pipeline:
                     "params:reporting",
                     "params:run_settings",
                 ],
-                outputs=["case_study", "figure_4", "figure_4_vectors"],
-                name="draw_case_study",
+                outputs="case_study",
+                name="show_case_study",
             ),
             Node(
                 draw_training_curves,
@@ -67,9 +67,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 draw_paper_figures,
                 inputs=["metrics", "efficiency", "student_adapter", "reports_workspace", "models_workspace"],
-                outputs=[
-                    name for number in (3, 5, 7, 8, 9) for name in (f"figure_{number}", f"figure_{number}_vectors")
-                ],
+                outputs=["figure_3", "figure_3_vectors", "figure_5", "figure_5_vectors"],
                 name="draw_paper_figures",
             ),
         ],
