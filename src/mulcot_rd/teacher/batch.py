@@ -27,7 +27,6 @@ from mulcot_rd.files import write_text
 from mulcot_rd.progress import progress
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.budget import Reservation
-from mulcot_rd.teacher.capabilities import FormRefusedError
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError, TransientFaultError
 from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, LedgerRow, question_key
 from mulcot_rd.teacher.openai_client import OpenAITeacher
@@ -39,8 +38,7 @@ logger = logging.getLogger(__name__)
 
 # Questions are sent once no new one has come for this long, in seconds. Sent too early, a batch is smaller, not wrong.
 QUIET_S = 0.5
-# Longest upload or download of some hundred megabytes, in seconds.
-TRANSFER_TIMEOUT_S = 3600.0
+TRANSFER_TIMEOUT_S = 3600.0  # longest upload or download of some hundred megabytes
 ENDPOINT = "/v1/chat/completions"
 METADATA = "mulcot_rd_job"
 
@@ -192,8 +190,7 @@ class BatchTeacher:
             if key in under_way:
                 continue
             body = await self._server.body(waiting.question)
-            row = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
-            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+            line = (json.dumps({"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}) + "\n").encode()
             size += len(line)
             if lines and (len(lines) == self._max_requests or size > self._parameters.batch.max_megabytes * 1_000_000):
                 break
@@ -271,8 +268,7 @@ class BatchTeacher:
         for row in rows:
             if row.key in self._waiting:
                 self._waiting.pop(row.key).answer.set_result(row.answer)
-        # There may be room in the budget now.
-        self._news.set()
+        self._news.set()  # there may be room in the budget now
         unanswered = len(taken) - len(rows)
         logger.info("%s is %s: %d answered, %d not", batch.id, batch.status, len(rows), unanswered)
         if batch.status == "cancelled" and unanswered:
@@ -295,23 +291,22 @@ class BatchTeacher:
         key, waiting = question.key, self._waiting.get(question.key)
         try:
             answer = self._read(waiting, result, latency_s)
-        except FormRefusedError:
-            pass
         except (TransientFaultError, RequestFailedError, TeacherError) as error:
-            transient = isinstance(error, TransientFaultError)
             if key in self._reserved:
                 self._reserved.pop(key).failed(error)
             if waiting is not None:
+                transient = isinstance(error, TransientFaultError)
                 waiting.faults += 1
                 if not transient or waiting.faults > self._parameters.max_request_retries:
                     failed = RequestFailedError(f"{error.reason}, {waiting.faults} time(s)") if transient else error
                     self._waiting.pop(key).answer.set_exception(failed)
-        else:
-            return question.answered(self._reserved.pop(key).charge(answer) if key in self._reserved else answer)
-        return None
+            return None
+        if answer is not None and key in self._reserved:
+            answer = self._reserved.pop(key).charge(answer)
+        return None if answer is None else question.answered(answer)
 
-    def _read(self, waiting: _Waiting | None, result: dict[str, Any], latency_s: float) -> Answer:
-        """The answer in a line's result; raises what keeps it from being one."""
+    def _read(self, waiting: _Waiting | None, result: dict[str, Any], latency_s: float) -> Answer | None:
+        """The answer in a line's result, or ``None`` if only its form was refused; raises what else went wrong."""
         response = result.get("response")
         if response is None:
             error = result.get("error") or {}
@@ -321,7 +316,7 @@ class BatchTeacher:
         if status != 200:
             # The form in which an earlier run asked is not known: this run asks itself.
             if not sent or self._server.capabilities.refused(sent, status, error_in(body)):
-                raise FormRefusedError
+                return None
             raise self._server.errors.of_status(status, body)
         answer = self._server.read(body, latency_s)
         if waiting is not None and sent:
@@ -334,10 +329,10 @@ class BatchTeacher:
         faults = (batch.errors and batch.errors.data) or []
         too_many_tokens = any(fault.code == "token_limit_exceeded" for fault in faults)
         if not too_many_tokens or (len(note.questions) == 1 and not self._notes):
-            said = self._server.errors.said(
-                {"message": "; ".join(fault.message or fault.code or "" for fault in faults[:3])}
+            said = "; ".join(fault.message or fault.code or "" for fault in faults[:3])
+            raise TeacherError(
+                f"the server refused {batch.id} as a whole: {self._server.errors.said({'message': said})}"
             )
-            raise TeacherError(f"the server refused {batch.id} as a whole: {said or 'it gives no reason'}")
         if not self._notes:
             # Otherwise the tokens of other batches leave no room, and the end of one of them is news.
             self._max_requests = len(note.questions) // 2

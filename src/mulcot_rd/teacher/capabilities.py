@@ -27,10 +27,6 @@ _ABOUT_CONTENT = ("content_filter", "content management policy", "content_policy
 BREAKS_BLAMED_ON_FORMAT = 3
 
 
-class FormRefusedError(Exception):
-    """The server does not take a request in this form; it is sent again in the next."""
-
-
 class Known(Record):
     """What one model of one server is known to take; ``None`` where no answer has shown it yet."""
 
