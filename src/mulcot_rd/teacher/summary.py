@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.asking import Asked
 from mulcot_rd.teacher.controller import Outcome, reasoning_of
@@ -22,6 +24,7 @@ STAGES = {
     "stage_1": "stage one, training split",
     "stage_2": "stage two, training split",
     "references": "stage one, test split",
+    "all": "all stages",
 }
 
 
@@ -112,7 +115,7 @@ def log_summary(summary: Mapping[str, Any]) -> None:
         summary["stage_1"], summary["posts"], _percent(summary["stage_one_accuracy"]), summary["stage_2"],
         references["written"], references["missing"],
     )  # fmt: skip
-    if _asked_a_server(summary):
+    if not summary["provider"].endswith("offline"):
         said = "teacher: %s; %s prompt and %s answer tokens, answers of earlier runs included"
         cost = _dollars(summary["cost_usd"]["total"])
         logger.info(said, cost, f"{tokens['prompt']:,}", f"{tokens['completion']:,}")
@@ -133,100 +136,13 @@ def teacher_report(summary: Mapping[str, Any], title: str) -> str:
             -> answered label -> posts).
         title: Data set and run.
     """
-    models = ", ".join(f"{name} ({count:,} records)" for name, count in summary["models"].items()) or "none"
-    references = summary["references"]
-    kept = {
-        "training split": summary["posts"],
-        "of these right without the label (stage one, Eq. 3)": summary["stage_1"],
-        "of these explained with the label (stage two, Eq. 4)": summary["stage_2"],
-        "of these in quarantine, without a reasoning": summary["quarantined"],
-        "test split": references["written"] + references["missing"],
-        "of these with a reference (a usable answer without the label, right or wrong)": references["written"],
-        "of these without": references["missing"],
-    }
-    parts = [
-        f"# Teacher annotation: {title}",
-        f"Provider: {summary['provider']}. Models, as they named themselves: {models}.",
-        "## Stages",
-        _counts("what", "posts", kept),
-        *_stage_one(summary.get("stage_one", {})),
-        *_retries(summary),
-        *_costs(summary),
-        "## Quarantine",
-        *([_quarantined(summary)] if summary["quarantined"] else ["Empty: every training post has a reasoning."]),
-    ]
-    if summary["quarantined"]:
-        parts += [
-            "Their raw answers are in quarantine.jsonl. The next run asks those again whose request failed; those "
-            "without a usable answer get further ones if teacher.max_retries is raised.",
-            _counts("most frequent reasons", "times", summary["quarantine"]["reasons"]),
-        ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _stage_one(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Accuracy, F1 and confusion of stage one."""
-    if not scores:
-        return []
-    metrics = ("accuracy", "weighted_f1", "macro_f1", "valid_rate")
-    rows = [
-        (split, f"{of_split['posts']:,}", *(_percent(of_split[metric]) for metric in metrics))
-        for split, of_split in scores.items()
-    ]
-    parts = [
-        "## Stage one against the gold labels",
-        "In percent of all posts of a split; a post without a usable answer counts as wrong. The test split's row is "
-        "the teacher's of Tables 3 and 4.",
-        _table(("split", "posts", "accuracy", "weighted F1", "macro F1", "with a usable answer"), rows),
-    ]
-    for split, of_split in scores.items():
-        columns = next(iter(of_split["confusion"].values()))
-        answered = [label if label in set(Sentiment) else "no usable answer" for label in columns]
-        confusion = [(gold, *map(str, counts.values())) for gold, counts in of_split["confusion"].items()]
-        parts += [f"Posts of the split {split}, gold label by answered label:", _table(("gold", *answered), confusion)]
-    return parts
-
-
-def _retries(summary: Mapping[str, Any]) -> list[str]:
-    within, answers = summary["valid_within"], summary["answers"]
-    rows = [
-        (STAGES.get(name, "all stages"), *map(_percent, shares.values()))
-        for name, shares in within.items()
-        if any(shares.values())
-    ]
-    parts = [
-        "## Retries",
-        "Of the posts that a stage was asked about, the share (percent) with a usable answer within so many answers; "
-        "the paper has about 79% within two (Appendix E).",
-        _table(("stage", *within["all"]), rows),
-    ]
-    if summary["problems"]:
-        parts += [
-            f"{answers['unusable']:,} of {answers['all']:,} answers were unusable, some for several reasons. The most "
-            "frequent, as the teacher was told when it was asked again:",
-            _counts("problem", "times", summary["problems"]),
-        ]
-    return parts
-
-
-def _costs(summary: Mapping[str, Any]) -> list[str]:
-    if not _asked_a_server(summary):
-        return ["## Tokens and cost", "None: no server was asked."]
-    cost, answers = summary["cost_usd"], summary["answers"]
-    of = {STAGES[name]: (tokens, cost[name]) for name, tokens in summary["tokens_by_stage"].items()}
-    of["together"] = (summary["tokens"], cost["total"])
-    rows = [(name, f"{t['prompt']:,}", f"{t['completion']:,}", _dollars(usd)) for name, (t, usd) in of.items()]
-    said = (
-        "Answers of earlier runs are included, requests that were lost on the way are not. Per 1,000 posts: "
-        f"{_dollars(cost['per_1000_posts'])}."
+    report = _TEMPLATES.get_template("report.md.j2")
+    return report.render(
+        summary={"stage_one": {}, **summary},
+        title=title,
+        stages=STAGES,
+        quarantined=_quarantined(summary) if summary["quarantined"] else "",
     )
-    if cost["unpriced_answers"]:
-        said += f" {cost['unpriced_answers']:,} of {answers['all']:,} answers have no price: their model had none."
-    return ["## Tokens and cost", _table(("stage", "prompt tokens", "answer tokens", "cost"), rows), said]
-
-
-def _asked_a_server(summary: Mapping[str, Any]) -> bool:
-    return not summary["provider"].endswith("offline")
 
 
 def _quarantined(summary: Mapping[str, Any]) -> str:
@@ -275,23 +191,27 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _counts(what: str, unit: str, counts: Mapping[str, int]) -> str:
-    return _table((what, unit), [(_cell(name), f"{count:,}") for name, count in counts.items()])
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = [header, ("---", *("---:" for _ in header[1:])), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _dollars(cost: float | None) -> str:
     return "no price" if cost is None else f"{cost:,.4f} USD"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("mulcot_rd.teacher", ""),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters |= {"count": _count, "percent": _percent, "dollars": _dollars, "cell": _cell, "any": any}
