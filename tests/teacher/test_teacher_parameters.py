@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from mulcot_rd.messages import one_sentence
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import TeacherError
-from mulcot_rd.teacher.transport import Gate, RetryLayer, parse_retry_after
+from mulcot_rd.teacher.transport import Transport, parse_retry_after
 
 
 def test_defaults():
@@ -57,12 +57,12 @@ def test_retry_after_in_every_form():
 
 
 def test_waits_double_with_jitter_up_to_a_bound():
-    layer = RetryLayer(Gate(1), max_retries=6, backoff_s=1.0)
+    transport = Transport(1, max_retries=6, backoff_s=1.0)
     for repeat, longest in enumerate([1, 2, 4, 8, 16, 32, 60, 60]):
-        assert all(longest / 2 <= layer.wait_s(repeat, None) <= longest for _ in range(20))
-    assert 5.0 <= layer.wait_s(0, 5.0) <= 5.1
+        assert all(longest / 2 <= transport.wait_s(repeat, None) <= longest for _ in range(20))
+    assert 5.0 <= transport.wait_s(0, 5.0) <= 5.1
     with pytest.raises(TeacherError, match="asks to wait 7200 s"):
-        layer.wait_s(0, 7200.0)
+        transport.wait_s(0, 7200.0)
 
 
 @pytest.mark.parametrize("address", ["http://me:secret@host:port/v1", "http://me:sec/ret@host/v1"])

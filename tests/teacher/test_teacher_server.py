@@ -8,7 +8,7 @@ import pytest
 
 from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, ledger
 from mulcot_rd.teacher.ledger import Ledger
-from mulcot_rd.teacher.server import open_server
+from mulcot_rd.teacher.server import Server
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_who_is_done_soon_is_waited_for_and_its_answers_are_seen(server, paramet
 def test_a_call_that_fails_at_once_leaves_the_ledger_to_the_next(parameters, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(TeacherError, match="needs an API key") as kept:
-        open_server(parameters.model_copy(update={"base_url": None}), tmp_path / "l.jsonl", None)
+        Server(parameters.model_copy(update={"base_url": None}), tmp_path / "l.jsonl", None)
     Ledger(tmp_path / "l.jsonl", alone=True).release()
     del kept
 

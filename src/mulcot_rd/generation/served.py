@@ -20,7 +20,7 @@ from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import RequestFailedError
 from mulcot_rd.teacher.provider import Message
 from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import open_server
+from mulcot_rd.teacher.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -102,18 +102,18 @@ async def _ask(
         structured_output="off",
         image_size=encoder.image_size,
     )
-    server = open_server(teacher, folder / ("first.jsonl" if attempt == 1 else "retries.jsonl"), api_key)
+    server = Server(teacher, folder / ("first.jsonl" if attempt == 1 else "retries.jsonl"), api_key)
 
     async def ask(prompt: tuple[Task, Post]) -> Answer:
         task, post = prompt
         image = post.image if encoder.sees_images else None
         question = TrainedQuestion(post.id, encoder.turn(post, task), image, attempt, parameters.length(task))
         try:
-            reply = await server.provider.answer(question)
+            reply = await server.answer(question)
         except RequestFailedError as error:
             logger.warning("post %s has no answer: %s", post.id, error)
             return Answer(task, post.id, attempt, "", False)
         return Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop")
 
     most = served.max_concurrency
-    return await work_through(prompts, ask, server.provider, workers=most, unit="answer", status=server.status)
+    return await work_through(prompts, ask, server, workers=most, unit="answer")

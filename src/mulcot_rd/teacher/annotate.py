@@ -17,7 +17,7 @@ from mulcot_rd.teacher.offline import answer_by_rules
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, PostRole, Request
 from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import open_server
+from mulcot_rd.teacher.server import Server
 from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 
 logger = logging.getLogger(__name__)
@@ -129,10 +129,10 @@ async def _annotate_all(
     api_key: str | None,
 ) -> list[Outcome]:
     """All posts, in order; both stages of different posts are in flight together."""
-    server = open_server(parameters, ledger_path, api_key) if parameters.writer == "openai" else None
+    server = Server(parameters, ledger_path, api_key) if parameters.writer == "openai" else None
 
     async def answer_to(request: Request) -> Answer:
-        return local(request) or await server.provider.answer(request)
+        return local(request) or await server.answer(request)
 
     async def annotate_one(job: tuple[Post, PostRole]) -> Outcome:
         return await annotate_post(*job, answer_to, parameters.max_retries, parameters.send)
@@ -142,11 +142,9 @@ async def _annotate_all(
     outcomes = await work_through(
         jobs,
         annotate_one,
-        server.provider,
+        server,
         workers=len(jobs) if parameters.mode == "batch" else POSTS_A_REQUEST * parameters.max_concurrency,
         unit="post",
-        status=server.status,
     )
-    asked, remembered = server.provider.asked, server.provider.remembered
-    logger.info("%d answer(s) asked for, %d taken from the ledger", asked, remembered)
+    logger.info("%d answer(s) asked for, %d taken from the ledger", server.asked, server.remembered)
     return outcomes

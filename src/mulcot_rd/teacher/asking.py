@@ -11,7 +11,7 @@ from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, Question
 from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import open_server
+from mulcot_rd.teacher.server import Server
 
 QuestionT = TypeVar("QuestionT", bound=Question)
 
@@ -105,12 +105,11 @@ def ask_all(
 async def _ask_server(
     questions: Sequence[QuestionT], parameters: TeacherParameters, ledger_path: Path, api_key: str | None, unit: str
 ) -> list[Asked[QuestionT]]:
-    server = open_server(parameters, ledger_path, api_key)
+    server = Server(parameters, ledger_path, api_key)
     return await work_through(
         questions,
-        lambda question: ask(question, server.provider.answer, parameters.max_retries),
-        server.provider,
+        lambda question: ask(question, server.answer, parameters.max_retries),
+        server,
         workers=len(questions) if parameters.mode == "batch" else parameters.max_concurrency,
         unit=unit,
-        status=server.status,
     )

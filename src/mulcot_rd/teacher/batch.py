@@ -43,6 +43,10 @@ ENDPOINT = "/v1/chat/completions"
 METADATA = "mulcot_rd_job"
 
 
+class FormRefusedError(Exception):
+    """The server does not take a question in this form; it is sent again in the next."""
+
+
 class BatchNote(Record):
     """What the next run must know of a batch; the batch's metadata has the note's file name.
 
@@ -83,9 +87,7 @@ def open_batches(folder: Path, model: str, ledger: Ledger) -> dict[Path, BatchNo
 
 
 class BatchTeacher:
-    """A :class:`~mulcot_rd.teacher.provider.Provider` over the Batch API."""
-
-    name = "openai batch"
+    """Sends questions by the Batch API."""
 
     def __init__(self, server: OpenAITeacher, parameters: TeacherParameters, ledger: Ledger, folder: Path) -> None:
         """Read the notes of an earlier run in ``folder``; the ledger's lock keeps other processes from doing the same.

@@ -1,10 +1,9 @@
-"""What a server understands beyond the common ground of the chat completions API, tried once and remembered.
+"""Server capabilities: what a server takes beyond the common ground of chat completions, tried once and remembered.
 
 Servers differ in two things. The answer's format: a JSON schema may be taken as ``json_schema`` (OpenAI, vLLM), as
-``json_object`` with a schema (llama.cpp), or not at all; one that passes it over answers in plain text, which the one
-parser reads as well. And the name of the length limit: ``max_tokens``, or ``max_completion_tokens`` (OpenAI's newer
-models refuse the former, llama.cpp passes over the latter). A request that is refused for its form is sent again in the
-next one; the first that is answered settles it.
+``json_object`` with a schema (llama.cpp), or not at all. And the name of the length limit: ``max_tokens``, or
+``max_completion_tokens`` (OpenAI's newer models). A request that is refused for its form is sent again in the next one;
+the first that is answered settles it, also where the server passes a field over: one parser reads all answers.
 """
 
 import json
@@ -37,22 +36,22 @@ class Known(Record):
 class Capabilities:
     """The form of requests to one model of one server."""
 
-    def __init__(self, path: Path | None, server: str, structured_output: StructuredOutput) -> None:
+    def __init__(self, path: Path, server: str, structured_output: StructuredOutput) -> None:
         """Recall what earlier runs found out.
 
         Args:
-            path: JSON file of what is known, by server; ``None`` remembers nothing beyond this object.
+            path: JSON file of what is known, by server.
             server: Address and model.
             structured_output: The parameter; with "auto" the format is tried, else it is what the parameter says.
         """
         self._path = path
         self._server = server
-        self._auto = structured_output == "auto"
         self._known = _read(path).get(server, Known())
+        self._auto = structured_output == "auto"
         self._format: Format = self._known.format or _FORMATS[0]
         if structured_output != "auto":
             self._format = "plain" if structured_output == "off" else structured_output
-        self._limit: Literal["max_tokens", "max_completion_tokens"] = self._known.limit or "max_tokens"
+        self._limit = self._known.limit or "max_tokens"
         self._breaks = 0
 
     @property
@@ -78,14 +77,17 @@ class Capabilities:
 
     def taken(self, sent: dict[str, Any], schema: dict[str, Any] | None) -> None:
         """A request with these fields was answered: remember what it shows."""
-        found: dict[str, Any] = {}
-        if self._known.limit is None and self._limit in sent:
-            found["limit"] = self._limit
-        if self._auto and self._known.format is None and schema is not None and _format_of(sent) == self._format:
-            found["format"] = self._format
-        if found:
-            self._known = self._known.model_copy(update=found)
-            self._write()
+        known = self._known
+        if known.limit is None and self._limit in sent:
+            known = known.model_copy(update={"limit": self._limit})
+        if self._auto and known.format is None and schema is not None and _format_of(sent) == self._format:
+            known = known.model_copy(update={"format": self._format})
+        if known != self._known:
+            self._known = known
+            # Runs of a data set share the file, and may use different servers.
+            with locked(self._path):
+                rows = {**_read(self._path), self._server: known}
+                write_json(self._path, {server: each.model_dump() for server, each in rows.items()})
 
     def refused(self, sent: dict[str, Any], status: int, error: dict[str, Any]) -> bool:
         """Whether a refusal was about the form, so that the request can be sent again in another.
@@ -103,44 +105,36 @@ class Capabilities:
         if status < 500 and "max_tokens" in sent and about_limit and not about_content:
             self._limit = "max_completion_tokens"
             return True
-        return self._auto and self._refuses_format(_format_of(sent), status, words, about_content=about_content)
-
-    def _refuses_format(self, form: Format, status: int, words: str, *, about_content: bool) -> bool:
-        says_so = any(word in words for word in _ABOUT_FORMAT)
+        form, known = _format_of(sent), self._known.format is not None
+        if not self._auto:
+            return False
         if form == "plain":
-            if status < 500 and self._known.format is None:
+            if status < 500 and not known:
                 # Refused in every form: that was the request's own fault, and the format is as unknown as before.
                 self._format = _FORMATS[0]
             return False
-        if not says_so and (about_content or self._known.format is not None):
+        about_format = any(word in words for word in _ABOUT_FORMAT)
+        if not about_format and (about_content or known):
             return False
-        if form == self._format:
-            if not says_so and status >= 500:
-                self._breaks += 1
-                if self._breaks < BREAKS_BLAMED_ON_FORMAT:
-                    return False
-            self._format, self._breaks = _FORMATS[_FORMATS.index(form) + 1], 0
-            self._known = self._known.model_copy(update={"format": None})
-        return True
+        return form != self._format or self._next_format(certain=about_format or status < 500)
 
-    def _write(self) -> None:
-        if self._path is None:
-            return
-        # Runs of a data set share the file, and may speak with different servers.
-        with locked(self._path):
-            known = {**_read(self._path), self._server: self._known}
-            write_json(self._path, {server: each.model_dump() for server, each in known.items()})
+    def _next_format(self, *, certain: bool) -> bool:
+        """Go on to the next format, if the present one is refused for certain or has broken the server often enough."""
+        self._breaks += 1
+        if not certain and self._breaks < BREAKS_BLAMED_ON_FORMAT:
+            return False
+        self._format, self._breaks = _FORMATS[_FORMATS.index(self._format) + 1], 0
+        self._known = self._known.model_copy(update={"format": None})
+        return True
 
 
 def _format_of(sent: dict[str, Any]) -> Format:
     return sent.get("response_format", {}).get("type", "plain")
 
 
-def _read(path: Path | None) -> dict[str, Known]:
+def _read(path: Path) -> dict[str, Known]:
     """What is known by server; nothing where the file is missing or not what this version writes."""
-    if path is None or not path.exists():
-        return {}
     try:
         return {server: Known.model_validate(row) for server, row in json.loads(path.read_text("utf-8")).items()}
-    except (ValueError, ValidationError, AttributeError):
+    except (FileNotFoundError, ValueError, ValidationError, AttributeError):
         return {}

@@ -5,7 +5,6 @@ the order of posts repeats nothing, and changing a prompt repeats exactly what i
 goes on from here.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Collection
@@ -21,7 +20,7 @@ from mulcot_rd.schema import Record
 from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Provider, Question, Role
+from mulcot_rd.teacher.provider import Answer, Question, Role
 
 # A finished annotation that another process runs again is over in less.
 LOCK_PATIENCE_S = 5.0
@@ -119,61 +118,6 @@ class Ledger:
     def release(self) -> None:
         """Let other processes ask for this ledger."""
         self._lock.release()
-
-
-class LedgeredProvider:
-    """A provider that asks another only what the ledger does not know; equal questions in flight are sent once."""
-
-    def __init__(self, provider: Provider[Question], ledger: Ledger, parameters: TeacherParameters) -> None:
-        """Put ``ledger`` in front of ``provider``; the sampling parameters are part of every key."""
-        self._provider = provider
-        self._ledger = ledger
-        self._parameters = parameters
-        self._in_flight: dict[str, asyncio.Task[Answer]] = {}
-        self.asked = 0
-        self.remembered = 0
-
-    @property
-    def name(self) -> str:
-        """The name of the provider that is asked."""
-        return self._provider.name
-
-    async def answer(self, question: Question) -> Answer:
-        """The ledger's answer, or the provider's once it is on disk.
-
-        Whoever gives up on waiting stops nothing: the answer may have been paid for. See :meth:`drain`.
-        """
-        key = question_key(question, self._parameters)
-        known = self._ledger.get(key)
-        if known is not None:
-            self.remembered += 1
-            return known
-        if key in self._in_flight:
-            self.remembered += 1
-        else:
-            self._in_flight[key] = asyncio.create_task(self._ask(key, question))
-        return await asyncio.shield(self._in_flight[key])
-
-    async def drain(self) -> None:
-        """Ask nothing more, and write down the answers that are on their way."""
-        await self._provider.drain()
-        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
-
-    async def close(self) -> None:
-        """Close the provider, then the ledger."""
-        await self._provider.close()
-        await self._ledger.close()
-
-    async def _ask(self, key: str, question: Question) -> Answer:
-        try:
-            answer = await self._provider.answer(question)
-            self.asked += 1
-            # A batch writes its answers itself, also those that nobody waits for.
-            if self._ledger.get(key) is None:
-                await self._ledger.append(LedgerQuestion.of(key, question).answered(answer))
-        finally:
-            del self._in_flight[key]
-        return answer
 
 
 def question_key(question: Question, parameters: TeacherParameters) -> str:

@@ -4,8 +4,8 @@ import asyncio
 import json
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import httpx2
@@ -23,7 +23,7 @@ from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import DETAIL, Pricing
 from mulcot_rd.teacher.provider import Answer, Question
 from mulcot_rd.teacher.server_errors import KEY_HELP, ServerErrors, error_in
-from mulcot_rd.teacher.transport import Gate, RetryLayer
+from mulcot_rd.teacher.transport import Transport
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +38,19 @@ _SDK_ERRORS = (TimeoutError, openai.APIError, json.JSONDecodeError, UnicodeDecod
 
 
 class OpenAITeacher:
-    """A :class:`~mulcot_rd.teacher.provider.Provider` over HTTP.
+    """Sends questions to a server and reads its answers.
 
-    The SDK's own retries are off, since they tell neither the budget nor other requests of a fault:
-    :class:`~mulcot_rd.teacher.transport.RetryLayer` is the only one. A request holds a slot while it is sent and
-    answered, and none while it waits to be repeated.
+    The SDK's own retries are off, since they tell neither the budget nor other requests of a fault;
+    :class:`~mulcot_rd.teacher.transport.Transport` repeats requests.
 
     Attributes:
         base_url: The server's address, without a password.
         client: The SDK's client.
-        gate: Requests at once, and the server's pauses.
+        transport: Requests at once, pauses, retries.
         capabilities: What the server is known to take.
         errors: What its errors mean.
         budget: What was spent and may be.
     """
-
-    name = "openai"
 
     def __init__(
         self, parameters: TeacherParameters, api_key: str | None, capabilities: Capabilities, budget: Budget
@@ -96,15 +93,17 @@ class OpenAITeacher:
                 event_hooks={} if key or password else {"request": [_leave_key_out]},
             ),
         )
-        self.gate = Gate(parameters.max_concurrency)
+        self.transport = Transport(
+            parameters.max_concurrency,
+            parameters.max_request_retries,
+            parameters.backoff_s,
+            answered=capabilities.answered,
+        )
         self.capabilities = capabilities
         self.budget = budget
-        self._retries = RetryLayer(
-            self.gate, parameters.max_request_retries, parameters.backoff_s, answered=capabilities.answered
-        )
         self._parameters = parameters
         self._pricing = Pricing(parameters)
-        self._images = ImageEncoder(parameters.image_size)
+        self._encode = lru_cache(CACHED_IMAGES)(partial(encode_image, size=parameters.image_size))
         # At INFO the HTTP library reports every request, which drowns the progress bar; at DEBUG every response header,
         # where a server may repeat the key.
         for library in ("httpx2", "httpcore2"):
@@ -119,21 +118,22 @@ class OpenAITeacher:
             TeacherError: If key, model or address are wrong, the quota or budget is spent, or the server is gone.
         """
         key = question_key(question, self._parameters)
-        # Before a slot is taken: the next image is encoded while others wait for their answers.
-        await self._images.of(question)
+        if question.image is not None:
+            # Before a slot is taken: the next image is encoded while others wait for their answers.
+            await asyncio.to_thread(self._encode, question.image)
 
         async def attempt() -> Answer:
-            async with self.gate.admit():
-                reservation = await self.budget.reserve(key, question)
-                try:
-                    self.gate.check_open()
-                    answer = await self._send(question)
-                except BaseException as error:
-                    reservation.failed(error)
-                    raise
-                return reservation.charge(answer)
+            reservation = await self.budget.reserve(key, question)
+            try:
+                # The budget may have made it wait.
+                self.transport.check_open()
+                answer = await self._send(question)
+            except BaseException as error:
+                reservation.failed(error)
+                raise
+            return reservation.charge(answer)
 
-        return await self._retries.call(attempt)
+        return await self.transport.call(attempt)
 
     async def _send(self, question: Question) -> Answer:
         """Send a question once in each form, until the server takes one."""
@@ -149,7 +149,7 @@ class OpenAITeacher:
                 ):
                     logger.info("the server takes no request of this form; the next one is tried")
                     continue
-                raise self.errors.of_exception(error, answered=self._retries.answered) from None
+                raise self.errors.of_exception(error, answered=self.transport.answered) from None
             answer = self.read(completion, time.perf_counter() - started)
             self.capabilities.taken(body, question.schema)
             return answer
@@ -171,28 +171,27 @@ class OpenAITeacher:
                 async with asyncio.timeout(timeout_s or self._parameters.timeout_s):
                     return await send()
             except _SDK_ERRORS as error:
-                raise self.errors.of_exception(error, answered=self._retries.answered) from None
+                raise self.errors.of_exception(error, answered=self.transport.answered) from None
 
-        return await self._retries.call(attempt)
+        return await self.transport.call(attempt)
 
     async def drain(self) -> None:
         """Send nothing more; what is on its way goes on, and a second interruption gives it up."""
-        self.gate.close()
-        if self.gate.in_flight:
+        self.transport.close()
+        if self.transport.in_flight:
             logger.info(
                 "waiting up to %g s for %d answer(s) that are on their way, to keep them; interrupt again to give "
                 "them up",
                 self._parameters.timeout_s,
-                self.gate.in_flight,
+                self.transport.in_flight,
             )
 
     async def close(self) -> None:
         """Close the connections, and say which transport faults were waited out."""
-        if self._retries.faults:
-            counts = ", ".join(f"{reason} ({count})" for reason, count in self._retries.faults.items())
+        if self.transport.faults:
+            counts = ", ".join(f"{reason} ({count})" for reason, count in self.transport.faults.items())
             logger.info("transport faults: %s", counts)
         await self.client.close()
-        await self.budget.close()
 
     async def body(self, question: Question) -> dict[str, Any]:
         """The request that asks a question, as the API's JSON object.
@@ -201,8 +200,8 @@ class OpenAITeacher:
             ImageError: If the question's image is missing or broken.
         """
         turns: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in question.messages]
-        image = await self._images.of(question)
-        if image is not None:
+        if question.image is not None:
+            image = await asyncio.to_thread(self._encode, question.image)
             # The image comes before the prompt, as in the trained models. "low" is a fixed 512-pixel view: all that an
             # image of the method's size has, at the lowest price.
             part = {"type": "image_url", "image_url": {"url": image, "detail": DETAIL}}
@@ -224,7 +223,7 @@ class OpenAITeacher:
             RequestRefusedError: The same, of a server that has.
         """
         if isinstance(completion, dict) and completion.get("error") and not completion.get("choices"):
-            raise self.errors.of_answer(completion, answered=self._retries.answered)
+            raise self.errors.of_answer(completion, answered=self.transport.answered)
         try:
             whole = _Completion.model_validate(completion)
         except ValidationError:
@@ -282,27 +281,6 @@ class _Completion(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
     usage: _Tokens | None = None
     model: str | None = None
-
-
-class ImageEncoder:
-    """Images as data URIs: JPEG at the configured size, encoded once however many requests ask for it."""
-
-    def __init__(self, size: int) -> None:
-        """``size`` is the side of the square in pixels."""
-        self._size = size
-        self._encoded: OrderedDict[str, asyncio.Task[str]] = OrderedDict()
-
-    async def of(self, question: Question) -> str | None:
-        """A question's image, or ``None`` where it has none; raises ``ImageError`` if it is missing or broken."""
-        path = question.image
-        if path is None:
-            return None
-        if path not in self._encoded:
-            self._encoded[path] = asyncio.create_task(asyncio.to_thread(encode_image, path, self._size))
-            if len(self._encoded) > CACHED_IMAGES:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(path)
-        return await asyncio.shield(self._encoded[path])
 
 
 async def _leave_key_out(request: httpx2.Request) -> None:

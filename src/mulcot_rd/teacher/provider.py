@@ -1,16 +1,14 @@
-"""What every teacher speaks: a question goes in, one answer comes out.
+"""A question goes to a teacher, one answer comes back.
 
-Providers are put around each other: the ledger around the API client, an import around either. They see a
-:class:`Question` and nothing of what it is for; the retry controller sees one :class:`Provider` and nothing of
-what stands behind it. Questions about posts are :class:`Request`; the offline annotator and the importer
-answer those alone.
+Ledger, budget and client see a :class:`Question` and nothing of what it is for. Questions about posts are
+:class:`Request`; rules and imports answer those alone.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -175,32 +173,3 @@ class Request(Question):
     def schema(self) -> dict[str, Any]:
         """The four sections and the label; in stage two the told label alone."""
         return response_format.json_schema(self.told_label)
-
-
-QuestionT_contra = TypeVar("QuestionT_contra", contravariant=True, bound=Question)
-
-
-class Provider(Protocol[QuestionT_contra]):
-    """A teacher."""
-
-    @property
-    def name(self) -> str:
-        """What the teacher is called in summaries."""
-        ...
-
-    async def answer(self, question: QuestionT_contra) -> Answer:
-        """Answer one question.
-
-        Raises:
-            RequestFailedError: If this question can't be answered.
-            TeacherError: If no question can.
-        """
-        ...
-
-    async def drain(self) -> None:
-        """Ask a server nothing more, and wait for the answers that are on their way; the run is being stopped."""
-        ...
-
-    async def close(self) -> None:
-        """Release connections and files."""
-        ...

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from mulcot_rd.progress import progress
 from mulcot_rd.teacher.errors import BudgetReachedError
-from mulcot_rd.teacher.provider import Provider
+from mulcot_rd.teacher.server import Server
 
 T = TypeVar("T")
 JobT = TypeVar("JobT")
@@ -45,12 +45,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 async def work_through(
     jobs: Sequence[JobT],
     work: Callable[[JobT], Awaitable[T]],
-    provider: Provider[Any],
+    server: Server,
     workers: int,
     unit: str,
-    status: Callable[[], str] = str,
 ) -> list[T]:
-    """Do all jobs, so many at once, behind a progress bar; then close the provider.
+    """Do all jobs, so many at once, behind a progress bar; then close the server.
 
     Where one of them ends everything, or the user interrupts, answers that are on their way are still waited for and
     written down: they are paid for. A second interruption gives them up.
@@ -58,10 +57,9 @@ async def work_through(
     Args:
         jobs: What is to be done.
         work: Does one job.
-        provider: Whom the jobs ask.
+        server: The server that the jobs ask.
         workers: Jobs under way at once.
         unit: What a job is about, for the bar.
-        status: What the bar shows besides (money spent, requests in flight).
 
     Returns:
         The results, in the order of the jobs whatever the order in which they came.
@@ -71,33 +69,28 @@ async def work_through(
     """
     results: dict[int, T] = {}
     waiting = iter(enumerate(jobs))
-    with progress(total=len(jobs), desc=f"teacher ({provider.name})", unit=unit) as bar:
+    with progress(total=len(jobs), desc="teacher (openai)", unit=unit) as bar:
 
         async def worker() -> None:
             for index, job in waiting:
                 results[index] = await work(job)
-                bar.set_postfix_str(status(), refresh=False)
+                bar.set_postfix_str(server.status(), refresh=False)
                 bar.update()
 
         tasks = [asyncio.create_task(worker()) for _ in range(min(len(jobs), workers))]
         try:
             await asyncio.gather(*tasks)
-        except BudgetReachedError as error:
-            await _stop(tasks, provider)
-            raise BudgetReachedError(
-                f"{error}; {len(jobs) - len(results)} of {len(jobs)} {unit}s are open and what was answered is kept: "
-                "raise teacher.budget_usd and run the same command again to go on"
-            ) from None
-        except BaseException:
-            await _stop(tasks, provider)
+        except BaseException as error:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await server.drain()
+            if isinstance(error, BudgetReachedError):
+                raise BudgetReachedError(
+                    f"{error}; {len(jobs) - len(results)} of {len(jobs)} {unit}s are open and what was answered is "
+                    "kept: raise teacher.budget_usd and run the same command again to go on"
+                ) from None
             raise
         finally:
-            await provider.close()
+            await server.close()
     return [results[index] for index in range(len(jobs))]
-
-
-async def _stop(tasks: list[asyncio.Task[None]], provider: Provider[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await provider.drain()
