@@ -14,6 +14,7 @@ from kedro.validation.parameter_validator import ParameterValidator
 
 from mulcot_rd.checks import check_names, check_parameters, check_runner
 from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.errors import UserError
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 DEFAULTS = "default_parameters"
 
 
-class MissingInputError(FileNotFoundError):
+class MissingInputError(UserError):
     """Something an earlier pipeline writes is not on disk; the message names that pipeline."""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import file_fingerprint
 
 # The odd originals of Twitter-2015 include tall screenshots; anything larger than this is a decompression bomb.
@@ -28,7 +29,7 @@ _UPRIGHT = {
 }
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """An image that is missing, broken or too large; the message names the file and says what is wrong."""
 
 

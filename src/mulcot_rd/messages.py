@@ -13,6 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 
 from mulcot_rd.credentials import without_password
+from mulcot_rd.errors import UserError
+
+# Errors whose message names what is wrong and the cure.
+USER_ERRORS = (UserError, ParameterValidationError, KedroCliError, DatasetError, OmegaConfBaseException)
 
 _FAULT = re.compile(r"^(?:(\S+)\n)?  (?:Value error, )?(.+) \[type=\w+, input_value=(.*), input_type=", re.MULTILINE)
 # What storage refuses, and the cure.
@@ -39,36 +43,13 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 def is_users(error: BaseException) -> bool:
     """Whether a user can act on an error: its message says so, or storage failed under it."""
-    return isinstance(error, user_errors()) or _storage_fault(error) is not None
-
-
-def user_errors() -> tuple[type[Exception], ...]:
-    """Errors whose message names what is wrong and the cure; imported late, `kedro --help` needs no torch."""
-    from mulcot_rd.errors import UserError
-    from mulcot_rd.hooks import MissingInputError
-    from mulcot_rd.images import ImageError
-    from mulcot_rd.models import WeightsError
-    from mulcot_rd.teacher import TeacherError
-    from mulcot_rd.training.soft_labels import SoftLabelError
-
-    return (
-        UserError,
-        MissingInputError,
-        TeacherError,
-        WeightsError,
-        SoftLabelError,
-        ImageError,
-        ParameterValidationError,
-        KedroCliError,
-        DatasetError,
-        OmegaConfBaseException,
-    )
+    return isinstance(error, USER_ERRORS) or _storage_fault(error) is not None
 
 
 def one_sentence(error: BaseException) -> str:
     """An error's message on one line; of refused parameters only their names, what is wrong, and what was given."""
     # Kedro puts its own words before what a dataset raised.
-    while isinstance(error, DatasetError) and isinstance(error.__cause__, user_errors()):
+    while isinstance(error, DatasetError) and isinstance(error.__cause__, USER_ERRORS):
         error = error.__cause__
     text = _storage_fault(error) or str(error)
     if isinstance(error, ParameterValidationError):

@@ -11,7 +11,7 @@ from typing import IO, Literal
 
 from mulcot_rd.experiments.plan import PlanError, PlannedRun
 from mulcot_rd.experiments.state import RunState
-from mulcot_rd.messages import one_sentence, user_errors
+from mulcot_rd.messages import USER_ERRORS, one_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _resolved(planned: PlannedRun, project: Path) -> RunState | RunReport:
     """What the configuration makes of a run, or the report that its parameters are refused."""
     try:
         return RunState(planned, project)
-    except user_errors() as error:
+    except USER_ERRORS as error:
         return RunReport(planned.params_option, "", "failed", 0.0, one_sentence(error))
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.files import UserPath
 from mulcot_rd.models.family import Family, Processor, TinySize, tokenizer_of
 from mulcot_rd.models.lora import AdapterParameters
@@ -49,7 +50,7 @@ class BackboneParameters(BaseModel):
     adapter: AdapterParameters = Field(description="What is trained (Appendix D.3)")
 
 
-class WeightsError(RuntimeError):
+class WeightsError(UserError):
     """Model weights that can't be found or loaded; the message says where they were looked for and the cure."""
 
 

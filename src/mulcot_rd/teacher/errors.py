@@ -1,7 +1,9 @@
 """What can go wrong with a teacher: for one request, or for the whole annotation."""
 
+from mulcot_rd.errors import UserError
 
-class TeacherError(RuntimeError):
+
+class TeacherError(UserError):
     """The annotation can't go on; the message is one sentence with the cure. Answers in the ledger are kept."""
 
 

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.files import replace_file, write_json
 from mulcot_rd.fingerprint import fingerprint, remembered_fingerprint
 from mulcot_rd.kept import MANIFEST, Kept, damaged_files, file_hashes, read_manifest, write_manifest
@@ -42,7 +43,7 @@ _HEAD = "head.safetensors"
 _ID = torch.int32
 
 
-class SoftLabelError(ValueError):
+class SoftLabelError(UserError):
     """Soft labels that are missing, incomplete, or belong to other rows, tokens or another tokenizer."""
 
 
