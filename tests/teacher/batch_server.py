@@ -6,10 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from fault_server import REPLY_USAGE, FaultServer, Question, completion, tokens
+
+from mulcot_rd.teacher import TeacherParameters
+
+PRICES = {"fake": {"input_usd": 1.0, "output_usd": 1.0, "images": {"rule": "patches", "patch": 28}}}
 
 
 @dataclass(frozen=True)
@@ -208,6 +213,31 @@ class BatchServer(FaultServer):
             message = {"content": said} if isinstance(said, str) else said
         response = {"status_code": 200, "request_id": "r", "body": completion(**message, usage=usage)}
         return {"id": "batch_req_1", "custom_id": line["custom_id"], "response": response, "error": None}
+
+
+def batch_parameters(server: BatchServer, **changed: Any) -> TeacherParameters:
+    """Parameters of a teacher that asks the server by batches."""
+    settings = {
+        "provider": "openai",
+        "mode": "batch",
+        "base_url": server.url,
+        "model": "fake",
+        "backoff_s": 0.01,
+        "timeout_s": 10.0,
+        "prices": PRICES,
+        "batch": {"poll_seconds": 0.02, "completion_window": "24h"},
+    }
+    return TeacherParameters(**{**settings, **changed})
+
+
+def notes(ledger: Path) -> list[Path]:
+    """The notes of a ledger's batches."""
+    return list(ledger.with_suffix(".batches").iterdir())
+
+
+def cost_usd(ledger: Path) -> float:
+    """What the ledger's answers cost."""
+    return sum(json.loads(line)["answer"]["cost_usd"] for line in ledger.read_text().splitlines())
 
 
 def _refusal(line: dict[str, Any], error: LineError) -> dict[str, Any]:
