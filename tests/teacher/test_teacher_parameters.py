@@ -57,7 +57,7 @@ def test_retry_after_in_every_form():
 
 
 def test_waits_double_with_jitter_up_to_a_bound():
-    transport = Transport(1, max_retries=6, backoff_s=1.0)
+    transport = Transport(TeacherParameters(backoff_s=1.0))
     for repeat, longest in enumerate([1, 2, 4, 8, 16, 32, 60, 60]):
         assert all(longest / 2 <= transport.wait_s(repeat, None) <= longest for _ in range(20))
     assert 5.0 <= transport.wait_s(0, 5.0) <= 5.1

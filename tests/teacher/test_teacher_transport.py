@@ -5,8 +5,15 @@ import time
 
 import pytest
 
+from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import RequestFailedError, TransientFaultError
 from mulcot_rd.teacher.transport import Transport
+
+
+def transport_of(max_concurrency, max_request_retries, backoff_s):
+    return Transport(
+        TeacherParameters(max_concurrency=max_concurrency, max_request_retries=max_request_retries, backoff_s=backoff_s)
+    )
 
 
 def run(coroutine):
@@ -15,7 +22,7 @@ def run(coroutine):
 
 def test_no_more_are_in_flight_than_may_be():
     async def scene():
-        transport, seen = Transport(3, max_retries=0, backoff_s=1.0), []
+        transport, seen = transport_of(3, 0, 1.0), []
 
         async def send():
             seen.append(transport.in_flight)
@@ -30,7 +37,7 @@ def test_no_more_are_in_flight_than_may_be():
 
 def test_a_pause_holds_every_request_and_its_end_wakes_every_request():
     async def scene():
-        transport, sent = Transport(2, max_retries=1, backoff_s=0.01), []
+        transport, sent = transport_of(2, 1, 0.01), []
 
         async def send():
             sent.append(time.monotonic())
@@ -49,7 +56,7 @@ def test_a_pause_holds_every_request_and_its_end_wakes_every_request():
 @pytest.mark.parametrize("fault", [None, TransientFaultError("500"), TransientFaultError("429", retry_after_s=60.0)])
 def test_closing_lets_what_is_in_flight_end_and_wakes_what_waits(fault):
     async def scene():
-        transport = Transport(1, max_retries=9, backoff_s=60.0)
+        transport = transport_of(1, 9, 60.0)
         answer = asyncio.Event()
 
         async def send():

@@ -61,7 +61,7 @@ class OpenAITeacher:
             parameters: Server, model, sampling and limits.
             api_key: This server's key from the credentials, or ``None``; see
                 :func:`~mulcot_rd.credentials.server_key` for where it is looked for then. Only OpenAI needs one.
-            capabilities: What the server is known to take.
+            capabilities: The form of requests.
             budget: Where every request is charged.
 
         Raises:
@@ -93,12 +93,7 @@ class OpenAITeacher:
                 event_hooks={} if key or password else {"request": [_leave_key_out]},
             ),
         )
-        self.transport = Transport(
-            parameters.max_concurrency,
-            parameters.max_request_retries,
-            parameters.backoff_s,
-            answered=capabilities.answered,
-        )
+        self.transport = Transport(parameters, answered=capabilities.answered)
         self.capabilities = capabilities
         self.budget = budget
         self._parameters = parameters
@@ -228,16 +223,17 @@ class OpenAITeacher:
             whole = _Completion.model_validate(completion)
         except ValidationError:
             raise TransientFaultError("the server's answer is no chat completion", maybe_billed=True) from None
-        message, counted = whole.choices[0].message, whole.usage or _Tokens()
-        usage = Usage(prompt_tokens=counted.prompt_tokens or 0, completion_tokens=counted.completion_tokens or 0)
-        all_counted = counted.prompt_tokens and counted.completion_tokens is not None
+        choice, tokens = whole.choices[0], whole.usage or _Tokens()
+        text, refusal = choice.message.text, choice.message.refusal
+        usage = Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.completion_tokens or 0)
+        counted = tokens.prompt_tokens and tokens.completion_tokens is not None
         return Answer(
-            text=message.text or message.refusal or "",
+            text=text or refusal or "",
             model=whole.model or self._parameters.model,
             usage=usage,
-            finish_reason=("refusal" if message.refused else whole.choices[0].finish_reason) or "stop",
+            finish_reason="refusal" if refusal and not text else choice.finish_reason or "stop",
             latency_s=latency_s,
-            cost_usd=self._pricing.cost_usd(usage) if all_counted else None,
+            cost_usd=self._pricing.cost_usd(usage) if counted else None,
         )
 
 
@@ -254,15 +250,9 @@ class _Message(BaseModel):
 
     @property
     def text(self) -> str:
-        """The content, whole or in parts, or where that and a refusal are empty the thoughts."""
         parts = self.content if isinstance(self.content, list) else [_Part(text=self.content)]
         content = "".join(part.text or "" for part in parts)
         return content or ("" if self.refusal else self.reasoning_content or self.reasoning or "")
-
-    @property
-    def refused(self) -> bool:
-        """Whether the model declined in the API's own field and wrote nothing else."""
-        return bool(self.refusal) and not self.text
 
 
 class _Choice(BaseModel):

@@ -30,15 +30,10 @@ class ServerErrors:
     """Turns what one server, the SDK or the network reports into this package's errors."""
 
     def __init__(self, parameters: TeacherParameters, base_url: str, secret: str | None) -> None:
-        """Know the server.
-
-        Args:
-            parameters: The teacher's parameters.
-            base_url: The server's address, without a password.
-            secret: The key or password, which no message repeats.
+        """Take the server's address without a password, and the key or password, which no message repeats.
 
         Raises:
-            TeacherError: If the environment names a proxy that is no HTTP proxy.
+            TeacherError: If the environment names a proxy that the client can't use.
         """
         self._parameters = parameters
         self._base_url = base_url
@@ -46,30 +41,20 @@ class ServerErrors:
         self._proxy = None if is_local(base_url) else _proxy_variable(base_url)
 
     def of_exception(self, error: Exception, *, answered: bool) -> Exception:
-        """What an exception of the SDK, a timeout or broken JSON means.
-
-        Args:
-            error: The exception.
-            answered: Whether the server has ever answered.
-        """
+        """What an exception of the SDK, a timeout or broken JSON means; ``answered``: the server ever did."""
         if isinstance(error, openai.APIStatusError):
             return self.of_status(error.status_code, error.body, error.response.headers)
+        if isinstance(error, openai.APIConnectionError) and isinstance(error.__cause__, _NEVER_SENT):
+            return self._no_connection(error.__cause__, answered=answered)
+        reason = "the server's answer is not JSON"
         if isinstance(error, TimeoutError):
-            return TransientFaultError(f"no answer within {self._parameters.timeout_s:g} s", maybe_billed=True)
-        if isinstance(error, openai.APIConnectionError):
-            if isinstance(error.__cause__, _NEVER_SENT):
-                return self._no_connection(error.__cause__, answered=answered)
-            return TransientFaultError(f"the connection to {self._base_url} failed", maybe_billed=True)
-        return TransientFaultError("the server's answer is not JSON", maybe_billed=True)
+            reason = f"no answer within {self._parameters.timeout_s:g} s"
+        elif isinstance(error, openai.APIConnectionError):
+            reason = f"the connection to {self._base_url} failed"
+        return TransientFaultError(reason, maybe_billed=True)
 
     def of_status(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Exception:
-        """What an HTTP status other than 200 means.
-
-        Args:
-            status: The status.
-            body: The response's JSON, or its text.
-            headers: The response's headers, where there are any.
-        """
+        """What an HTTP status other than 200 means; ``body`` is the response's JSON, or its text."""
         error = error_in(body)
         said = self.said(error)
         too_large = status == 429 and "request too large" in said.lower()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError, TransientFaultError
+from mulcot_rd.teacher.parameters import TeacherParameters
 
 logger = logging.getLogger(__name__)
 
@@ -26,30 +27,21 @@ class Transport:
     """The one way to a server. A request holds a slot while it is sent and answered, and none while it waits.
 
     Attributes:
-        limit: Requests that may be in flight at once.
         in_flight: Requests that are in flight now.
         answered: Whether the server has ever answered. Then what it refuses is that request's own fault; before, a
             row of refusals means that it will refuse everything.
         faults: How often each fault occurred.
     """
 
-    def __init__(self, limit: int, max_retries: int, backoff_s: float, *, answered: bool = False) -> None:
-        """Send nothing yet.
-
-        Args:
-            limit: Requests at once.
-            max_retries: Repeats of one request.
-            backoff_s: First wait in seconds; it doubles with every repeat, up to ``LONGEST_WAIT_S``.
-            answered: Whether an earlier run had an answer.
-        """
-        self.limit = limit
+    def __init__(self, parameters: TeacherParameters, *, answered: bool = False) -> None:
+        """Take the limits from the parameters; ``answered``: the server did in an earlier run."""
         self.in_flight = 0
         self.answered = answered
         self.faults: Counter[str] = Counter()
-        self._max_retries = max_retries
-        self._backoff_s = backoff_s
+        self._max_retries = parameters.max_request_retries
+        self._backoff_s = parameters.backoff_s
         self._failures_in_a_row = 0
-        self._slots = asyncio.Semaphore(limit)
+        self._slots = asyncio.Semaphore(parameters.max_concurrency)
         self._paused_until_s = 0.0
         self._closed = asyncio.Event()
 
