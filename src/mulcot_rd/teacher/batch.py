@@ -43,10 +43,6 @@ ENDPOINT = "/v1/chat/completions"
 METADATA = "mulcot_rd_job"
 
 
-class FormRefusedError(Exception):
-    """The server does not take a question in this form; it is sent again in the next."""
-
-
 class BatchNote(Record):
     """What the next run must know of a batch; the batch's metadata has the note's file name.
 
