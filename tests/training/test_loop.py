@@ -249,11 +249,11 @@ def test_work_of_another_fingerprint_is_not_continued(fresh, examples, tmp_path)
     assert _trainer(fresh(), examples, tmp_path, scores=(0.1,), fingerprint="other").state.step == 0
 
 
-def test_the_rate_is_halved_after_two_epochs_without_a_better_score(fresh, examples, tmp_path):
-    scores = (0.5, 0.4, 0.4, 0.4, 0.4, 0.6, 0.1)
-    outcome = _trainer(fresh(), examples, tmp_path, scores=scores, learning_rate=8e-3, min_lr=3e-3).run()
-    rates = [row["learning_rate"] for row in outcome.history if "score" in row]
-    assert rates == [8e-3, 8e-3, 8e-3, 4e-3, 4e-3, 3e-3, 3e-3]
+@pytest.mark.parametrize(("factor", "rates"), [(0.5, [4e-3, 4e-3, 3e-3, 3e-3]), (0.75, [6e-3, 6e-3, 4.5e-3, 4.5e-3])])
+def test_the_rate_is_reduced_after_two_epochs_without_a_better_score(fresh, examples, tmp_path, factor, rates):
+    how = {"learning_rate": 8e-3, "min_lr": 3e-3, "lr_factor": factor, "scores": (0.5, 0.4, 0.4, 0.4, 0.4, 0.6, 0.1)}
+    outcome = _trainer(fresh(), examples, tmp_path, **how).run()
+    assert [row["learning_rate"] for row in outcome.history if "score" in row] == pytest.approx([8e-3] * 3 + rates)
     assert (outcome.best_epoch, outcome.best_score) == (6, 0.6)
 
 
