@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from mulcot_rd.reporting.baselines import majority_baseline, measure_baselines, tfidf_logistic_regression
-from mulcot_rd.reporting.tables import result_table
+from mulcot_rd.reporting.result_table import result_table
 from mulcot_rd.schema import Post, Sentiment
 
 NEG, NEU, POS = Sentiment

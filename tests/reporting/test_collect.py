@@ -6,7 +6,7 @@ import pytest
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.costs import COMPUTED
 from mulcot_rd.reporting.published import published
-from mulcot_rd.reporting.tables import MEASURED_TINY
+from mulcot_rd.reporting.sources import MEASURED_TINY
 from mulcot_rd.reporting.writers import write_table
 from mulcot_rd.schema import Post, Sentiment
 

@@ -1,6 +1,5 @@
 """What the notebooks show."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -9,7 +8,6 @@ from mulcot_rd.reporting.display import (
     answers_frame,
     differing,
     disagreements,
-    interval_figure,
     page,
     post_cards,
     side_by_side,
@@ -73,26 +71,3 @@ def test_answers_and_disagreements(posts, systems):
 def test_a_prompt_that_was_not_asked_has_no_column(posts, make_prediction):
     answers = answers_frame(posts, {"student": [make_prediction(post, post.label, attempts=0) for post in posts]})
     assert list(answers.columns)[3:] == ["student, label prompt"]
-
-
-def test_intervals_are_drawn_around_the_scores(tmp_path):
-    scores = pd.DataFrame(
-        {
-            "dataset": ["sample", "sample", "cafe"],
-            "method": ["student", "assistant", "student"],
-            "run": ["a", "b", "c"],
-            "source": ["measured", "measured (tiny model, random initial weights)", "measured"],
-            "metric": "accuracy",
-            "value": [70.0, 50.0, 20.0],
-            "low": [60.0, float("nan"), 10.0],
-            "high": [80.0, float("nan"), 30.0],
-        }
-    )
-    figure = interval_figure(scores, "sample", "accuracy")
-    figure.savefig(tmp_path / "figure.png", dpi=20)
-    axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["b, assistant", "a, student"]
-    assert {text.get_text() for text in figure.legends[0].get_texts()} == set(scores["source"][:2])
-    with pytest.raises(ValueError, match="no run on cafe has bleu"):
-        interval_figure(scores, "cafe", "bleu")
-    assert not plt.get_fignums()

@@ -1,9 +1,115 @@
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
-from mulcot_rd.reporting.figures import training_curves
-from mulcot_rd.reporting.tables import source_of
+from mulcot_rd.reporting.figures import (
+    LOSS_WEIGHTS,
+    efficiency_figure,
+    interval_figure,
+    loss_weights_figure,
+    note_figure,
+    training_curves,
+)
+from mulcot_rd.reporting.histories import LossHistory
+from mulcot_rd.reporting.runs import PromptCost, RoleCost, RunInfo, RunMetrics
+from mulcot_rd.reporting.sources import source_of
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
+
+
+def make_run(arch: int, dataset: str = "sample", scale: str = "tiny", variant: str = "full", **parts) -> RunMetrics:
+    name = f"arch{arch}-{scale}-{variant}"
+    cost = PromptCost(
+        tflops=1e-4, latency_ms_median=50, latency_ms_p90=60, posts=5, memory_gb=0.5, memory_of="process, resident"
+    )
+    role_cost = RoleCost(
+        model="tiny",
+        device="Some CPU",
+        dtype="float32",
+        parameters=10**6,
+        trainable_parameters=10**5,
+        trainable_percent=10.0,
+        prompts={"label": cost, "reasoning": cost.model_copy(update={"latency_ms_median": 900})},
+    )
+    scores = {"accuracy": 0.6, "weighted_f1": 0.58, "macro_f1": 0.5, "intervals": {"accuracy": [0.5, 0.7]}}
+    info = RunInfo(dataset=dataset, run=name, arch=arch, scale=scale, variant=variant, seed=42)
+    return RunMetrics(
+        run=info,
+        **{"teacher": scores, "assistant": scores, "student": {**scores, "accuracy": 0.55}, **parts},
+        efficiency={"assistant": role_cost, "student": role_cost},
+    )
+
+
+def words(figure) -> str:
+    titles = [figure.get_suptitle()]
+    for panel in figure.axes:
+        titles += [panel.get_title(), *(text.get_text() for text in panel.texts)]
+        titles += [label.get_text() for label in panel.get_xticklabels()]
+    titles += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    return "\n".join(titles)
+
+
+def fits(figure) -> bool:
+    """Whether every panel, title and legend lies within the figure."""
+    figure.draw_without_rendering()
+    boxes = [panel.get_tightbbox() for panel in figure.axes] + [each.get_window_extent() for each in figure.legends]
+    whole = figure.bbox.padded(2)
+    return all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
+
+
+def test_figure_3_draws_published_points_hollow_and_measured_ones_filled():
+    figure = efficiency_figure([make_run(4), make_run(4, variant="no_image")])
+    assert fits(figure)
+    assert [panel.get_title() for panel in figure.axes] == [
+        name for name in ("mvsa_single", "twitter2015", "sample") for _ in range(2)
+    ]
+    printed = figure.axes[3].lines
+    assert all(line.get_fillstyle() == "none" for line in printed)
+    # Section 4.5: Qwen3-VL-2B and Emotion-LLaMA on Twitter-2015, with Table 12's latencies.
+    points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in printed}
+    assert {(8710.76, 80.4), (11582.16, 73.9)} <= points
+    sizes, latencies = figure.axes[4:]
+    assert [line.get_ydata()[0] for line in sizes.lines] == pytest.approx([60, 55])
+    assert {line.get_xdata()[0] for line in sizes.lines} == {0.001}
+    assert {line.get_xdata()[0] for line in latencies.lines} == {900}
+    assert "tiny models have random initial weights" in words(figure)
+    assert "measured on Some CPU" in words(figure)
+
+
+def test_figure_3_without_runs_has_the_paper_s_points_alone():
+    figure = efficiency_figure([])
+    assert fits(figure)
+    assert [len(panel.lines) for panel in figure.axes] == [6] * 4
+
+
+def history(weights, role="assistant", run="arch4-tiny", source="tiny models") -> LossHistory:
+    rows = [{"step": step, "reasoning_loss": 3 / step, "label_loss": weights[1] / step} for step in (1, 2, 3)]
+    return LossHistory("sample", run, role, source, weights, rows)
+
+
+def test_figure_5_has_a_line_a_weighting_and_a_panel_a_task():
+    figure = loss_weights_figure(
+        [history(weights) for weights in LOSS_WEIGHTS] + [history((0.8, 0.2), run="arch1-tiny")]
+    )
+    assert fits(figure)
+    reasoning, label = figure.axes
+    assert [line.get_label() for line in label.lines] == ["{0.8, 0.2}", "{0.5, 0.5}", "{0.2, 0.8}"]
+    assert label.lines[2].get_ydata().tolist() == pytest.approx([0.8, 0.4, 0.8 / 3])
+    assert reasoning.lines[0].get_xdata().tolist() == [1, 2, 3]
+    assert "tiny models" in words(figure)
+
+
+def test_figure_5_says_which_weighting_was_not_run():
+    figure = loss_weights_figure([history((0.8, 0.2)), history((0.8, 0.2), role="student"), history((0.0, 1.0))])
+    assert len(figure.axes) == 4
+    assert [line.get_label() for line in figure.axes[0].lines][1:] == ["{0.5, 0.5}: no run", "{0.2, 0.8}: no run"]
+    assert "No model has been trained" in words(loss_weights_figure([]))
+
+
+def test_a_note_may_hold_anything():
+    figure = note_figure("$T$ _x_", "50% of $x$")
+    assert fits(figure)
+    assert "50% of $x$" in words(figure)
 
 
 def test_training_curves_draw_what_was_measured(tmp_path):
@@ -29,3 +135,26 @@ def test_training_curves_draw_what_was_measured(tmp_path):
     figure.savefig(tmp_path / "curves.png", dpi=50)
     with pytest.raises(ValueError, match="no training history"):
         training_curves([], "r", "tiny")
+
+
+def test_intervals_are_drawn_around_the_scores(tmp_path):
+    scores = pd.DataFrame(
+        {
+            "dataset": ["sample", "sample", "cafe"],
+            "method": ["student", "assistant", "student"],
+            "run": ["a", "b", "c"],
+            "source": ["measured", "measured (tiny model, random initial weights)", "measured"],
+            "metric": "accuracy",
+            "value": [70.0, 50.0, 20.0],
+            "low": [60.0, float("nan"), 10.0],
+            "high": [80.0, float("nan"), 30.0],
+        }
+    )
+    figure = interval_figure(scores, "sample", "accuracy")
+    figure.savefig(tmp_path / "figure.png", dpi=20)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b, assistant", "a, student"]
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == set(scores["source"][:2])
+    with pytest.raises(ValueError, match="no run on cafe has bleu"):
+        interval_figure(scores, "cafe", "bleu")
+    assert not plt.get_fignums()

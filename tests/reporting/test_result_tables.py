@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from mulcot_rd.reporting.tables import INTERVAL_COLUMN, MEASURED_TINY, result_table, run_report, source_of_run
+from mulcot_rd.reporting.result_table import INTERVAL_COLUMN, result_table, run_report
+from mulcot_rd.reporting.sources import MEASURED_TINY, source_of_run
 from mulcot_rd.reporting.writers import ReportTable, to_latex, to_markdown, write_table
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mulcot_rd.metrics import bootstrap_mean_interval, holm, mcnemar
+from mulcot_rd.reporting.cells import interval_text
 from mulcot_rd.reporting.runs import ABLATIONS, RunMetrics, read_predictions, seed_groups
-from mulcot_rd.reporting.tables import interval_text
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord
 

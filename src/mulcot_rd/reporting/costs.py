@@ -8,7 +8,7 @@ import pandas as pd
 from mulcot_rd.models import FAMILIES, parameter_counts, stand_ins
 from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import RoleCost, RunMetrics
-from mulcot_rd.reporting.tables import PUBLISHED, source_of
+from mulcot_rd.reporting.sources import PUBLISHED, source_of
 from mulcot_rd.reporting.writers import ReportTable
 
 COMPUTED = "computed from the configuration"
@@ -56,7 +56,7 @@ def cost_table(runs: list[RunMetrics], number: int, printed: str, datasets: tupl
     return ReportTable(
         pd.DataFrame(rows, columns=columns).astype({"posts": "Int64"}),
         f"Cost of one prediction at batch size 1 (Table {number})",
-        "The paper's device is one NVIDIA RTX A6000, its figures are of all samples. Measured latencies are the median "
+        "The paper's device is one NVIDIA RTX A6000, its numbers are of all samples. Measured latencies are the median "
         "and the 90th percentile of one greedy answer, one token at a time, from the image on disk to the text, over "
         "the first posts of the test split (posts says how many); operations are those of PyTorch's counter (matrix "
         "products, convolutions, attention) for the first of them; latencies and memory of different devices don't "

@@ -9,8 +9,6 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from mulcot_rd.images import thumbnail_uri
 from mulcot_rd.reasoning import SECTION_KEYS
@@ -23,7 +21,6 @@ LABEL_PROMPT, REASONING_PROMPT = "label prompt", "reasoning"
 UNREADABLE = "no readable label"
 # Pixels of an image's longer side.
 _IMAGE_SIDE = 320
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 
 @dataclass(frozen=True)
@@ -132,44 +129,6 @@ def differing(answers: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
         return answers.iloc[:0]
     both = answers[[one, other]].notna().all(axis="columns")
     return answers[both & (answers[one] != answers[other])]
-
-
-def interval_figure(scores: pd.DataFrame, dataset: str, metric: str) -> Figure:
-    """One metric of every run on a data set, with the 95 percent interval of each.
-
-    Args:
-        scores: The table ``table_scores``: columns method, run, source, dataset, metric, value, low, high (percent).
-        dataset: Name of the data set.
-        metric: Name of the metric, such as ``accuracy``.
-
-    Returns:
-        A figure that needs no display; its legend names the sources, so that tiny models are told from others.
-
-    Raises:
-        ValueError: If no run has that metric on that data set.
-    """
-    rows = scores[(scores["dataset"] == dataset) & (scores["metric"] == metric)].iloc[::-1]
-    if rows.empty:
-        raise ValueError(f"no run on {dataset} has {metric}: run the pipelines evaluation and reporting first")
-    figure = Figure(figsize=(9, 1.4 + 0.32 * len(rows)), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    places = pd.Series(range(len(rows)), index=rows.index)
-    for number, (source, of_source) in enumerate(rows.groupby("source", sort=False)):
-        # A score without an interval is drawn as a point alone.
-        ends = of_source[["low", "high"]].astype(float)
-        reach = [(of_source["value"] - ends["low"]).fillna(0), (ends["high"] - of_source["value"]).fillna(0)]
-        axes.errorbar(
-            of_source["value"], places[of_source.index], xerr=reach, fmt="o", capsize=3, markersize=5,
-            color=_COLOURS[number % len(_COLOURS)], label=source,
-        )  # fmt: skip
-    axes.set_yticks(places, [f"{run}, {method}" for run, method in zip(rows["run"], rows["method"], strict=True)])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set(xlabel=f"{metric}, percent, with 95 percent interval", title=dataset)
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", frameon=False, fontsize=8)
-    return figure
 
 
 def _labels(record: TeacherRecord | PredictionRecord) -> dict[str, str]:

@@ -1,14 +1,41 @@
-"""Training curves: the loss of each task over the steps, and the validation score."""
+"""Figures of the reports: training curves, scores with intervals, and the paper's Figures 3 and 5 from every run."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-# Two blues and an orange that stay apart in print and for the colour-blind (Okabe and Ito).
+from mulcot_rd.reporting.histories import LossHistory
+from mulcot_rd.reporting.published import published_rows
+from mulcot_rd.reporting.runs import RunMetrics
+
+# Colours that stay apart in print and for the colour-blind (Okabe and Ito), and more for many runs.
+_COLOURS = (
+    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"),
+    *("#8c564b", "#9467bd", "#bcbd22"),
+)
+_GREY = "#6b6b70"
+_MARKERS = "osD^vP"
+# Figure 3 and Appendix H: the models of Tables 11 and 12 as they stand in Tables 3, 4 and 7, taught by Qwen2.5-VL-72B.
+_TEACHER = "teacher Qwen2.5-VL-72B"
+_ACCURACY_OF = {
+    "Qwen2.5-VL-72B": "Qwen2.5-VL-72B*",
+    "Emotion-LLaMA": "Emotion-LLaMA",
+    "Qwen3-VL-8B": f"MulCoT-RD(asst, Qwen3-VL-8B), {_TEACHER}",
+    "Qwen3-VL-2B": f"MulCoT-RD(stu, Qwen3-VL-2B), {_TEACHER}",
+    "Qwen2.5-VL-7B": f"MulCoT-RD(asst), {_TEACHER}",
+    "Qwen2.5-VL-3B": f"MulCoT-RD(stu), {_TEACHER}",
+}
+_PRINTED = {"mvsa_single": (11, (3, 7)), "twitter2015": (12, (4, 7))}
+# Figure 5: {reasoning, label}, as the paper writes its weights.
+LOSS_WEIGHTS = ((0.8, 0.2), (0.5, 0.5), (0.2, 0.8))
 _LOSSES = {"reasoning_loss": ("reasoning", "#0072b2"), "label_loss": ("label", "#e69f00")}
-_SCORE_COLOUR = "#009e73"
 
 
 def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str) -> Figure:
@@ -18,7 +45,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str)
         history: Rows with ``role``, ``epoch``, ``step`` (optimiser steps), ``label_loss``, ``reasoning_loss`` (nats a
             target token) and ``validation_score`` (fraction); what a row did not measure is ``None``.
         run: Name of the run, for the title.
-        source: How the models' figures are named (:func:`~mulcot_rd.reporting.tables.source_of`), for the title.
+        source: How numbers of the models are named (:func:`~mulcot_rd.reporting.sources.source_of`), for the title.
 
     Returns:
         A figure that needs no display; save it at 150 dpi.
@@ -29,10 +56,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str)
     if len(history) == 0:
         raise ValueError(f"run {run} has no training history to draw: run a training pipeline first")
     roles = list(dict.fromkeys(row["role"] for row in history))
-    figure = Figure(figsize=(11, 0.7 + 3.1 * len(roles)), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure, panels = _panels(len(roles), 2, width=11, height=3.1)
     figure.suptitle(f"{run}: {source}", fontsize=12, parse_math=False)
-    panels = figure.subplots(len(roles), 2, squeeze=False)
     for role, (losses, scores) in zip(roles, panels, strict=True):
         rows = sorted((row for row in history if row["role"] == role), key=lambda row: row["step"])
         for key, (name, colour) in _LOSSES.items():
@@ -40,14 +65,175 @@ def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str)
         losses.set(title=f"{role}: training loss", xlabel="optimiser step", ylabel="loss (nats per target token)")
         losses.set_ylim(bottom=0)
         losses.legend(title="task", frameon=False)
-        scores.plot(*_points(rows, "validation_score"), color=_SCORE_COLOUR, linewidth=1.4, marker="o", markersize=4)
+        scores.plot(*_points(rows, "validation_score"), color=_COLOURS[2], linewidth=1.4, marker="o", markersize=4)
         scores.set(title=f"{role}: validation score", xlabel="optimiser step", ylabel="score", ylim=(0, 1))
-        for panel in (losses, scores):
-            panel.grid(alpha=0.25)
-            panel.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def interval_figure(scores: pd.DataFrame, dataset: str, metric: str) -> Figure:
+    """One metric of every run on a data set, with the 95 percent interval of each.
+
+    Args:
+        scores: The table ``table_scores``: columns method, run, source, dataset, metric, value, low, high (percent).
+        dataset: Name of the data set.
+        metric: Name of the metric, such as ``accuracy``.
+
+    Returns:
+        A figure that needs no display; its legend names the sources, so that tiny models are told from others.
+
+    Raises:
+        ValueError: If no run has that metric on that data set.
+    """
+    rows = scores[(scores["dataset"] == dataset) & (scores["metric"] == metric)].iloc[::-1]
+    if rows.empty:
+        raise ValueError(f"no run on {dataset} has {metric}: run the pipelines evaluation and reporting first")
+    figure, ((axes,),) = _panels(1, 1, width=9, height=0.8 + 0.32 * len(rows))
+    places = pd.Series(range(len(rows)), index=rows.index)
+    for number, (source, of_source) in enumerate(rows.groupby("source", sort=False)):
+        # A score without an interval is drawn as a point alone.
+        ends = of_source[["low", "high"]].astype(float)
+        reach = [(of_source["value"] - ends["low"]).fillna(0), (ends["high"] - of_source["value"]).fillna(0)]
+        axes.errorbar(
+            of_source["value"], places[of_source.index], xerr=reach, fmt="o", capsize=3, markersize=5,
+            color=_COLOURS[number % len(_COLOURS)], label=source,
+        )  # fmt: skip
+    axes.set_yticks(places, [f"{run}, {method}" for run, method in zip(rows["run"], rows["method"], strict=True)])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set(xlabel=f"{metric}, percent, with 95 percent interval", title=dataset)
+    axes.grid(visible=False, axis="y")
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8)
+    return figure
+
+
+def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
+    """Figure 3: accuracy against parameters and against latency at batch size 1, a row of panels a data set.
+
+    Published points are hollow. Measured ones, of runs of the whole method with an ``efficiency.json``, are filled;
+    their latency is that of the reasoning prompt where there is one, on the device at hand.
+    """
+    measured = [run for run in runs if run.efficiency and run.run.variant == "full"]
+    datasets = list(dict.fromkeys([*_PRINTED, *(run.run.dataset for run in measured)]))
+    colours = dict(zip(dict.fromkeys(run.run.run for run in measured), cycle(_COLOURS), strict=False))
+    figure, panels = _panels(len(datasets), 2, width=11.5, height=2.9)
+    devices = dict.fromkeys(cost.device for run in measured for cost in run.efficiency.values())
+    remarks = [f"measured on {', '.join(devices)}"] if devices else []
+    if any(run.run.scale == "tiny" for run in measured):
+        remarks.append("tiny models have random initial weights")
+    remarks += [f"{run.run.run}: {', '.join(run.run.checkpoints)}" for run in measured if run.run.checkpoints]
+    remark = f"\nhollow: published; filled: {'; '.join(remarks)}" if remarks else ""
+    figure.suptitle(f"Figure 3: accuracy against size and latency of one prediction{remark}", fontsize=11)
+    for dataset, row in zip(datasets, panels, strict=True):
+        _draw_published_costs(*row, dataset)
+        _draw_measured_costs(*row, [run for run in measured if run.run.dataset == dataset], colours)
+        for panel, what in zip(row, ("parameters (10⁹)", "latency (ms)"), strict=True):
+            panel.set(title=dataset, xlabel=what, ylabel="accuracy (percent)", xscale="log")
+            _plain_log_axis(panel)
+    handles: dict[str, Any] = {}
+    for panel in panels[:, 1]:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
+def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
+    """Figure 5: the loss of each task over the steps, a line a weighting of the tasks, a row a model.
+
+    Shown are the models that were trained with several weightings; where there is none, those of the first run.
+    """
+    groups: dict[tuple[str, str, str, str], dict[tuple[float, float], LossHistory]] = defaultdict(dict)
+    for history in histories:
+        if history.weights in LOSS_WEIGHTS:
+            groups[history.dataset, history.run, history.role, history.source][history.weights] = history
+    compared = {key: group for key, group in groups.items() if len(group) > 1}
+    first = next(iter(groups), None)
+    shown = compared or {key: group for key, group in groups.items() if first and key[:2] == first[:2]}
+    if not shown:
+        return note_figure("Figure 5: loss weights", "No model has been trained yet: no loss to draw.")
+    figure, panels = _panels(len(shown), 2, width=11, height=3.2)
+    figure.suptitle("Figure 5: loss of both tasks by their weights {reasoning, label}", fontsize=12)
+    for (key, group), row in zip(shown.items(), panels, strict=True):
+        dataset, run, role, source = key
+        for panel, task in zip(row, ("reasoning", "label"), strict=True):
+            for weights, colour in zip(LOSS_WEIGHTS, _COLOURS, strict=False):
+                name = f"{{{weights[0]:g}, {weights[1]:g}}}"
+                if weights not in group:
+                    panel.plot([], [], color=colour, linestyle=":", label=f"{name}: no run")
+                    continue
+                points = [(each["step"], each[f"{task}_loss"]) for each in group[weights].rows]
+                points = [point for point in points if point[1] is not None]
+                panel.plot(*zip(*points, strict=True) if points else ([], []), color=colour, label=name, linewidth=1.3)
+            title = f"{dataset}, {run}, {role}: {task} loss\n{source}"
+            panel.set_title(title, fontsize=9, parse_math=False)
+            panel.set(xlabel="optimiser step", ylabel="nats per target token")
+            panel.set_ylim(bottom=0)
+            panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def note_figure(title: str, note: str) -> Figure:
+    """An empty panel that says why it is empty."""
+    figure, ((panel,),) = _panels(1, 1, width=8, height=1.2)
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    panel.set_axis_off()
+    panel.text(
+        0.5,
+        0.5,
+        note,
+        ha="center",
+        va="center",
+        color="#6b6b70",
+        transform=panel.transAxes,
+        parse_math=False,
+        wrap=True,
+    )
+    return figure
+
+
+def _draw_published_costs(sizes: Axes, latencies: Axes, dataset: str) -> None:
+    if dataset not in _PRINTED:
+        return
+    table, accuracy_tables = _PRINTED[dataset]
+    costs = published_rows(dataset, (table,)).set_index("method")
+    accuracies = published_rows(dataset, accuracy_tables).set_index("method")["accuracy"]
+    for (model, method), marker in zip(_ACCURACY_OF.items(), _MARKERS, strict=True):
+        look = {"marker": marker, "color": _GREY, "fillstyle": "none", "linestyle": "", "markersize": 8}
+        sizes.plot(costs.loc[model, "parameters_billion"], accuracies[method], **look)
+        latencies.plot(costs.loc[model, "latency_ms"], accuracies[method], label=f"{model}, published", **look)
+
+
+def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics], colours: Mapping[str, str]) -> None:
+    for run in runs:
+        for (role, cost), marker in zip(run.efficiency.items(), cycle(_MARKERS), strict=False):
+            if role not in run.models:
+                continue
+            look = {"color": colours[run.run.run], "marker": marker, "linestyle": "", "markersize": 7}
+            prompt = cost.prompts.get("reasoning") or next(iter(cost.prompts.values()))
+            accuracy = 100 * run.models[role]["accuracy"]
+            sizes.plot(cost.parameters / 1e9, accuracy, **look)
+            latencies.plot(prompt.latency_ms_median, accuracy, label=f"{run.run.run}, {role}", **look)
+
+
+def _plain_log_axis(panel: Axes) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, or at those alone over a wide range, written as plain numbers."""
+    low, high = panel.get_xlim()
+    panel.set_xlim(low / 1.4, high * 1.4)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def _points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
     measured = [(row["step"], row[key]) for row in rows if row[key] is not None]
     return [step for step, _ in measured], [value for _, value in measured]
+
+
+def _panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, Any]:
+    """A figure that needs no display, and its panels, row by row."""
+    figure = Figure(figsize=(width, 0.6 + height * rows), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, panels

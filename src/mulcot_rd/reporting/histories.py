@@ -1,17 +1,40 @@
 """The training losses of the models on disk, for Figure 5."""
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import read_bytes
 from mulcot_rd.models import stand_ins
-from mulcot_rd.reporting.paper_figures import LossHistory
 from mulcot_rd.reporting.runs import left_out
-from mulcot_rd.reporting.tables import source_of
+from mulcot_rd.reporting.sources import source_of
 from mulcot_rd.training.train import history_of
+
+
+@dataclass(frozen=True)
+class LossHistory:
+    """The training losses of one model, for Figure 5.
+
+    Attributes:
+        dataset: Name of the data set.
+        run: The run's name without its variant and seed: histories that share it differ in their weights.
+        role: "assistant" or "student".
+        source: How its numbers are named.
+        weights: Of the reasoning and of the label task.
+        rows: ``step``, ``reasoning_loss`` and ``label_loss`` (nats a target token) in the order of steps.
+    """
+
+    dataset: str
+    run: str
+    role: str
+    source: str
+    weights: tuple[float, float]
+    rows: Sequence[Mapping[str, Any]]
 
 
 class _Weights(BaseModel):

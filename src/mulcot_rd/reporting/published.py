@@ -1,4 +1,4 @@
-"""The paper's own figures, as printed, for the rows that stand beside what was measured."""
+"""The paper's own numbers, as printed, for the rows that stand beside what was measured."""
 
 from functools import cache
 from importlib.resources import files
@@ -10,6 +10,13 @@ DATASETS: tuple[str, ...] = ("mvsa_single", "mvsa_multiple", "twitter2015", "twi
 COLUMNS: tuple[str, ...] = ("table", "method", "dataset", "metric", "value")
 # A cell that the paper prints once for all methods of a table, such as the size of a split, is kept once.
 ALL_METHODS = "all"
+# How the names of the paper's own rows begin.
+OWN_METHOD = "MulCoT-RD"
+DIST_NOTE = (
+    "Measured Dist-1/2 are those of the generated texts. The published ones are those of the reference texts, which is "
+    "why the paper's Table 5 prints the same 49.8 and 80.2 for three different models on MVSA-Single: they compare "
+    "with the reference_dist columns."
+)
 # Whole numbers: posts, training rows, parameters.
 COUNTS: tuple[str, ...] = ("train", "dev", "test", "train_plus", "samples", "parameters", "trainable_parameters")
 PERCENTAGES: tuple[str, ...] = (
@@ -30,11 +37,11 @@ QUANTITIES: tuple[str, ...] = ("parameters_billion", "tflops", "latency_ms", "me
 
 @cache
 def published() -> pd.DataFrame:
-    """Every figure of Tables 1, 3 to 8 and 10 to 12 of the paper; what a table leaves out ("-") has no row.
+    """Every number of Tables 1, 3 to 8 and 10 to 12 of the paper; what a table leaves out ("-") has no row.
 
     Returns:
         Columns ``table`` (its number), ``method``, ``dataset`` (empty in Table 10), ``metric``, ``value`` (percent,
-        numbers, or the unit in the metric's name). A ``*`` after a method is the paper's mark of zero-shot figures.
+        numbers, or the unit in the metric's name). A ``*`` after a method is the paper's mark of zero-shot numbers.
         Table 5's ``dist_1`` and ``dist_2`` are those of the reference texts, as the authors computed them.
 
     Raises:
@@ -78,7 +85,7 @@ def published_rows(dataset: str, tables: tuple[int, ...]) -> pd.DataFrame:
     """
     rows = published()
     rows = rows[(rows["dataset"] == dataset) & rows["table"].isin(tables)]
-    # Tables 3, 4, 5 and 7 share methods but not figures: one row gathers all that is printed of a method.
+    # Tables 3, 4, 5 and 7 share methods but not numbers: one row gathers all that is printed of a method.
     wide = rows.pivot_table(index="method", columns="metric", values="value", aggfunc="first", sort=False)
     if ALL_METHODS in wide.index:
         wide = wide.fillna(wide.loc[ALL_METHODS]).drop(index=ALL_METHODS)

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mulcot_rd.files import read_bytes, read_text
-from mulcot_rd.reporting.tables import CLASSIFICATION_METRICS, MEASURED, REASONING_METRICS, percent, source_of_run
+from mulcot_rd.reporting.cells import CLASSIFICATION_METRICS, REASONING_METRICS, percent
+from mulcot_rd.reporting.sources import source_of_run, source_of_teacher
 from mulcot_rd.schema import PredictionRecord
 
 logger = logging.getLogger(__name__)
@@ -21,12 +22,14 @@ ABLATIONS = {"no_image": "w/o Img", "no_text": "w/o Txt", "no_cot": "w/o CoT", "
 # Other weights of the two tasks (Figure 5).
 OTHER_WEIGHTS = "weights_"
 
+# Columns that say whose numbers a row holds.
+IDENTITY = ("dataset", "method", "run", "source")
 
 Fraction = Annotated[float, Field(ge=-1, le=1)]
 
 
-class _Figures(BaseModel):
-    """What stands in a block of scores beside single fractions."""
+class _Counts(BaseModel):
+    """Counts and intervals, which stand in a block of scores beside single fractions."""
 
     reasonings: int | None = None
     quotes: int | None = None
@@ -39,7 +42,7 @@ class _Figures(BaseModel):
 def _with_fractions(block: Any) -> Any:
     """A block of scores as it is; whatever is a fraction in it must be one."""
     if isinstance(block, dict):
-        _Figures.model_validate(block)
+        _Counts.model_validate(block)
         for name, value in block.items():
             if isinstance(value, float) or name in (*CLASSIFICATION_METRICS, *REASONING_METRICS):
                 percent(value, name)
@@ -68,7 +71,7 @@ class RunInfo(BaseModel):
 
     @property
     def source(self) -> str:
-        """How figures of its models are named wherever they appear."""
+        """How numbers of its models are named wherever they appear."""
         return source_of_run(self.scale, self.model_dump())
 
     @property
@@ -153,8 +156,12 @@ class RunMetrics(BaseModel):
 
     @property
     def teacher_source(self) -> str:
-        """How figures of the teacher are named: no model of ours, whatever the run's scale."""
-        return f"{MEASURED}; {self.run.teacher}" if self.run.teacher else MEASURED
+        """How numbers of the teacher are named."""
+        return source_of_teacher(self.run.teacher)
+
+    def identity(self, method: str) -> dict[str, Any]:
+        """The cells of :data:`IDENTITY`."""
+        return dict(zip(IDENTITY, (self.run.dataset, method, self.run.run, self.run.source), strict=True))
 
 
 # Files beside metrics.json, by name: what each holds, and the pipeline that writes it.

@@ -18,14 +18,14 @@ from mulcot_rd.pipelines.posts import check_made_from
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.display import Html, page, side_by_side
-from mulcot_rd.reporting.figures import training_curves
+from mulcot_rd.reporting.figures import efficiency_figure, loss_weights_figure, note_figure, training_curves
 from mulcot_rd.reporting.histories import read_loss_histories
-from mulcot_rd.reporting.paper_figures import efficiency_figure, loss_weights_figure, note_figure
 from mulcot_rd.reporting.parameters import ReportingParameters
-from mulcot_rd.reporting.quality import quality_table
+from mulcot_rd.reporting.quality_tables import quality_table
+from mulcot_rd.reporting.result_table import run_report
 from mulcot_rd.reporting.run_config import parameters_note, run_config
 from mulcot_rd.reporting.runs import read_runs
-from mulcot_rd.reporting.tables import run_report, source_of
+from mulcot_rd.reporting.sources import source_of
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
 from mulcot_rd.training.train import history_of

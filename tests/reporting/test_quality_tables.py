@@ -3,7 +3,7 @@
 import pytest
 
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
-from mulcot_rd.reporting.quality import qualities_table, quality_table
+from mulcot_rd.reporting.quality_tables import qualities_table, quality_table
 from mulcot_rd.reporting.runs import RunMetrics
 from mulcot_rd.reporting.writers import write_table
 from mulcot_rd.schema import Reasoning, Sentiment

@@ -1,31 +1,22 @@
 """The result table of one run: baselines, teacher, assistant and student beside what the paper prints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.reporting.published import published_rows
+from mulcot_rd.reporting.cells import (
+    CLASSIFICATION_METRICS,
+    REASONING_METRICS,
+    REFERENCE_METRICS,
+    interval_text,
+    percent,
+)
+from mulcot_rd.reporting.published import DIST_NOTE, OWN_METHOD, published_rows
+from mulcot_rd.reporting.sources import MEASURED, PUBLISHED, source_of_run, source_of_teacher
 from mulcot_rd.reporting.writers import ReportTable
 
-MEASURED = "measured"
-MEASURED_TINY = "measured (tiny model, random initial weights)"
-PUBLISHED = "published"
-OWN_METHOD = "MulCoT-RD"
-RULES_TEACHER = "offline-rules"
-# The variant of models as they come (starred rows of Tables 3 and 4).
-ZERO_SHOT = "zero_shot"
-
-CLASSIFICATION_METRICS = ("accuracy", "weighted_f1", "macro_f1", "valid_rate", "agreement")
-REASONING_METRICS = ("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2")
-REFERENCE_METRICS = {"reference_dist_1": "dist_1", "reference_dist_2": "dist_2"}
 INTERVAL_COLUMN = "accuracy 95% interval"
-DIST_NOTE = (
-    "Measured Dist-1/2 are those of the generated texts. The published ones are those of the reference texts, which is "
-    "why the paper's Table 5 prints the same 49.8 and 80.2 for three different models on MVSA-Single: they compare "
-    "with the reference_dist columns."
-)
-
 # Keys of the baselines and of the metrics, and the name of the row that each becomes.
 _BASELINE_ROWS = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + logistic regression"}
 _MODEL_ROWS = {"assistant": "assistant", "student": "student"}
@@ -74,7 +65,7 @@ def result_table(
         if metrics.get("references")
     }
     if metrics.get("teacher"):
-        taught = f"{MEASURED}; {about['teacher']}" if about.get("teacher") else MEASURED
+        taught = source_of_teacher(about.get("teacher"))
         rows.append({"method": "teacher (stage one)", "source": taught, **_measured(metrics["teacher"])})
     for key, name in _MODEL_ROWS.items():
         if metrics.get(key):
@@ -103,69 +94,6 @@ def run_report(
     return ReportTable(
         frame, f"Test split of {dataset}, run {run}: {source}, percent", f"{DIST_NOTE} {parameters}".strip()
     )
-
-
-def source_of(
-    scale: str,
-    teacher: str | None = None,
-    limit: int | None = None,
-    checkpoints: Sequence[str] = (),
-    served: str | None = None,
-    captions: str | None = None,
-) -> str:
-    """How a figure of a model of this scale is named wherever it appears.
-
-    Args:
-        scale: ``tiny`` or ``full``.
-        teacher: Who taught it; rules of thumb are named, a paper's teacher is the architecture's.
-        limit: Posts a split that the run was limited to.
-        checkpoints: Checkpoints that stood in for the architecture's own weights.
-        served: The model of a server that answered in place of any local one; scale and checkpoints say nothing then.
-        captions: Who wrote the captions that stood in place of images; rules of thumb are named.
-
-    Raises:
-        ValueError: If the scale is not ``tiny`` or ``full``.
-    """
-    names = {"tiny": MEASURED_TINY, "full": MEASURED}
-    if scale not in names:
-        raise ValueError(f"unknown scale {scale!r}: choose one of {', '.join(names)}")
-    remarks = [names[scale] if served is None else f"{MEASURED}; {served}, served"]
-    if checkpoints and served is None:
-        remarks.append(f"models: {', '.join(checkpoints)}")
-    if teacher is not None and RULES_TEACHER in teacher:
-        remarks.append("taught by rules")
-    if captions is not None and RULES_TEACHER in captions:
-        remarks.append("captions by rules")
-    if limit is not None:
-        remarks.append(f"first {limit} posts a split")
-    return "; ".join(remarks)
-
-
-def source_of_run(scale: str, about: Mapping[str, Any]) -> str:
-    """:func:`source_of` by the block ``run`` of a ``metrics.json``; it may lack what earlier versions did not write."""
-    # Models that answer as they come were taught by nobody.
-    teacher = None if about.get("variant") == ZERO_SHOT else about.get("teacher")
-    return source_of(
-        scale, teacher, about.get("limit"), about.get("checkpoints", ()), about.get("served"), about.get("captions")
-    )
-
-
-def percent(value: float | None, name: str) -> float | None:
-    """A fraction in percent, to two decimals; ``None`` stays.
-
-    Raises:
-        ValueError: If the value is no fraction (Sim may be negative).
-    """
-    if value is None:
-        return None
-    if not (isinstance(value, float | int) and -1 <= value <= 1):
-        raise ValueError(f"{name} is {value}: metrics are kept as fractions, 0 to 1")
-    return round(100 * value, 2)
-
-
-def interval_text(low: float, high: float) -> str:
-    """The ends of an interval, in percent, as a cell of a table."""
-    return f"{low:.1f} to {high:.1f}"
 
 
 def _baseline_source(scores: Mapping[str, Any]) -> str:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from mulcot_rd.reporting.cells import interval_text, percent
 from mulcot_rd.reporting.runs import RunMetrics
-from mulcot_rd.reporting.tables import MEASURED, interval_text, percent, source_of_run
+from mulcot_rd.reporting.sources import source_of_run, source_of_teacher
 from mulcot_rd.reporting.writers import ReportTable
 
 # What mulcot_rd.metrics.quality counts, in the order of the columns.
@@ -47,8 +48,7 @@ def quality_table(
         ValueError: If the scale is unknown or a share is no fraction.
     """
     about = metrics.get("run", {})
-    teacher = about.get("teacher")
-    taught = f"{MEASURED}; {teacher}" if teacher else MEASURED
+    taught = source_of_teacher(about.get("teacher"))
     written = _written(quality, {"run": run}, taught, source_of_run(scale, about))
     return _table(written, f"Qualities of the reasonings on the test split of {dataset}, run {run}, percent", ["run"])
 

@@ -1,0 +1,43 @@
+"""Scores as cells of a table: which there are, in percent, with their intervals."""
+
+from typing import Any
+
+CLASSIFICATION_METRICS = ("accuracy", "weighted_f1", "macro_f1", "valid_rate", "agreement")
+REASONING_METRICS = ("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2")
+REFERENCE_METRICS = {"reference_dist_1": "dist_1", "reference_dist_2": "dist_2"}
+
+
+def percent(value: float | None, name: str) -> float | None:
+    """A fraction in percent, to two decimals; ``None`` stays.
+
+    Raises:
+        ValueError: If the value is no fraction (Sim may be negative).
+    """
+    if value is None:
+        return None
+    if not (isinstance(value, float | int) and -1 <= value <= 1):
+        raise ValueError(f"{name} is {value}: metrics are kept as fractions, 0 to 1")
+    return round(100 * value, 2)
+
+
+def interval_text(low: float, high: float) -> str:
+    """The ends of an interval, in percent, as a cell of a table."""
+    return f"{low:.1f} to {high:.1f}"
+
+
+def fractions(scores: dict[str, Any]) -> dict[str, float]:
+    """The scores of a block of metrics.json: counts, intervals and what was not measured stay away."""
+    return {name: value for name, value in scores.items() if isinstance(value, float)}
+
+
+def percents(scores: dict[str, Any]) -> dict[str, float | None]:
+    """The same in percent."""
+    return {metric: percent(value, metric) for metric, value in fractions(scores).items()}
+
+
+def intervals(scores: dict[str, Any]) -> dict[str, str]:
+    """The intervals of a block of metrics.json, as cells."""
+    # Runs of earlier versions have the accuracy's interval alone.
+    known = {"accuracy": scores["accuracy_interval"]} if scores.get("accuracy_interval") else {}
+    known |= scores.get("intervals", {})
+    return {metric: interval_text(100 * low, 100 * high) for metric, (low, high) in known.items()}

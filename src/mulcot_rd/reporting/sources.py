@@ -1,0 +1,61 @@
+"""How measured numbers are named: what kind of model they are of, who taught it, and on how much."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MEASURED = "measured"
+MEASURED_TINY = "measured (tiny model, random initial weights)"
+PUBLISHED = "published"
+RULES_TEACHER = "offline-rules"
+# The variant of models as they come (starred rows of Tables 3 and 4).
+ZERO_SHOT = "zero_shot"
+
+
+def source_of(
+    scale: str,
+    teacher: str | None = None,
+    limit: int | None = None,
+    checkpoints: Sequence[str] = (),
+    served: str | None = None,
+    captions: str | None = None,
+) -> str:
+    """Name the source of a number of a model of this scale, wherever the number appears.
+
+    Args:
+        scale: ``tiny`` or ``full``.
+        teacher: Who taught it; rules of thumb are named, a paper's teacher is the architecture's.
+        limit: Posts a split that the run was limited to.
+        checkpoints: Checkpoints that stood in for the architecture's own weights.
+        served: The model of a server that answered in place of any local one; scale and checkpoints say nothing then.
+        captions: Who wrote the captions that stood in place of images; rules of thumb are named.
+
+    Raises:
+        ValueError: If the scale is not ``tiny`` or ``full``.
+    """
+    names = {"tiny": MEASURED_TINY, "full": MEASURED}
+    if scale not in names:
+        raise ValueError(f"unknown scale {scale!r}: choose one of {', '.join(names)}")
+    remarks = [names[scale] if served is None else f"{MEASURED}; {served}, served"]
+    if checkpoints and served is None:
+        remarks.append(f"models: {', '.join(checkpoints)}")
+    if teacher is not None and RULES_TEACHER in teacher:
+        remarks.append("taught by rules")
+    if captions is not None and RULES_TEACHER in captions:
+        remarks.append("captions by rules")
+    if limit is not None:
+        remarks.append(f"first {limit} posts a split")
+    return "; ".join(remarks)
+
+
+def source_of_run(scale: str, about: Mapping[str, Any]) -> str:
+    """:func:`source_of` by the block ``run`` of a ``metrics.json``; it may lack what earlier versions did not write."""
+    # Models that answer as they come were taught by nobody.
+    teacher = None if about.get("variant") == ZERO_SHOT else about.get("teacher")
+    return source_of(
+        scale, teacher, about.get("limit"), about.get("checkpoints", ()), about.get("served"), about.get("captions")
+    )
+
+
+def source_of_teacher(teacher: str | None) -> str:
+    """Name the source of a number of the teacher: it is no model of ours, whatever the run's scale."""
+    return f"{MEASURED}; {teacher}" if teacher else MEASURED
