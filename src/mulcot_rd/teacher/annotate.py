@@ -10,21 +10,20 @@ from typing import Any
 from mulcot_rd.progress import progress
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.teacher import dry_run
+from mulcot_rd.teacher.asking import AnswerTo, ask_server
 from mulcot_rd.teacher.controller import Outcome, QuarantinedPost, annotate_post
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.importer import import_for
 from mulcot_rd.teacher.offline import answer_by_rules
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.provider import Answer, PostRole, Request
-from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import Server
+from mulcot_rd.teacher.running import run
 from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 
 logger = logging.getLogger(__name__)
 
 Lookup = Callable[[Request], Answer | None]
-# Twice as many posts as requests: the next image is encoded while every slot is taken.
-POSTS_A_REQUEST = 2
+Job = tuple[Post, PostRole]
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,7 @@ def annotate(
         DryRunFinished: At the end of a dry run.
         ImageError: If the image of a post is missing or broken.
     """
-    if parameters.send == "caption":
-        _refuse_posts_without_caption([*posts, *references_for])
-    jobs: list[tuple[Post, PostRole]] = [(post, "reasoning") for post in posts]
+    jobs: list[Job] = [(post, "reasoning") for post in posts]
     jobs += [(post, "reference") for post in references_for]
     local = _local(posts + references_for, parameters)
     if parameters.dry_run:
@@ -105,15 +102,6 @@ def annotate(
     return annotation
 
 
-def _refuse_posts_without_caption(posts: list[Post]) -> None:
-    missing = [post.id for post in posts if post.caption is None]
-    if missing:
-        raise TeacherError(
-            f"teacher.send=caption needs a caption of every image, and {len(missing)} of {len(posts)} posts have none "
-            f"(the first is {missing[0]}): write captions.jsonl first, or set teacher.send"
-        )
-
-
 def _local(posts: list[Post], parameters: TeacherParameters) -> Lookup:
     """What import file and rules answer: they cost nothing and have no ledger. ``None`` is for the server."""
     imported, by_rules = parameters.import_path, parameters.writer == "offline"
@@ -122,29 +110,16 @@ def _local(posts: list[Post], parameters: TeacherParameters) -> Lookup:
 
 
 async def _annotate_all(
-    jobs: list[tuple[Post, PostRole]],
-    local: Lookup,
-    parameters: TeacherParameters,
-    ledger_path: Path,
-    api_key: str | None,
+    jobs: list[Job], local: Lookup, parameters: TeacherParameters, ledger_path: Path, api_key: str | None
 ) -> list[Outcome]:
     """All posts, in order; both stages of different posts are in flight together."""
-    server = Server(parameters, ledger_path, api_key) if parameters.writer == "openai" else None
 
-    async def answer_to(request: Request) -> Answer:
-        return local(request) or await server.answer(request)
+    async def annotate_one(job: Job, server: AnswerTo | None) -> Outcome:
+        async def answer_to(request: Request) -> Answer:
+            return local(request) or await server(request)
 
-    async def annotate_one(job: tuple[Post, PostRole]) -> Outcome:
         return await annotate_post(*job, answer_to, parameters.max_retries, parameters.send)
 
-    if server is None:
-        return [await annotate_one(job) for job in progress(jobs, desc="teacher (offline)", unit="post")]
-    outcomes = await work_through(
-        jobs,
-        annotate_one,
-        server,
-        workers=len(jobs) if parameters.mode == "batch" else POSTS_A_REQUEST * parameters.max_concurrency,
-        unit="post",
-    )
-    logger.info("%d answer(s) asked for, %d taken from the ledger", server.asked, server.remembered)
-    return outcomes
+    if parameters.writer == "openai":
+        return await ask_server(jobs, annotate_one, parameters, ledger_path, api_key, "post")
+    return [await annotate_one(job, None) for job in progress(jobs, desc="teacher (offline)", unit="post")]

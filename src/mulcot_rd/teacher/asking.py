@@ -1,9 +1,10 @@
 """Asking a question, and asking again where the answer is unusable: the adaptive retry controller (Appendix E)."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher import dry_run
@@ -13,7 +14,14 @@ from mulcot_rd.teacher.provider import Answer, Question
 from mulcot_rd.teacher.running import run, work_through
 from mulcot_rd.teacher.server import Server
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+JobT = TypeVar("JobT")
 QuestionT = TypeVar("QuestionT", bound=Question)
+AnswerTo = Callable[[Any], Awaitable[Answer]]
+# Twice as many jobs as requests: the next image is encoded while every slot is taken.
+JOBS_A_REQUEST = 2
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,7 @@ class Asked(Generic[QuestionT]):
         return self.failure or f"no usable answer among {len(history)}: {'; '.join(history[-1].problems)}"
 
 
-async def ask(
-    question: QuestionT, answer_to: Callable[[QuestionT], Awaitable[Answer]], max_retries: int
-) -> Asked[QuestionT]:
+async def ask(question: QuestionT, answer_to: AnswerTo, max_retries: int) -> Asked[QuestionT]:
     """Ask until an answer is usable, at most ``1 + max_retries`` times (Appendix E).
 
     Raises:
@@ -93,7 +99,8 @@ def ask_all(
         ImageError: If an image is missing or broken.
     """
     if not parameters.dry_run:
-        return run(_ask_server(questions, parameters, ledger_path, api_key, unit))
+        retries = parameters.max_retries
+        return run(ask_server(questions, lambda q, to: ask(q, to, retries), parameters, ledger_path, api_key, unit))
     lookup = dry_run.ledger_lookup(ledger_path, parameters)
     followed = [dry_run.follow(question, lookup, parameters.max_retries) for question in questions]
     reached = [question for question, _, is_open in followed if is_open]
@@ -102,14 +109,22 @@ def ask_all(
     return [Asked(question, usable) for question, usable, _ in followed]
 
 
-async def _ask_server(
-    questions: Sequence[QuestionT], parameters: TeacherParameters, ledger_path: Path, api_key: str | None, unit: str
-) -> list[Asked[QuestionT]]:
+async def ask_server(
+    jobs: Sequence[JobT],
+    work: Callable[[JobT, AnswerTo], Awaitable[T]],
+    parameters: TeacherParameters,
+    ledger_path: Path,
+    api_key: str | None,
+    unit: str,
+) -> list[T]:
+    """Do all jobs, in order, with the configured server's answers; ``work`` does one. See :func:`ask_all`."""
     server = Server(parameters, ledger_path, api_key)
-    return await work_through(
-        questions,
-        lambda question: ask(question, server.answer, parameters.max_retries),
+    results = await work_through(
+        jobs,
+        lambda job: work(job, server.answer),
         server,
-        workers=len(questions) if parameters.mode == "batch" else parameters.max_concurrency,
+        workers=len(jobs) if parameters.mode == "batch" else JOBS_A_REQUEST * parameters.max_concurrency,
         unit=unit,
     )
+    logger.info("%d answer(s) asked for, %d taken from the ledger", server.asked, server.remembered)
+    return results

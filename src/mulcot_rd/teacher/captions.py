@@ -120,21 +120,14 @@ def caption_images(
     logger.info("%d of %d image(s) have a caption of the server", len(asked) - len(failed), len(asked))
     if failed:
         first = f"the first ({failed[0].question.image}) because {failed[0].reason}"
-        logger.warning(
-            "%d image(s) %s; %s", len(failed), "get one by rules" if by_rules else "are in quarantine", first
-        )
+        then = "get one by rules" if by_rules else "are in quarantine"
+        logger.warning("%d image(s) %s; %s", len(failed), then, first)
         if len(failed) == len(asked) and not by_rules:
             raise TeacherError(
                 f"none of {len(asked)} images got a caption, {first}; check teacher.captions.model and the server"
             )
-    if by_rules:
-        failed = []
     records = [_record(each) for each in asked if each.usable is not None or by_rules]
-    quarantine = [
-        QuarantinedImage(image=each.question.image, reason=each.reason, answers=tuple(a.text for a in each.answers))
-        for each in failed
-    ]
-    return Captions(records, quarantine)
+    return Captions(records, [] if by_rules else [_quarantine(each) for each in failed])
 
 
 def with_captions(posts: list[Post], captions: list[CaptionRecord]) -> list[Post]:
@@ -168,3 +161,8 @@ def _record(asked: Asked[CaptionQuestion]) -> CaptionRecord:
         attempts=len(asked.answers),
         usage=asked.usage,
     )
+
+
+def _quarantine(asked: Asked[CaptionQuestion]) -> QuarantinedImage:
+    answers = tuple(answer.text for answer in asked.answers)
+    return QuarantinedImage(image=asked.question.image, reason=asked.reason, answers=answers)

@@ -4,17 +4,14 @@ Stage one asks without the label (Eq. 2) and keeps right answers (Eq. 3); stage 
 for the reasoning that leads there (Eq. 4).
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send
 from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord
-from mulcot_rd.teacher.asking import Asked, ask
-from mulcot_rd.teacher.provider import Answer, PostRole, Request
-
-AnswerTo = Callable[[Request], Awaitable[Answer]]
+from mulcot_rd.teacher.asking import AnswerTo, Asked, ask
+from mulcot_rd.teacher.provider import PostRole, Request
 
 
 class RawAnswer(Record):

@@ -41,12 +41,11 @@ def read_import(path: Path) -> dict[PostKey, str]:
     answers: dict[PostKey, str] = {}
     skipped: Counter[str] = Counter()
     for line in filter(str.strip, text.split("\n")):
-        try:
-            key, cot = _read_row(line)
-        except _UnusableRowError as error:
-            skipped[str(error)] += 1
+        row = _read_row(line)
+        if isinstance(row, str):
+            skipped[row] += 1
         else:
-            answers.setdefault(key, cot)
+            answers.setdefault(*row)
     if skipped:
         counts = ", ".join(f"{count} with {fault}" for fault, count in sorted(skipped.items()))
         logger.warning("%s: %d row(s) skipped: %s", path, skipped.total(), counts)
@@ -96,27 +95,19 @@ def import_for(posts: Iterable[Post], path: Path) -> Callable[[Request], Answer 
     return find
 
 
-class _UnusableRowError(ValueError):
-    """What a row has that makes it unusable."""
-
-
-def _read_row(line: str) -> tuple[PostKey, str]:
-    """Key and answer of one row.
-
-    Raises:
-        _UnusableRowError: If it has none.
-    """
+def _read_row(line: str) -> tuple[PostKey, str] | str:
+    """Key and answer of one row, or what makes it unusable."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        raise _UnusableRowError("broken JSON") from None
+        return "broken JSON"
     if not isinstance(row, dict):
-        raise _UnusableRowError("no object")
+        return "no object"
     text, image, cot, aspect = row.get("text"), row.get("image_path"), row.get("cot"), row.get("aspect")
     if not (isinstance(text, str) and isinstance(image, str) and isinstance(cot, str)):
-        raise _UnusableRowError("no text, image_path or cot")
+        return "no text, image_path or cot"
     if not (aspect is None or isinstance(aspect, str)):
-        raise _UnusableRowError("an aspect that is no text")
+        return "an aspect that is no text"
     if response_format.parse(cot).problems:
-        raise _UnusableRowError("an incomplete reasoning")
+        return "an incomplete reasoning"
     return post_key(text, aspect, image), cot

@@ -45,11 +45,6 @@ class TiledImages(BaseModel):
     rule: Literal["tiles"]
     base: int = Field(ge=0, description="Tokens of an image of low detail (gpt-4o 85, gpt-4o-mini 2833).")
 
-    def tokens(self, side: int) -> int:
-        """Prompt tokens of a square image; its side in pixels has no effect."""
-        del side
-        return self.base
-
 
 class PatchedImages(BaseModel):
     """Images in square patches: OpenAI's newer models (32 pixels, a multiplier), Qwen2.5-VL (28), Qwen3-VL (32).
@@ -166,9 +161,10 @@ class Pricing:
         return texts
 
     def _image(self, question: "Question") -> int:
-        if question.image is None or self.price.images is None:
+        images = self.price.images
+        if question.image is None or images is None:
             return 0
-        return self.price.images.tokens(self._parameters.image_size)
+        return images.base if isinstance(images, TiledImages) else images.tokens(self._parameters.image_size)
 
 
 def _most_bytes(text: str) -> int:
