@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that speaks the chat completions API and fails as its script says.
+"""A real HTTP server on loopback with the chat completions API and fails as its script says.
 
 What it does with a request follows from the request's content alone (which post, which stage, which attempt, how often
 that very question came before), never from time: a test can work out from the script how many requests an annotation
@@ -48,7 +48,7 @@ class Question:
     @classmethod
     def read(cls, body: dict[str, Any]) -> "Question":
         """The question in a request's body; a conversation about no post is named by its whole text."""
-        text = spoken(body["messages"][0])
+        text = text_of(body["messages"][0])
         told, posts = _TOLD.search(text), _POST.findall(text)
         return cls(
             post=json.loads(posts[-1]) if posts else text,
@@ -243,7 +243,7 @@ class FaultServer:
     @property
     def prompts(self) -> list[str]:
         """The first text of every conversation."""
-        return [spoken(body["messages"][0]) for body in self.requests]
+        return [text_of(body["messages"][0]) for body in self.requests]
 
     @property
     def answered(self) -> list[Logged]:
@@ -470,7 +470,7 @@ def completion(
     }
 
 
-def spoken(turn: dict[str, Any]) -> str:
+def text_of(turn: dict[str, Any]) -> str:
     """The text of a turn, its images left out."""
     content = turn["content"]
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
@@ -478,7 +478,7 @@ def spoken(turn: dict[str, Any]) -> str:
 
 def tokens(body: dict[str, Any], message: dict[str, Any], image_tokens: int) -> tuple[int, int]:
     """Prompt and completion tokens: one for three bytes, an image a fixed number; a cut answer has all it may have."""
-    texts = sum(-(-len(spoken(turn).encode()) // 3) for turn in body["messages"])
+    texts = sum(-(-len(text_of(turn).encode()) // 3) for turn in body["messages"])
     parts = [part for turn in body["messages"] if not isinstance(turn["content"], str) for part in turn["content"]]
     images = sum(part["type"] == "image_url" for part in parts)
     said = message.get("content") or message.get("refusal") or ""

@@ -10,7 +10,7 @@ from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.errors import BudgetReachedError, TransientFaultError
 from mulcot_rd.teacher.ledger import Ledger, LedgerRow
 from mulcot_rd.teacher.prices import ModelPrice, Pricing
-from mulcot_rd.teacher.provider import Answer, Request
+from mulcot_rd.teacher.questions import Answer, Request
 
 
 def pricing_of(price, model="m"):

@@ -14,7 +14,7 @@ from mulcot_rd.teacher import DryRunFinished, TeacherParameters, annotate
 from mulcot_rd.teacher.dry_run import ANSWER_TOKENS, STAGE_ONE_ACCURACY, UNUSABLE_SHARE
 from mulcot_rd.teacher.ledger import Ledger, LedgerRow, question_key
 from mulcot_rd.teacher.prices import Pricing
-from mulcot_rd.teacher.provider import Answer, Request
+from mulcot_rd.teacher.questions import Answer, Request
 
 # A dollar a prompt token and four an answer token, so that the printed cents tell tokens.
 PRICES = {

@@ -10,7 +10,7 @@ from annotator import result_files
 from fault_server import FAULTS, LABELS, FaultServer, Script
 
 from mulcot_rd.schema import Post, Sentiment
-from mulcot_rd.teacher import TeacherParameters, annotate, provider
+from mulcot_rd.teacher import TeacherParameters, annotate
 
 RETRIES = 3
 
@@ -177,12 +177,12 @@ def test_a_changed_prompt_repeats_exactly_what_it_must(finished, monkeypatch):
 
     # Stage two's wording: stage one is remembered for every post.
     stage_one = sum(script.stage(post.text, None, RETRIES)[0] for post in posts)
-    original = provider.teacher_prompt
+    original = questions.teacher_prompt
 
     def reworded(post, told_label, send):
         return original(post, told_label, send) + (" Be brief." if told_label else "")
 
-    monkeypatch.setattr(provider, "teacher_prompt", reworded)
+    monkeypatch.setattr(questions, "teacher_prompt", reworded)
     annotate(posts, references, settings(server), ledger)
     assert len(server.log) - asked == least(script, posts) - stage_one
     asked = len(server.log)

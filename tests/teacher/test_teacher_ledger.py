@@ -1,7 +1,6 @@
-"""The ledger: on disk before it counts, torn lines survived, several writers, keys by content."""
+"""The ledger: on disk before it counts, torn lines survived, keys by content."""
 
 import asyncio
-import json
 import multiprocessing
 import os
 import signal
@@ -12,7 +11,7 @@ import pytest
 
 from mulcot_rd.teacher.ledger import Ledger, LedgerRow, question_key
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Request, Unusable
+from mulcot_rd.teacher.questions import Answer, Request, Unusable
 
 
 def row(key, text="an answer"):
@@ -50,22 +49,6 @@ def test_a_torn_last_line_is_skipped_and_the_next_row_is_whole(tmp_path, caplog,
     # Without its line break alone the row is still whole.
     assert (ledger.get("b") is not None) == (cut == 1)
     assert ("skipped" in caplog.text) == (cut > 1)
-
-
-def _writer(path, name):
-    append(path, [row(f"{name}-{number}", "x" * 5000) for number in range(100)])
-
-
-def test_several_processes_may_append(tmp_path):
-    path = tmp_path / "ledger.jsonl"
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_writer, args=(path, name)) for name in "abc"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    assert len(Ledger(path)) == 300
-    assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
 def _endless_writer(path, counted):

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.prices import ModelPrice, PatchedImages, Pricing, TiledImages, list_prices
-from mulcot_rd.teacher.provider import Message
+from mulcot_rd.teacher.questions import Message
 
 MINI = TiledImages(rule="tiles", base=2833)
 PRICE = ModelPrice(input_usd=0.15, output_usd=0.60, images=MINI)

@@ -10,7 +10,7 @@ from test_teacher_faults import least, make_posts, rows, settings
 
 from mulcot_rd.teacher import TeacherError, annotate
 from mulcot_rd.teacher.prices import Pricing
-from mulcot_rd.teacher.provider import Request
+from mulcot_rd.teacher.questions import Request
 
 PRICE = {"input_usd": 100.0, "output_usd": 400.0}
 CONCURRENCY = 64

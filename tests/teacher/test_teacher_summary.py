@@ -12,7 +12,7 @@ from mulcot_rd.teacher import TeacherParameters, annotate
 from mulcot_rd.teacher.controller import annotate_post
 from mulcot_rd.teacher.errors import RequestFailedError
 from mulcot_rd.teacher.prices import ModelPrice
-from mulcot_rd.teacher.provider import Answer
+from mulcot_rd.teacher.questions import Answer
 from mulcot_rd.teacher.summary import log_summary, stage_one_verdicts, summarise, teacher_report
 
 

@@ -18,7 +18,7 @@ from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import RequestFailedError
-from mulcot_rd.teacher.provider import Message
+from mulcot_rd.teacher.questions import Message
 from mulcot_rd.teacher.running import run, work_through
 from mulcot_rd.teacher.server import Server
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedQuestion:
-    """A trained prompt of a post as a :class:`~mulcot_rd.teacher.provider.Question`; ``text`` is the user's turn."""
+    """A trained prompt of a post as a :class:`~mulcot_rd.teacher.questions.Question`; ``text`` is the user's turn."""
 
     subject: str
     text: str

@@ -16,7 +16,7 @@ from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.importer import import_for
 from mulcot_rd.teacher.offline import answer_by_rules
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, PostRole, Request
+from mulcot_rd.teacher.questions import Answer, PostRole, Request
 from mulcot_rd.teacher.running import run
 from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 

@@ -10,7 +10,7 @@ from mulcot_rd.schema import Usage
 from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Question
+from mulcot_rd.teacher.questions import Answer, Question
 from mulcot_rd.teacher.running import run, work_through
 from mulcot_rd.teacher.server import Server
 

@@ -31,7 +31,7 @@ from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, Te
 from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, LedgerRow, question_key
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Question
+from mulcot_rd.teacher.questions import Answer, Question
 from mulcot_rd.teacher.server_errors import error_in
 
 logger = logging.getLogger(__name__)

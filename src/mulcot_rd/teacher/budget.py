@@ -17,7 +17,7 @@ from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
 from mulcot_rd.teacher.errors import BudgetReachedError, TransientFaultError
 from mulcot_rd.teacher.ledger import Ledger
 from mulcot_rd.teacher.prices import Pricing
-from mulcot_rd.teacher.provider import Answer, Question
+from mulcot_rd.teacher.questions import Answer, Question
 
 # Sums of costs are compared up to a millionth of a cent.
 TOLERANCE_USD = 1e-8

@@ -19,7 +19,7 @@ from mulcot_rd.teacher.asking import Asked, ask_all
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.offline import MODEL_NAME
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import REFUSALS, Answer, Question, Unusable
+from mulcot_rd.teacher.questions import REFUSALS, Answer, Question, Unusable
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from mulcot_rd.teacher.errors import DryRunFinished
 from mulcot_rd.teacher.ledger import Ledger, question_key
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import CHARACTERS_PER_TOKEN, Pricing
-from mulcot_rd.teacher.provider import Answer, PostRole, Question, Request
+from mulcot_rd.teacher.questions import Answer, PostRole, Question, Request
 
 logger = logging.getLogger(__name__)
 

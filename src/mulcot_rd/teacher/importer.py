@@ -15,7 +15,7 @@ from mulcot_rd import reasoning as response_format
 from mulcot_rd.files import read_text
 from mulcot_rd.schema import Post
 from mulcot_rd.teacher.errors import TeacherError
-from mulcot_rd.teacher.provider import Answer, Request
+from mulcot_rd.teacher.questions import Answer, Request
 
 logger = logging.getLogger(__name__)
 

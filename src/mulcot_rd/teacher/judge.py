@@ -18,7 +18,7 @@ from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.asking import Asked, ask_all
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Question, Unusable
+from mulcot_rd.teacher.questions import Answer, Question, Unusable
 
 logger = logging.getLogger(__name__)
 

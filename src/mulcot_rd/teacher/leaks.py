@@ -39,9 +39,9 @@ def find_leak(reasoning: Reasoning, post_text: str) -> str | None:
         reasoning: An answer of stage two.
         post_text: The text of the post that it explains.
     """
-    spoken = " ".join(post_text.lower().split())
+    quoted = " ".join(post_text.lower().split())
     for section in reasoning.sections.values():
         for match in _LEAKS.finditer(" ".join(section.split())):
-            if match.group().lower() not in spoken:
+            if match.group().lower() not in quoted:
                 return match.group()
     return None

@@ -20,7 +20,7 @@ from mulcot_rd.schema import Record
 from mulcot_rd.teacher.appending import AppendOnlyFile, read_rows
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.provider import Answer, Question, Role
+from mulcot_rd.teacher.questions import Answer, Question, Role
 
 # A finished annotation that another process runs again is over in less.
 LOCK_PATIENCE_S = 5.0

@@ -2,7 +2,7 @@
 
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.demo.annotator import explain_post
-from mulcot_rd.teacher.provider import Answer, Request
+from mulcot_rd.teacher.questions import Answer, Request
 
 MODEL_NAME = "offline-rules"
 

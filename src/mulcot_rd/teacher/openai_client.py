@@ -21,7 +21,7 @@ from mulcot_rd.teacher.errors import TeacherError, TransientFaultError
 from mulcot_rd.teacher.ledger import question_key
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import DETAIL, Pricing
-from mulcot_rd.teacher.provider import Answer, Question
+from mulcot_rd.teacher.questions import Answer, Question
 from mulcot_rd.teacher.server_errors import KEY_HELP, ServerErrors, error_in
 from mulcot_rd.teacher.transport import Transport
 

@@ -19,7 +19,7 @@ from mulcot_rd.schema import Usage
 
 if TYPE_CHECKING:
     from mulcot_rd.teacher.parameters import TeacherParameters
-    from mulcot_rd.teacher.provider import Question
+    from mulcot_rd.teacher.questions import Question
 
 # How the client sends every image: as one small view, at the lowest price.
 DETAIL: Literal["low"] = "low"

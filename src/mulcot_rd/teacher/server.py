@@ -12,7 +12,7 @@ from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, question_key
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import Pricing
-from mulcot_rd.teacher.provider import Answer, Question
+from mulcot_rd.teacher.questions import Answer, Question
 
 
 class Server:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.asking import Asked
 from mulcot_rd.teacher.controller import Outcome, reasoning_of
-from mulcot_rd.teacher.provider import Request
+from mulcot_rd.teacher.questions import Request
 
 logger = logging.getLogger(__name__)
 

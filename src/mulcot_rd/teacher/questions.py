@@ -57,7 +57,7 @@ class Message:
 
 
 class Question(ABC):
-    """What a provider is asked. Equal messages and images are the same question, whoever asks.
+    """What a teacher is asked. Equal messages and images are the same question, whoever asks.
 
     Attributes:
         subject: What the question is about: a post's id, or an image's name.
