@@ -10,7 +10,7 @@ from annotator import result_files
 from fault_server import FAULTS, LABELS, FaultServer, Script
 
 from mulcot_rd.schema import Post, Sentiment
-from mulcot_rd.teacher import TeacherParameters, annotate
+from mulcot_rd.teacher import TeacherParameters, annotate, questions
 
 RETRIES = 3
 
