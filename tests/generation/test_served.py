@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
-from tests.teacher.fault_server import FaultServer, spoken
+from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.prompts import TASKS
@@ -24,7 +24,7 @@ def reply(posts, reasonings):
     asked = []
 
     def answer(body):
-        text = spoken(body["messages"][0])
+        text = text_of(body["messages"][0])
         number = next(number for number, post in enumerate(posts) if post.text in text)
         asked.append(number)
         if "Text_analysis" not in text:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.project.conftest import SMALL
-from tests.teacher.fault_server import FaultServer, sections, spoken, written
+from tests.teacher.fault_server import FaultServer, sections, text_of, written
 
 RUN = "data/{}/sample/arch4-tiny-{}"
 
@@ -75,7 +75,8 @@ def test_a_served_base_model_answers_once_and_under_its_own_name(project, kedro)
     assert result.returncode == 0, result.stderr[-3000:]
     assert len(server.requests) == 12
     assert all(
-        "image_url" in str(body["messages"]) and "Prediction" in spoken(body["messages"][0]) for body in server.requests
+        "image_url" in str(body["messages"]) and "Prediction" in text_of(body["messages"][0])
+        for body in server.requests
     )
     assert all(logged.authorised for logged in server.log)
     reports = project / "data" / "08_reporting"
