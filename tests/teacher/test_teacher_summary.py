@@ -89,9 +89,9 @@ def test_stages_retries_cost_latency_and_quarantine(annotated):
 
 def test_stage_one_is_scored_with_wrong_and_unusable_answers(annotated):
     trained, referred = annotated
-    verdicts = stage_one_verdicts(trained)
-    assert verdicts.predictions == [Sentiment.POSITIVE, Sentiment.POSITIVE, Sentiment.NEGATIVE, None, None]
-    scores = stage_one_scores(verdicts.predictions, verdicts.labels, seed=1)
+    predictions, labels = stage_one_verdicts(trained)
+    assert predictions == [Sentiment.POSITIVE, Sentiment.POSITIVE, Sentiment.NEGATIVE, None, None]
+    scores = stage_one_scores(predictions, labels, seed=1)
     assert scores["accuracy"] == summarise(trained, referred, "scripted", 3)["stage_one_accuracy"]
     assert scores["confusion"]["positive"] == {"negative": 1, "neutral": 0, "positive": 2, "unreadable": 2}
 
@@ -122,7 +122,7 @@ def test_the_report_holds_all_statistics_in_well_formed_tables(annotated):
     trained, referred = annotated
     summary = summarise(trained, referred, "scripted", 3)
     summary["stage_one"] = {
-        split: stage_one_scores(verdicts.predictions, verdicts.labels, seed=1)
+        split: stage_one_scores(*verdicts, seed=1)
         for split, verdicts in {"train": stage_one_verdicts(trained), "test": stage_one_verdicts(referred)}.items()
     }
     report = teacher_report(summary, "sample, arch4-tiny-full")

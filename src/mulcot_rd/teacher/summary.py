@@ -7,7 +7,7 @@ the cost that they had when they were asked for.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -18,6 +18,7 @@ from mulcot_rd.teacher.questions import Request
 
 logger = logging.getLogger(__name__)
 
+Verdicts = tuple[list[Sentiment | None], list[Sentiment]]
 # Of long lists the summary keeps as many; the whole is in the quarantine file.
 LISTED = 10
 STAGES = {
@@ -28,18 +29,11 @@ STAGES = {
 }
 
 
-class Verdicts(NamedTuple):
-    """Stage one's labels beside the gold ones, in the order of the posts; ``None`` where no answer was usable."""
-
-    predictions: list[Sentiment | None]
-    labels: list[Sentiment]
-
-
 def stage_one_verdicts(outcomes: Sequence[Outcome]) -> Verdicts:
-    """What stage one said of each post, wrong answers included."""
+    """What stage one said of each post (``None``: no answer was usable), and the gold labels."""
     first = [reasoning_of(outcome.stages[0]) for outcome in outcomes]
     predictions = [None if reasoning is None else reasoning.prediction for reasoning in first]
-    return Verdicts(predictions, [outcome.post.label for outcome in outcomes])
+    return predictions, [outcome.post.label for outcome in outcomes]
 
 
 def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, max_retries: int) -> dict[str, Any]:

@@ -60,9 +60,9 @@ def annotate_posts(
         train, test = with_captions(train, captions), with_captions(test, captions)
     annotation = annotate(train, test, teacher, ledger, credentials.api_key(teacher.base_url))
     stage_one = {
-        split: stage_one_scores(verdicts.predictions, verdicts.labels, seed=run.seed)
-        for split, verdicts in annotation.stage_one.items()
-        if verdicts.labels
+        split: stage_one_scores(predictions, labels, seed=run.seed)
+        for split, (predictions, labels) in annotation.stage_one.items()
+        if labels
     }
     summary = {**annotation.summary, "stage_one": stage_one, "config": recorded(teacher, exclude={"prices"})}
     report = teacher_report(summary, f"{run.dataset}, {run.name}")
