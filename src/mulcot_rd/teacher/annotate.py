@@ -95,10 +95,8 @@ def annotate(
     )
     log_summary(annotation.summary)
     if annotation.quarantine and not annotation.reasoning:
-        raise TeacherError(
-            f"the teacher annotated none of {len(posts)} training posts, the first because "
-            f"{annotation.quarantine[0].reason}; check teacher.model and the server"
-        )
+        first = f"the teacher annotated none of {len(posts)} training posts, the first because "
+        raise TeacherError(f"{first}{annotation.quarantine[0].reason}; check teacher.model and the server")
     return annotation
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -99,8 +100,8 @@ def ask_all(
         ImageError: If an image is missing or broken.
     """
     if not parameters.dry_run:
-        retries = parameters.max_retries
-        return run(ask_server(questions, lambda q, to: ask(q, to, retries), parameters, ledger_path, api_key, unit))
+        work = partial(ask, max_retries=parameters.max_retries)
+        return run(ask_server(questions, work, parameters, ledger_path, api_key, unit))
     lookup = dry_run.ledger_lookup(ledger_path, parameters)
     followed = [dry_run.follow(question, lookup, parameters.max_retries) for question in questions]
     reached = [question for question, _, is_open in followed if is_open]

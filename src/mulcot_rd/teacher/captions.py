@@ -127,7 +127,8 @@ def caption_images(
                 f"none of {len(asked)} images got a caption, {first}; check teacher.captions.model and the server"
             )
     records = [_record(each) for each in asked if each.usable is not None or by_rules]
-    return Captions(records, [] if by_rules else [_quarantine(each) for each in failed])
+    quarantine = [] if by_rules else failed
+    return Captions(records, [_quarantined(each) for each in quarantine])
 
 
 def with_captions(posts: list[Post], captions: list[CaptionRecord]) -> list[Post]:
@@ -163,6 +164,6 @@ def _record(asked: Asked[CaptionQuestion]) -> CaptionRecord:
     )
 
 
-def _quarantine(asked: Asked[CaptionQuestion]) -> QuarantinedImage:
+def _quarantined(asked: Asked[CaptionQuestion]) -> QuarantinedImage:
     answers = tuple(answer.text for answer in asked.answers)
     return QuarantinedImage(image=asked.question.image, reason=asked.reason, answers=answers)

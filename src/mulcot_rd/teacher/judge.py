@@ -58,7 +58,7 @@ class Conclusion(Question):
 
     @property
     def prompt(self) -> str:
-        """The prompt, without the label."""
+        """The prompt; it does not tell the label."""
         return judge_prompt(self.text, self.aspect)
 
     @property

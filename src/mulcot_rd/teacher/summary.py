@@ -65,7 +65,6 @@ def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, ma
     answers = [answer for stage in every for answer in stage.answers]
     unusable = [each for stage in every for each in stage.question.history]
     right, cost = sum(record.stage == 1 for record in records), _cost(every)
-    asked_about = len(trained) + len(referred)
     return {
         "posts": len(trained),
         "stage_1": right,
@@ -88,7 +87,7 @@ def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, ma
         "tokens_by_stage": {name: _tokens(of_stage) for name, of_stage in stages.items()},
         "cost_usd": {
             "total": cost,
-            "per_1000_posts": None if cost is None else 1000 * cost / asked_about,
+            "per_1000_posts": None if cost is None else 1000 * cost / (len(trained) + len(referred)),
             **{name: _cost(of_stage) for name, of_stage in stages.items()},
             "unpriced_answers": sum(answer.cost_usd is None and answer.usage.prompt_tokens > 0 for answer in answers),
         },
@@ -193,10 +192,6 @@ def _dollars(cost: float | None) -> str:
     return "no price" if cost is None else f"{cost:,.4f} USD"
 
 
-def _count(number: int) -> str:
-    return f"{number:,}"
-
-
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
@@ -208,4 +203,4 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters |= {"count": _count, "percent": _percent, "dollars": _dollars, "cell": _cell, "any": any}
+_TEMPLATES.filters |= {"count": "{:,}".format, "percent": _percent, "dollars": _dollars, "cell": _cell, "any": any}
