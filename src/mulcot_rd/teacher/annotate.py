@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts,
 
 logger = logging.getLogger(__name__)
 
-Lookup = Callable[[Request], Answer | None]
 Job = tuple[Post, PostRole]
 
 
@@ -100,7 +98,7 @@ def annotate(
     return annotation
 
 
-def _local(posts: list[Post], parameters: TeacherParameters) -> Lookup:
+def _local(posts: list[Post], parameters: TeacherParameters) -> dry_run.Lookup:
     """What import file and rules answer: they cost nothing and have no ledger. ``None`` is for the server."""
     imported, by_rules = parameters.import_path, parameters.writer == "offline"
     find = (lambda request: None) if imported is None else import_for(posts, Path(imported))
@@ -108,7 +106,7 @@ def _local(posts: list[Post], parameters: TeacherParameters) -> Lookup:
 
 
 async def _annotate_all(
-    jobs: list[Job], local: Lookup, parameters: TeacherParameters, ledger_path: Path, api_key: str | None
+    jobs: list[Job], local: dry_run.Lookup, parameters: TeacherParameters, ledger_path: Path, api_key: str | None
 ) -> list[Outcome]:
     """All posts, in order; both stages of different posts are in flight together."""
 

@@ -41,20 +41,15 @@ class JudgeParameters(BaseModel):
 
 @dataclass(frozen=True)
 class Conclusion(Question):
-    """The question about one conclusion: its post, that post's aspect, and its words."""
+    """The question about one conclusion: the id of its post, that post's aspect, and its words."""
 
-    post_id: str
+    subject: str
     aspect: str | None
     text: str
     history: tuple[Unusable, ...] = ()
 
     role = "judge"
     image = None
-
-    @property
-    def subject(self) -> str:
-        """The post's id."""
-        return self.post_id
 
     @property
     def prompt(self) -> str:
@@ -113,6 +108,6 @@ def judge_conclusions(
 
 def _verdict(asked: Asked[Conclusion]) -> Verdict | None:
     if asked.usable is None:
-        logger.warning("the conclusion about %s is not judged: %s", asked.question.post_id, asked.reason)
+        logger.warning("the conclusion about %s is not judged: %s", asked.question.subject, asked.reason)
         return None
     return read_verdict(asked.usable.text)
