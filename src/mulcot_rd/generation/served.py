@@ -19,8 +19,7 @@ from mulcot_rd.schema import Post
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import RequestFailedError
 from mulcot_rd.teacher.questions import Message
-from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import Server
+from mulcot_rd.teacher.running import AnswerTo, ask_server, run
 
 logger = logging.getLogger(__name__)
 
@@ -102,18 +101,17 @@ async def _ask(
         structured_output="off",
         image_size=encoder.image_size,
     )
-    server = Server(teacher, folder / ("first.jsonl" if attempt == 1 else "retries.jsonl"), api_key)
 
-    async def ask(prompt: tuple[Task, Post]) -> Answer:
+    async def ask(prompt: tuple[Task, Post], answer_to: AnswerTo) -> Answer:
         task, post = prompt
         image = post.image if encoder.sees_images else None
         question = TrainedQuestion(post.id, encoder.turn(post, task), image, attempt, parameters.length(task))
         try:
-            reply = await server.answer(question)
+            reply = await answer_to(question)
         except RequestFailedError as error:
             logger.warning("post %s has no answer: %s", post.id, error)
             return Answer(task, post.id, attempt, "", False)
         return Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop")
 
-    most = served.max_concurrency
-    return await work_through(prompts, ask, server, workers=most, unit="answer")
+    ledger_path = folder / ("first.jsonl" if attempt == 1 else "retries.jsonl")
+    return await ask_server(prompts, ask, teacher, ledger_path, api_key, "answer")

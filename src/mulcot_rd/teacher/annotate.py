@@ -9,14 +9,13 @@ from typing import Any
 from mulcot_rd.progress import progress
 from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.teacher import dry_run
-from mulcot_rd.teacher.asking import AnswerTo, ask_server
 from mulcot_rd.teacher.controller import Outcome, QuarantinedPost, annotate_post
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.importer import import_for
 from mulcot_rd.teacher.offline import answer_by_rules
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.questions import Answer, PostRole, Request
-from mulcot_rd.teacher.running import run
+from mulcot_rd.teacher.running import AnswerTo, ask_server, run
 from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 
 logger = logging.getLogger(__name__)

@@ -1,28 +1,19 @@
 """Asking a question, and asking again where the answer is unusable: the adaptive retry controller (Appendix E)."""
 
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.questions import Answer, Question
-from mulcot_rd.teacher.running import run, work_through
-from mulcot_rd.teacher.server import Server
+from mulcot_rd.teacher.running import AnswerTo, ask_server, run
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-JobT = TypeVar("JobT")
 QuestionT = TypeVar("QuestionT", bound=Question)
-AnswerTo = Callable[[Any], Awaitable[Answer]]
-# Twice as many jobs as requests: the next image is encoded while every slot is taken.
-JOBS_A_REQUEST = 2
 
 
 @dataclass(frozen=True)
@@ -108,24 +99,3 @@ def ask_all(
     if reached:
         dry_run.finish(reached, len(questions), unit, parameters)
     return [Asked(question, usable) for question, usable, _ in followed]
-
-
-async def ask_server(
-    jobs: Sequence[JobT],
-    work: Callable[[JobT, AnswerTo], Awaitable[T]],
-    parameters: TeacherParameters,
-    ledger_path: Path,
-    api_key: str | None,
-    unit: str,
-) -> list[T]:
-    """Do all jobs, in order, with the configured server's answers; ``work`` does one. See :func:`ask_all`."""
-    server = Server(parameters, ledger_path, api_key)
-    results = await work_through(
-        jobs,
-        lambda job: work(job, server.answer),
-        server,
-        workers=len(jobs) if parameters.mode == "batch" else JOBS_A_REQUEST * parameters.max_concurrency,
-        unit=unit,
-    )
-    logger.info("%d answer(s) asked for, %d taken from the ledger", server.asked, server.remembered)
-    return results

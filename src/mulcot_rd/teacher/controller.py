@@ -10,8 +10,9 @@ from typing import Literal
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send
 from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord
-from mulcot_rd.teacher.asking import AnswerTo, Asked, ask
+from mulcot_rd.teacher.asking import Asked, ask
 from mulcot_rd.teacher.questions import PostRole, Request
+from mulcot_rd.teacher.running import AnswerTo
 
 
 class RawAnswer(Record):
