@@ -216,12 +216,6 @@ def test_a_text_only_teacher_gets_words_in_place_of_the_image(server, parameters
     assert says in content
 
 
-def test_captions_that_are_missing_are_named_before_anything_is_asked(server, parameters, make_post, tmp_path):
-    with pytest.raises(TeacherError, match="1 of 2 posts have none \\(the first is train-2\\)"):
-        annotate([make_post(1, caption="A dog."), make_post(2)], [], parameters(send="caption"), tmp_path / "l.jsonl")
-    assert server.requests == []
-
-
 def test_answers_on_their_way_are_kept_when_another_request_ends_the_run(server, parameters, posts, tmp_path):
     annotate(posts[:1], [], parameters(), tmp_path / "l.jsonl")
     server.delay_s = 0.3
