@@ -50,7 +50,7 @@ class ProjectHooks:
         run = RunParameters.model_validate(catalog.load("params:run_settings"))
         check_names(project / "data", run.dataset, run.name)
         if DEFAULTS in pipeline.inputs():
-            catalog[DEFAULTS] = MemoryDataset(default_parameters(self._loader), copy_mode="assign")
+            catalog.save(DEFAULTS, default_parameters(self._loader))
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)

@@ -1,4 +1,4 @@
-"""Posts as nodes read them: from the table, with captions where models read text alone, and what was made of them."""
+"""Posts as nodes read them, and the check that records at hand were made from these posts."""
 
 from collections.abc import Collection, Sequence
 from typing import TypeVar
@@ -25,7 +25,7 @@ RecordT = TypeVar("RecordT", TeacherRecord, ExpansionRecord, PredictionRecord)
 
 
 def model_posts(posts: pd.DataFrame, captions: list[CaptionRecord], inputs: InputParameters) -> list[Post]:
-    """All posts of the table.
+    """All posts of the table, with captions where the models read a caption in place of the image.
 
     Args:
         posts: The posts table.

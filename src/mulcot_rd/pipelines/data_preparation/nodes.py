@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_raw(run: RunParameters, ingest: IngestParameters) -> tuple[IngestResult, pd.DataFrame]:
-    """Read the whole raw data set; what had to be left out is saved before anything is decided about it."""
+    """Read the raw data set: its posts, and the rows that had to be left out, which are saved whatever comes next."""
     result = read_posts(run.dataset, Path(run.raw_dir), ingest, ingest.split_seed)
     return result, rejected_to_frame(result.rejected)
 
@@ -21,7 +21,7 @@ def read_raw(run: RunParameters, ingest: IngestParameters) -> tuple[IngestResult
 def accept_posts(
     result: IngestResult, rejected: pd.DataFrame, run: RunParameters, ingest: IngestParameters
 ) -> pd.DataFrame:
-    """The posts as a table, unless too large a share of the rows was rejected."""
+    """Take the posts over as a table, unless too large a share of the rows was rejected."""
     check_rejected_share(result, ingest, run.dataset)
     logger.info(
         "%s: %d posts; %d of %d rows could not be used, rejected.csv says why",
