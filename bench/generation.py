@@ -23,19 +23,17 @@ import torch
 from as_written import written_answers
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.crew import Crew, crew_size
-from mulcot_rd.datasets import AdapterDataset
 from mulcot_rd.demo.sample_generator.write import write_sample
 from mulcot_rd.generation.answers import Answerer, answer_posts
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.ingest import IngestParameters, read_posts
-from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
+from mulcot_rd.models.loaded import load_model
 from mulcot_rd.models.lora import TrainedModel, merged_adapter, without_adapter
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post
-from mulcot_rd.training.roles import load_role
 from settings import ROOT, Setting, random_example
 from timing import alternate, row, with_helpers
 
@@ -146,8 +144,7 @@ def trained(folder: Path) -> Evaluation:
     parameters = ProjectConfigLoader(conf_source=str(ROOT / "conf"), base_env="base", default_run_env="base")[
         "parameters"
     ]
-    manifest = AdapterDataset(filepath=str(adapter)).load()
-    role = load_role(manifest, BackboneParameters(**parameters["assistant_backbone"]))
+    role = load_model(adapter)
     write_sample(folder / "posts" / "sample", TINY_POSTS_SEED)
     posts = read_posts("sample", folder / "posts", IngestParameters(), 42).posts[:TINY_POSTS]
     return Evaluation(

@@ -20,10 +20,10 @@ from mulcot_rd.models import Backbone, BackboneParameters, Family, TinySize, att
 from mulcot_rd.models.counts import kept_dimensions
 from mulcot_rd.models.families.qwen_vl import vision_token_ids
 from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.loaded import LoadedModel
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 from mulcot_rd.training.batches import Example
-from mulcot_rd.training.roles import Role
 from settings import REAL_COLUMNS, ROOT, RoleName, Setting, random_example, real_tokenizer
 
 ScaleName = Literal["full", "tiny"]
@@ -111,7 +111,7 @@ class Models:
         """What plays a role."""
         return BackboneParameters(**self.parameters[f"{name}_backbone"])
 
-    def role(self, name: RoleName) -> Role:
+    def role(self, name: RoleName) -> LoadedModel:
         """A role's model with a fresh adapter of the paper's, activations kept."""
         parameters = self.backbone(name)
         family, dimensions = kept_dimensions(parameters.model)
@@ -120,9 +120,9 @@ class Models:
         backbone = Backbone(family, model, family.build_tiny_processor(tokenizer))
         trained = attach_adapter(model, parameters.adapter, seed=1)
         encoder = InputEncoder(family, backbone.processor, self.amount.image_size)
-        return Role(name, backbone, trained, encoder, parameter_numbers(trained)[0])
+        return LoadedModel(name, backbone, trained, encoder, parameter_numbers(trained)[0])
 
-    def rows(self, role: Role, count: int) -> list[Example]:
+    def rows(self, role: LoadedModel, count: int) -> list[Example]:
         """So many rows of random token ids; lengths differ as those of real rows do."""
         posts, longest = self.posts, self.amount.longest_answer
         rows = [random_example(role, posts[number % len(posts)], number) for number in range(count)]

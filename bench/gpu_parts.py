@@ -33,6 +33,7 @@ from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.metrics.efficiency import GIB, count_flops, device_name, peak_memory
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import Prompt
+from mulcot_rd.models.loaded import LoadedModel
 from mulcot_rd.models.lora import TrainedModel
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.training.assistant import AssistantObjective
@@ -43,7 +44,6 @@ from mulcot_rd.training.learner import Learner, LossFunction
 from mulcot_rd.training.loop import Trainer
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters
-from mulcot_rd.training.roles import Role
 from mulcot_rd.training.soft_label_layouts import ExactLayout, Read
 from mulcot_rd.training.student import StudentObjective
 from settings import RoleName
@@ -171,7 +171,7 @@ def _optimisation(models: Models, name: RoleName) -> OptimisationParameters:
     return parameters.model_copy(update={"epochs": 1, "gradient_accumulation_steps": steps, "checkpoint_minutes": 1e6})
 
 
-def _loss(models: Models, role: Role) -> LossFunction:
+def _loss(models: Models, role: LoadedModel) -> LossFunction:
     """The role's objective with the paper's weights."""
     vocabulary = len(role.encoder.tokenizer)
     weights = models.parameters[f"{role.name}_training"]["weights"]
@@ -181,7 +181,7 @@ def _loss(models: Models, role: Role) -> LossFunction:
 
 
 def _taught(
-    models: Models, role: Role, examples: Sequence[Example]
+    models: Models, role: LoadedModel, examples: Sequence[Example]
 ) -> Callable[[Sequence[int]], dict[Task, Distributions]]:
     """What gives random soft labels of rows, of the assistant's hidden size and vocabulary."""
     hidden = models.assistant_width
@@ -204,7 +204,7 @@ def _taught(
 
 
 def _steps(
-    role: Role,
+    role: LoadedModel,
     examples: Sequence[Example],
     prepare: Callable[[Sequence[int]], Batch],
     loss: LossFunction,
@@ -275,7 +275,7 @@ def _utilisation(say: Say, flops: float, how: str, device: torch.device) -> None
     say(f"model_flops_utilisation, {how}", share, "share of the peak", f"at least {UTILISATION_AIM:g}")
 
 
-def _prompts(models: Models, role: Role, count: int) -> dict[str, dict[Task, Prompt]]:
+def _prompts(models: Models, role: LoadedModel, count: int) -> dict[str, dict[Task, Prompt]]:
     """Random prompts of the first posts, by post and task."""
     return {
         row.post_id: {task: Prompt(list(row.opening), list(row.endings[task])) for task in TASKS}
@@ -283,7 +283,7 @@ def _prompts(models: Models, role: Role, count: int) -> dict[str, dict[Task, Pro
     }
 
 
-def _write_on(role: Role) -> None:
+def _write_on(role: LoadedModel) -> None:
     """Let no token end an answer: with random weights it would come by chance, and lengths are to be equal."""
     role.encoder.tokenizer.eos_token = None
 
@@ -299,7 +299,7 @@ def _generation(batch_size: int, limits: Mapping[Task, int]) -> GenerationParame
 
 
 def _engine_latency(
-    models: Models, role: Role, model: TrainedModel, prompts: Mapping[str, dict[Task, Prompt]]
+    models: Models, role: LoadedModel, model: TrainedModel, prompts: Mapping[str, dict[Task, Prompt]]
 ) -> float:
     """Median milliseconds from one answer to the next; the first one, for which graphs are captured, is left out."""
     ended: list[float] = []

@@ -22,7 +22,8 @@ from mulcot_rd.crew import crew_size
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, family_named
-from mulcot_rd.models.prepare import prepare_backbone
+from mulcot_rd.models.checkpoint import prepare_checkpoint
+from mulcot_rd.models.loaded import LoadedModel, fresh_model
 from mulcot_rd.models.tiny import build_tiny_checkpoint, chat_tokenizer
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
@@ -30,7 +31,6 @@ from mulcot_rd.teacher import TeacherParameters, annotate
 from mulcot_rd.training.batches import Example, make_example
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.objective import StudentLossWeights
-from mulcot_rd.training.roles import Role, start_role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
 
 ROOT = Path(__file__).parents[1]
@@ -107,18 +107,18 @@ class Setting:
             adapter=AdapterParameters(lora_dropout={"student": 0.05, "assistant": 0.2}[name]),
         )
 
-    def role(self, name: RoleName) -> Role:
+    def role(self, name: RoleName) -> LoadedModel:
         """A role's model, loaded from the folder; its checkpoint is made if it is not there."""
         backbone, folder = self.backbone(name), self.folder / name
         if self.scale == "tiny":
             size = self.parameters["inputs"]["tiny_vocabulary_size"]
-            made = prepare_backbone(backbone, self.posts, self.teacher, vocabulary_size=size, seed=1, models=folder)
+            made = prepare_checkpoint(backbone, self.posts, self.teacher, vocabulary_size=size, seed=1, models=folder)
         else:
             made = {"location": str(folder), "revision": None, "fingerprint": f"random {name}"}
             if not folder.exists():
                 family = family_named(backbone.family)
                 build_tiny_checkpoint(folder, family, backbone.tiny, real_tokenizer(family.chat), seed=1)
-        return start_role(name, backbone, made, image_size=self.image_size, seed=1)
+        return fresh_model(name, backbone, made, image_size=self.image_size, seed=1)
 
     @cached_property
     def training_rows(self) -> list[TrainingRow]:
@@ -130,7 +130,7 @@ class Setting:
         ]
         return [row for pair in zip(own, others, strict=True) for row in pair]
 
-    def examples(self, role: Role) -> list[Example]:
+    def examples(self, role: LoadedModel) -> list[Example]:
         """The training rows."""
         if self.scale == "real_vocab":
             count, found = REAL_ROWS // 2, []
@@ -141,15 +141,15 @@ class Setting:
         by_id = {post.id: post for post in self.posts}
         return [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in self.training_rows]
 
-    def workers(self, role: Role) -> int:
+    def workers(self, role: LoadedModel) -> int:
         """Processes that train together: at tiny scale as configured, at the other one as full-size models have it."""
         return crew_size(None, role.model.device, WINDOW["tiny"] // BATCH_SIZE["tiny"]) if self.scale == "tiny" else 1
 
-    def weights(self, role: Role) -> StudentLossWeights:
+    def weights(self, role: LoadedModel) -> StudentLossWeights:
         """The student's objective with the paper's weights."""
         return StudentLossWeights(vocabulary_size=len(role.encoder.tokenizer))
 
-    def soft_labels(self, assistant: Role, examples: Sequence[Example], **parameters: Any) -> SoftLabels:
+    def soft_labels(self, assistant: LoadedModel, examples: Sequence[Example], **parameters: Any) -> SoftLabels:
         """Soft labels of the rows in the folder; of the project's own kind unless ``parameters`` say otherwise."""
         chosen = SoftLabelParameters(**{**self.parameters["soft_labels"], "batch_size": 2, **parameters})
         folder = self.soft_label_folder(chosen)
@@ -174,7 +174,7 @@ def real_tokenizer(chat: Any) -> PreTrainedTokenizerFast:
     return chat_tokenizer(tokenizer, chat)
 
 
-def random_example(role: Role, post: Post, seed: int) -> Example:
+def random_example(role: LoadedModel, post: Post, seed: int) -> Example:
     """A training row of random token ids, as long as real prompts and answers are."""
     draw, encoder = random.Random(seed), role.encoder
     special = {encoder.tokenizer.convert_tokens_to_ids(token): token for token in encoder.family.chat.special}

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from as_written import distillation_loss
+from mulcot_rd.models.loaded import LoadedModel
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.training.batches import Example, micro_batches, windows
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.learner import Learner, LearningCrew, Preparation
 from mulcot_rd.training.objective import StudentLossWeights
-from mulcot_rd.training.roles import Role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels
 from mulcot_rd.training.student import StudentObjective
 from settings import BATCH_SIZE, SCALES, WINDOW, Scale, Setting
@@ -73,7 +73,7 @@ def _peak_of(form: str, setting: Setting, rows: int) -> float:
 
 def ours(
     setting: Setting,
-    student: Role,
+    student: LoadedModel,
     examples: Sequence[Example],
     stored: SoftLabels,
     stack: ExitStack,
@@ -100,7 +100,7 @@ def _total(terms: Mapping[str, float], weights: StudentLossWeights) -> float:
     return (1 - weights.kd_ratio) * hard + weights.kd_ratio * soft
 
 
-def _as_written(setting: Setting, student: Role, assistant: Role, examples: Sequence[Example]) -> Epoch:
+def _as_written(setting: Setting, student: LoadedModel, assistant: LoadedModel, examples: Sequence[Example]) -> Epoch:
     """The plain form."""
     assistant.model.eval().requires_grad_(False)
     weights = setting.weights(student)
@@ -122,7 +122,7 @@ def _as_written(setting: Setting, student: Role, assistant: Role, examples: Sequ
 
 def _epoch(
     scale: Scale,
-    student: Role,
+    student: LoadedModel,
     examples: Sequence[Example],
     begin: Callable[[Sequence[Sequence[Sequence[int]]]], None],
     window: Callable[[Sequence[Sequence[int]], dict[Task, int]], float],
@@ -151,7 +151,7 @@ def _epoch(
 
 
 def _check_equal(
-    setting: Setting, student: Role, assistant: Role, examples: Sequence[Example], stored: SoftLabels
+    setting: Setting, student: LoadedModel, assistant: LoadedModel, examples: Sequence[Example], stored: SoftLabels
 ) -> None:
     """Both do the same work: equal losses without dropout, or the comparison would mean nothing."""
     dropouts = [module for module in student.model.modules() if isinstance(module, torch.nn.Dropout)]

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from mulcot_rd.models.loaded import LoadedModel
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
-from mulcot_rd.training.roles import Role
 from settings import BATCH_SIZE, ROOT, WINDOW, Setting
 from timing import alternate, row
 from training import ours
@@ -40,7 +40,7 @@ def row_of(scratch: Path, repetitions: int, python: str) -> dict:
     return row("student_training_samples_per_s", "tiny", *speeds, name, "samples/s", repetitions)
 
 
-def _trl(setting: Setting, student: Role, repetitions: int, python: str) -> dict:
+def _trl(setting: Setting, student: LoadedModel, repetitions: int, python: str) -> dict:
     told = setting.folder / "trl.json"
     # Two of TRL's rows are one of ours: its micro-batches have as many rows, its windows twice as many.
     batch_size = BATCH_SIZE["tiny"]
@@ -70,7 +70,7 @@ def _trl(setting: Setting, student: Role, repetitions: int, python: str) -> dict
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _texts(setting: Setting, student: Role) -> Sequence[dict[str, str]]:
+def _texts(setting: Setting, student: LoadedModel) -> Sequence[dict[str, str]]:
     """The training rows as text: an image, a prompt and an answer for each task."""
     posts = {post.id: post for post in setting.posts}
     return [

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mulcot_rd.models import FAMILIES, AdapterParameters, BackboneParameters, TinySize, backbone
-from mulcot_rd.models.prepare import prepare_backbone
+from mulcot_rd.models.checkpoint import prepare_checkpoint
 from mulcot_rd.schema import Post, Sentiment, TeacherRecord
 
 # Tests compare bytes, and tiny models gain nothing from a GPU: those that need one move there themselves.
@@ -147,7 +147,7 @@ def plain_logits() -> Callable[..., torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
-def prepared(backbone_parameters, posts, reasonings, tmp_path_factory) -> dict:
+def checkpoint(backbone_parameters, posts, reasonings, tmp_path_factory) -> dict:
     """Its checkpoint on disk."""
     models = tmp_path_factory.mktemp("models")
-    return prepare_backbone(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=1, models=models)
+    return prepare_checkpoint(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=1, models=models)

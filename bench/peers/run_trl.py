@@ -22,7 +22,7 @@ from trl.experimental.gold import GOLDConfig, GOLDTrainer
 from datasets import Dataset
 from mulcot_rd.images import load_image
 from mulcot_rd.models import BackboneParameters, load_backbone
-from mulcot_rd.training.roles import start_role
+from mulcot_rd.models.loaded import fresh_model
 
 
 class EpochTimes(TrainerCallback):
@@ -47,7 +47,7 @@ def main(path: str) -> None:
     folders = {name: own["folder"] for name, own in setting["roles"].items()}
     backbones = {name: BackboneParameters(**own["backbone"]) for name, own in setting["roles"].items()}
     made = {"location": folders["student"], "revision": None, "fingerprint": "student"}
-    student = start_role("student", backbones["student"], made, image_size=setting["image_size"], seed=1)
+    student = fresh_model("student", backbones["student"], made, image_size=setting["image_size"], seed=1)
     assistant = load_backbone(backbones["assistant"], folders["assistant"]).model.requires_grad_(False)
     rows = [
         {

@@ -9,11 +9,11 @@ from mulcot_rd.crew import Crew
 from mulcot_rd.generation import Answer, AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.generation import answers as answers_module
 from mulcot_rd.generation.answers import Answerer
+from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, student_rows
-from mulcot_rd.training.roles import start_role
 
 PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=2)
 
@@ -24,8 +24,8 @@ def _groups_of_four(monkeypatch):
 
 
 @pytest.fixture
-def role(backbone_parameters, prepared):
-    made = start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+def role(backbone_parameters, checkpoint):
+    made = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
     made.model.eval()
     return made
 

@@ -9,16 +9,16 @@ from mulcot_rd.generation.engine import sample, write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.forward import base_model
+from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.models.lora import merged_adapter
 from mulcot_rd.prompts import TASKS
-from mulcot_rd.training.roles import start_role
 
 PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=24, max_label_tokens=6, max_retries=2)
 
 
 @pytest.fixture(scope="module")
-def role(backbone_parameters, prepared):
-    made = start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+def role(backbone_parameters, checkpoint):
+    made = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
     made.model.eval()
     return made
 
@@ -148,8 +148,8 @@ def test_retries_differ_and_depend_on_their_own_seed_alone(role, posts, prompts)
     assert any(together["reasoning", post.id, 2] != together["reasoning", post.id, 3] for post in posts)
 
 
-def test_columns_beyond_the_tokenizer_are_never_chosen(backbone_parameters, prepared, posts):
-    role = start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+def test_columns_beyond_the_tokenizer_are_never_chosen(backbone_parameters, checkpoint, posts):
+    role = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
     role.model.eval()
     with torch.no_grad():
         head = base_model(role.model).lm_head
@@ -164,8 +164,8 @@ def test_columns_beyond_the_tokenizer_are_never_chosen(backbone_parameters, prep
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_the_end_of_a_turn_is_noticed(backbone_parameters, prepared, posts, ends):
-    role = start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+def test_the_end_of_a_turn_is_noticed(backbone_parameters, checkpoint, posts, ends):
+    role = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
     role.model.eval()
     head = base_model(role.model).lm_head
     with torch.no_grad():
@@ -186,8 +186,8 @@ def test_the_likeliest_tokens_are_drawn_in_proportion_and_no_others():
     assert set(cold.tolist()) == {1}
 
 
-def test_the_weights_come_back_to_the_last_bit(backbone_parameters, prepared):
-    role = start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+def test_the_weights_come_back_to_the_last_bit(backbone_parameters, checkpoint):
+    role = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
     for name, parameter in role.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)

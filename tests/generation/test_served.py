@@ -5,14 +5,14 @@ from pydantic import ValidationError
 from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.models.loaded import checkpoint_encoder
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
-from mulcot_rd.training.roles import role_encoder
 
 
 @pytest.fixture
-def encoder(backbone_parameters, prepared):
-    made = role_encoder(backbone_parameters, prepared, image_size=56)
+def encoder(backbone_parameters, checkpoint):
+    made = checkpoint_encoder(backbone_parameters, checkpoint, image_size=56)
     if not made.sees_images:
         pytest.skip("a text-only model is asked by the same code, with captions")
     return made

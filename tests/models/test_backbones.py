@@ -22,16 +22,16 @@ from mulcot_rd.models import (
     trained_weights,
 )
 from mulcot_rd.models.backbone import resolved_dtype
+from mulcot_rd.models.checkpoint import prepare_checkpoint
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import PROJECTIONS
-from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.prompts import TASKS, trained_prompt
 from mulcot_rd.reasoning import parse, write
 
 
 @pytest.fixture(scope="module")
-def backbone(backbone_parameters, prepared):
-    return load_backbone(backbone_parameters, prepared["location"])
+def backbone(backbone_parameters, checkpoint):
+    return load_backbone(backbone_parameters, checkpoint["location"])
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def encoder(backbone):
 def test_a_checkpoint_is_a_function_of_its_seed(backbone_parameters, posts, reasonings, tmp_path):
     folders = [tmp_path / name for name in ("a", "b", "c")]
     made = [
-        prepare_backbone(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=seed, models=models)
+        prepare_checkpoint(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=seed, models=models)
         for models, seed in zip(folders, (1, 1, 2), strict=True)
     ]
     folders = [Path(base["location"]) for base in made]
@@ -124,15 +124,15 @@ def test_special_tokens_inside_a_post_are_only_text(backbone, encoder, posts):
         assert encoder.target(f"It says {token}.", "label").count(token_id) == (token == backbone.tokenizer.eos_token)
 
 
-def test_what_was_trained_survives_saving_and_loading(backbone_parameters, prepared, posts, plain_logits, tmp_path):
+def test_what_was_trained_survives_saving_and_loading(backbone_parameters, checkpoint, posts, plain_logits, tmp_path):
     model = attach_adapter(
-        load_backbone(backbone_parameters, prepared["location"]).model, backbone_parameters.adapter, 5
+        load_backbone(backbone_parameters, checkpoint["location"]).model, backbone_parameters.adapter, 5
     )
     with torch.no_grad():
         for index, parameter in enumerate(p for p in model.parameters() if p.requires_grad):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) * 0.01)
     model.eval().save_pretrained(tmp_path)
-    loaded_backbone = load_backbone(backbone_parameters, prepared["location"])
+    loaded_backbone = load_backbone(backbone_parameters, checkpoint["location"])
     loaded = load_adapter(loaded_backbone.model, tmp_path)
     encoder = InputEncoder(loaded_backbone.family, loaded_backbone.processor, 56)
     prompt = encoder.prompt(posts[0], "label")
@@ -145,9 +145,9 @@ def test_what_was_trained_survives_saving_and_loading(backbone_parameters, prepa
     assert trained_weights(tmp_path).exists()
 
 
-def test_only_the_adapter_is_trained_or_all(backbone_parameters, prepared):
+def test_only_the_adapter_is_trained_or_all(backbone_parameters, checkpoint):
     model = attach_adapter(
-        load_backbone(backbone_parameters, prepared["location"]).model, backbone_parameters.adapter, 5
+        load_backbone(backbone_parameters, checkpoint["location"]).model, backbone_parameters.adapter, 5
     )
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     total, trainable = parameter_numbers(model)
@@ -193,18 +193,18 @@ def test_features_computed_once_stand_for_the_pixels(seeing, encoder, posts):
     torch.testing.assert_close(seen, recalled, rtol=1e-5, atol=1e-5)
 
 
-def test_a_tower_with_an_adapter_is_trained(seeing, backbone_parameters, prepared):
-    backbone = load_backbone(backbone_parameters, prepared["location"])
+def test_a_tower_with_an_adapter_is_trained(seeing, backbone_parameters, checkpoint):
+    backbone = load_backbone(backbone_parameters, checkpoint["location"])
     attach_adapter(backbone.model, AdapterParameters(lora_dropout=0.0, target_modules=["o_proj"]), 5)
     assert not backbone.family.trains_vision(backbone.model)
-    backbone = load_backbone(backbone_parameters, prepared["location"])
+    backbone = load_backbone(backbone_parameters, checkpoint["location"])
     attach_adapter(backbone.model, backbone_parameters.adapter, 5)
     assert backbone.family.trains_vision(backbone.model)
 
 
-def test_a_template_kept_with_the_processor_is_found(backbone_parameters, seeing, prepared, tmp_path):
+def test_a_template_kept_with_the_processor_is_found(backbone_parameters, seeing, checkpoint, tmp_path):
     folder = tmp_path / "checkpoint"
-    shutil.copytree(prepared["location"], folder)
+    shutil.copytree(checkpoint["location"], folder)
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").unlink()
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
@@ -212,11 +212,11 @@ def test_a_template_kept_with_the_processor_is_found(backbone_parameters, seeing
     assert load_processor(family, str(folder)).chat_template == seeing.processor.chat_template
 
 
-def test_low_rank_training_in_half_precision_keeps_the_base(backbone_parameters, prepared):
+def test_low_rank_training_in_half_precision_keeps_the_base(backbone_parameters, checkpoint):
     """The full-size set-up on a small model: frozen weights in bfloat16, trained ones in float32."""
     adapter = AdapterParameters(lora_dropout=0.05, target_modules=[*PROJECTIONS, "q", "v"])
     half = backbone_parameters.model_copy(update={"dtype": "bfloat16", "adapter": adapter})
-    model = attach_adapter(load_backbone(half, prepared["location"]).model, adapter, 1)
+    model = attach_adapter(load_backbone(half, checkpoint["location"]).model, adapter, 1)
     kinds = {parameter.requires_grad: set() for parameter in model.parameters()}
     for parameter in model.parameters():
         kinds[parameter.requires_grad].add(parameter.dtype)
@@ -249,10 +249,10 @@ def test_auto_is_half_precision_where_the_device_has_it(monkeypatch, caplog, cap
     resolved_dtype.cache_clear()
 
 
-def test_what_is_trained_whole_stays_in_single_precision(backbone_parameters, prepared, monkeypatch):
+def test_what_is_trained_whole_stays_in_single_precision(backbone_parameters, checkpoint, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     resolved_dtype.cache_clear()
     for whole, wanted in ((True, torch.float32), (False, torch.bfloat16)):
         parameters = backbone_parameters.model_copy(update={"dtype": "auto", "adapter": AdapterParameters(full=whole)})
-        assert load_backbone(parameters, prepared["location"], torch.device("cpu")).model.dtype == wanted
+        assert load_backbone(parameters, checkpoint["location"], torch.device("cpu")).model.dtype == wanted
     resolved_dtype.cache_clear()

@@ -10,9 +10,9 @@ import torch
 
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.models import FAMILIES, BackboneParameters, attach_adapter, load_backbone
+from mulcot_rd.models.checkpoint import prepare_checkpoint
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
@@ -72,8 +72,8 @@ def test_the_configuration_is_an_architecture(parameters, family, scale):
 def test_the_family_trains_as_the_others_do(parameters, family, posts, reasonings, plain_logits, tmp_path):
     """One pass over both branches equals plain passes, and stored features stand for the pixels."""
     backbone = BackboneParameters(**parameters(scale="tiny")["student_backbone"])
-    prepared = prepare_backbone(backbone, posts, reasonings, vocabulary_size=500, seed=1, models=tmp_path)
-    loaded = load_backbone(backbone, prepared["location"])
+    checkpoint = prepare_checkpoint(backbone, posts, reasonings, vocabulary_size=500, seed=1, models=tmp_path)
+    loaded = load_backbone(backbone, checkpoint["location"])
     model = attach_adapter(loaded.model, backbone.adapter, seed=2).eval()
     assert {name for name, p in model.named_parameters() if p.requires_grad and "vision_tower" in name}
     encoder = InputEncoder(loaded.family, loaded.processor, 56)

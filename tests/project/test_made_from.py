@@ -24,7 +24,7 @@ from mulcot_rd.schema import InputView, Post, PredictionRecord, Sentiment, Teach
 from mulcot_rd.teacher import QuarantinedPost, TeacherParameters
 from mulcot_rd.teacher.judge import JudgeParameters
 from mulcot_rd.training.expansion import teacher_rows
-from mulcot_rd.training.parameters import AssistantTrainingParameters, OptimisationParameters, RoleParameters
+from mulcot_rd.training.parameters import AssistantTrainingParameters, ModelParameters, OptimisationParameters
 from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 SECTIONS = dict.fromkeys(("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion"), "It says so.")
@@ -35,7 +35,7 @@ RUN = RunParameters(
 BACKBONE = BackboneParameters(
     family="qwen3_vl", model="some/model", dtype="float32", adapter=AdapterParameters(full=True)
 )
-ROLE = RoleParameters(
+ROLE = ModelParameters(
     backbone=BACKBONE, training=AssistantTrainingParameters(optimisation=OptimisationParameters()),
     generation=GenerationParameters(), inputs=InputParameters(), seed=1,
     method=MethodParameters(

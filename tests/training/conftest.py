@@ -2,16 +2,16 @@
 
 import pytest
 
+from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import make_example
 from mulcot_rd.training.expansion import teacher_rows
-from mulcot_rd.training.roles import start_role
 
 
 @pytest.fixture
-def role(backbone_parameters, prepared):
+def role(backbone_parameters, checkpoint):
     """A fresh role; tests may train it."""
-    made = start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+    made = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
     made.model.eval()
     return made
 

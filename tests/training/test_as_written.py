@@ -5,11 +5,11 @@ import torch
 
 from as_written import distillation_loss, multi_task_loss
 from mulcot_rd.kept import Kept
+from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.training.batches import collate
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, chunked_loss
-from mulcot_rd.training.roles import start_role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, write_soft_labels
 
 
@@ -24,9 +24,9 @@ def _assert_equal_gradients(role, ours, plain):
 
 
 @pytest.fixture
-def student(backbone_parameters, prepared):
+def student(backbone_parameters, checkpoint):
     """Another role of the same checkpoint; its new weights are drawn from another seed, and moved a little."""
-    role = start_role("student", backbone_parameters, prepared, image_size=56, seed=5)
+    role = fresh_model("student", backbone_parameters, checkpoint, image_size=56, seed=5)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in role.model.parameters():

@@ -7,23 +7,23 @@ import torch
 
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters
+from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.objective import StudentLossWeights, chunked_loss
-from mulcot_rd.training.roles import start_role
 from mulcot_rd.training.soft_labels import SoftLabelParameters, write_soft_labels
 
 
-def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, prepared, posts, reasonings, tmp_path):
+def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, checkpoint, posts, reasonings, tmp_path):
     adapter = backbone_parameters.adapter if backbone_parameters.adapter.full else AdapterParameters(lora_dropout=0.05)
     dtype = "float32" if adapter.full else "bfloat16"
     parameters = backbone_parameters.model_copy(
         update={"dtype": dtype, "adapter": adapter, "gradient_checkpointing": True}
     )
     assistant, student = (
-        start_role(name, parameters, prepared, image_size=56, seed=seed)
+        fresh_model(name, parameters, checkpoint, image_size=56, seed=seed)
         for name, seed in (("assistant", 1), ("student", 2))
     )
     by_id = {post.id: post for post in posts}

@@ -17,8 +17,8 @@ from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.loop import TrainingError
 from mulcot_rd.training.parameters import (
     AssistantTrainingParameters,
+    ModelParameters,
     OptimisationParameters,
-    RoleParameters,
     StudentTrainingParameters,
     ValidationParameters,
 )
@@ -152,7 +152,7 @@ def test_soft_labels_depend_on_what_changes_the_distributions(name, value, count
 
 
 @pytest.fixture
-def train(posts, reasonings, backbone_parameters, prepared, tmp_path):
+def train(posts, reasonings, backbone_parameters, checkpoint, tmp_path):
     """Trains an assistant on the posts, which are those of the dev split too."""
     dev = [post.model_copy(update={"id": f"dev-{post.id}", "split": "dev"}) for post in posts]
 
@@ -160,8 +160,8 @@ def train(posts, reasonings, backbone_parameters, prepared, tmp_path):
         input_view=InputView(), tasks=["label", "reasoning"], assistant=True, trained=True, task_weights={}
     )
 
-    def run(training=QUICK, generation=ONE_BY_ONE, backbone=backbone_parameters, base=prepared):
-        role = RoleParameters(
+    def run(training=QUICK, generation=ONE_BY_ONE, backbone=backbone_parameters, base=checkpoint):
+        role = ModelParameters(
             backbone=backbone,
             training=training,
             generation=generation,
@@ -174,7 +174,7 @@ def train(posts, reasonings, backbone_parameters, prepared, tmp_path):
     return run
 
 
-def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backbone_parameters, prepared, tmp_path):
+def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backbone_parameters, checkpoint, tmp_path):
     done = train()
     Kept(tmp_path, "assistant").put(tmp_path / done["folder"])
     (weights,) = (tmp_path / "assistant").glob("*model.safetensors")
@@ -183,8 +183,8 @@ def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backb
     other = QUICK.optimisation.model_copy(update={"checkpoint_minutes": 9.0, "workers": 1})
     backbone = backbone_parameters.model_copy(update={"gradient_checkpointing": True, "attn_implementation": "eager"})
     # The project was moved: the same base model, in another folder.
-    shutil.copytree(prepared["location"], tmp_path / "moved")
-    base = {**prepared, "location": str(tmp_path / "moved")}
+    shutil.copytree(checkpoint["location"], tmp_path / "moved")
+    base = {**checkpoint, "location": str(tmp_path / "moved")}
     again = train(QUICK.model_copy(update={"optimisation": other}), generation, backbone, base)
     assert again["fingerprint"] == done["fingerprint"]
     assert weights.stat().st_mtime_ns == before

@@ -6,10 +6,10 @@ import torch
 from mulcot_rd.images import ImageError
 from mulcot_rd.models import AdapterParameters
 from mulcot_rd.models.forward import base_model
+from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.training.batches import collate
 from mulcot_rd.training.forward import target_states
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.roles import start_role
 
 
 def _frozen(role):
@@ -71,12 +71,12 @@ def test_features_of_other_weights_are_not_taken(role, examples, tmp_path):
 
 
 def test_the_papers_adapter_leaves_the_tower_of_qwen3_vl_frozen_and_not_that_of_qwen2_5_vl(
-    backbone_parameters, prepared, family_name
+    backbone_parameters, checkpoint, family_name
 ):
     if family_name not in ("qwen2_5_vl", "qwen3_vl"):
         pytest.skip("the paper's adapters are those of the Qwen families")
     parameters = backbone_parameters.model_copy(update={"adapter": AdapterParameters(lora_dropout=0.0)})
-    role = start_role("assistant", parameters, prepared, image_size=56, seed=3)
+    role = fresh_model("assistant", parameters, checkpoint, image_size=56, seed=3)
     assert role.encoder.family.trains_vision(base_model(role.model)) == (family_name == "qwen2_5_vl")
 
 

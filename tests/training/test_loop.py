@@ -9,12 +9,12 @@ import torch
 from mulcot_rd.fingerprint import file_fingerprint
 from mulcot_rd.kept import DamagedError
 from mulcot_rd.models import trained_weights
+from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.learner import Learner, Preparation
 from mulcot_rd.training.loop import Trainer
 from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
-from mulcot_rd.training.roles import start_role
 from mulcot_rd.training.train import history_of
 
 
@@ -51,9 +51,9 @@ def _trainer(role, examples, folder, scores=(0.5, 0.6, 0.7), fingerprint="same",
 
 
 @pytest.fixture
-def fresh(backbone_parameters, prepared):
+def fresh(backbone_parameters, checkpoint):
     """Makes equal roles, each untrained."""
-    return lambda: start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+    return lambda: fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
 
 
 def _trained(model):
@@ -170,11 +170,11 @@ def test_a_kill_after_any_step_changes_nothing(fresh, examples, tmp_path, monkey
         pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")),
     ],
 )
-def test_the_optimizer_comes_back_as_it_was_where_it_was(backbone_parameters, prepared, examples, tmp_path, device):
+def test_the_optimizer_comes_back_as_it_was_where_it_was(backbone_parameters, checkpoint, examples, tmp_path, device):
     """The fused optimizer keeps its step counter beside the weights."""
 
     def trainer():
-        role = start_role("assistant", backbone_parameters, prepared, image_size=56, seed=3)
+        role = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
         role.model.to(device)
         return _trainer(role, examples, tmp_path, scores=(0.1, 0.2))
 

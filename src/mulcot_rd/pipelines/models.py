@@ -6,41 +6,42 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from mulcot_rd.models.checkpoint import prepare_checkpoint
 from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.loaded import LoadedModel, load_encoder, load_model
 from mulcot_rd.models.lora import without_adapter
-from mulcot_rd.models.prepare import prepare_backbone
 from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
-from mulcot_rd.training.parameters import RoleParameters
-from mulcot_rd.training.roles import Role, check_fits, load_encoder, load_role
+from mulcot_rd.training.manifest import check_fits
+from mulcot_rd.training.parameters import ModelParameters
 
 
 def initial_checkpoint(
-    posts: Sequence[Post], reasonings: Sequence[TeacherRecord | TrainingRow], role: RoleParameters, models: Path
+    posts: Sequence[Post], reasonings: Sequence[TeacherRecord | TrainingRow], parameters: ModelParameters, models: Path
 ) -> dict[str, Any]:
     """Where the weights before training are; a tiny model is built, with a tokenizer made of these reasonings."""
-    return prepare_backbone(
-        role.backbone,
+    return prepare_checkpoint(
+        parameters.backbone,
         [post for post in posts if post.split == "train"],
         reasonings,
-        vocabulary_size=role.inputs.tiny_vocabulary_size,
-        seed=role.seed,
+        vocabulary_size=parameters.inputs.tiny_vocabulary_size,
+        seed=parameters.seed,
         models=models,
     )
 
 
-def trained_model(posts: Sequence[Post], adapter: dict[str, Any], role: RoleParameters) -> Role:
+def trained_model(posts: Sequence[Post], adapter: dict[str, Any], parameters: ModelParameters) -> LoadedModel:
     """The model whose manifest ``adapter`` is, ready to read these posts as it was trained to.
 
     Raises:
         StaleInputError: If it was trained with other posts, on another backbone, or on inputs that looked otherwise.
         DamagedError: If a file of it is not the one that was trained.
     """
-    check_fits(adapter, posts, role)
-    return load_role(adapter, role.backbone)
+    check_fits(adapter, posts, parameters)
+    return load_model(Path(adapter["folder"]), parameters.backbone)
 
 
 def answering_model(
-    posts: Sequence[Post], adapter: dict[str, Any], role: RoleParameters
+    posts: Sequence[Post], adapter: dict[str, Any], parameters: ModelParameters
 ) -> tuple[PreTrainedModel | None, InputEncoder]:
     """The trained model with its adapter merged, and what makes its inputs; no model is loaded where a server answers.
 
@@ -48,8 +49,8 @@ def answering_model(
         StaleInputError: As :func:`trained_model`.
         DamagedError: As :func:`trained_model`.
     """
-    if role.generation.backend == "served":
-        check_fits(adapter, posts, role)
-        return None, load_encoder(adapter, role.backbone)
-    trained = trained_model(posts, adapter, role)
+    if parameters.generation.backend == "served":
+        check_fits(adapter, posts, parameters)
+        return None, load_encoder(Path(adapter["folder"]), parameters.backbone)
+    trained = trained_model(posts, adapter, parameters)
     return without_adapter(trained.model), trained.encoder

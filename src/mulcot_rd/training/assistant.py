@@ -14,16 +14,15 @@ from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, chunked_loss
-from mulcot_rd.training.parameters import RoleParameters
-from mulcot_rd.training.roles import encoder_before_training
-from mulcot_rd.training.train import train_role, training_examples
+from mulcot_rd.training.parameters import ModelParameters
+from mulcot_rd.training.train import initial_encoder, train_model, training_examples
 
 
 def train_assistant(
-    assistant: RoleParameters,
+    assistant: ModelParameters,
     posts: Sequence[Post],
     teacher: Sequence[TeacherRecord],
-    prepared: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
     models: Path,
 ) -> dict[str, Any]:
     """Train the assistant on the teacher's reasonings and return the manifest of its adapter.
@@ -32,14 +31,14 @@ def train_assistant(
         assistant: Its parameters.
         posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
         teacher: The teacher's reasonings (``D_rea^t``).
-        prepared: Where its weights before training are.
+        checkpoint: Where its weights before training are.
         models: The run's folder of models.
     """
-    encoder = encoder_before_training(assistant, prepared)
+    encoder = initial_encoder(assistant, checkpoint)
     rows = teacher_rows(teacher)
     examples = training_examples(rows, posts, encoder, "the teacher's reasoning", assistant.method.tasks)
-    return train_role(
-        "assistant", assistant, posts, examples, None, prepared, encoder,
+    return train_model(
+        "assistant", assistant, posts, examples, None, checkpoint, encoder,
         lambda model: AssistantObjective(model, assistant.training.weights, len(encoder.tokenizer)), models,
     )  # fmt: skip
 

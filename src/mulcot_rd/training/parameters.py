@@ -99,7 +99,7 @@ class StudentTrainingParameters(BaseModel):
         return self.weights.hard
 
 
-class RoleParameters(BaseModel):
+class ModelParameters(BaseModel):
     """All that assistant or student is made and asked with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -15,18 +15,17 @@ from mulcot_rd.training.batches import Batch
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.learner import LossFunction
 from mulcot_rd.training.objective import StudentLossWeights, chunked_loss
-from mulcot_rd.training.parameters import RoleParameters
-from mulcot_rd.training.roles import encoder_before_training
+from mulcot_rd.training.parameters import ModelParameters
 from mulcot_rd.training.soft_labels import SoftLabels
-from mulcot_rd.training.train import train_role, training_examples
+from mulcot_rd.training.train import initial_encoder, train_model, training_examples
 
 
 def distil_student(
-    student: RoleParameters,
+    student: ModelParameters,
     posts: Sequence[Post],
     rows: Sequence[TrainingRow],
     soft_labels: SoftLabels | None,
-    prepared: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
     models: Path,
 ) -> dict[str, Any]:
     """Distil the student and return the manifest of its adapter.
@@ -37,13 +36,13 @@ def distil_student(
         rows: ``D_rea^all``: the teacher's reasonings and the assistant's correct ones (Eq. 8).
         soft_labels: The assistant's distributions at the targets of these rows; without them the student learns from
             the hard labels alone, with the whole weight of Eq. 13.
-        prepared: Where its weights before training are.
+        checkpoint: Where its weights before training are.
         models: The run's folder of models.
 
     Raises:
         SoftLabelError: If the soft labels belong to other rows, targets or inputs, or another tokenizer.
     """
-    encoder = encoder_before_training(student, prepared)
+    encoder = initial_encoder(student, checkpoint)
     examples = training_examples(rows, posts, encoder, "the student's training set", student.method.tasks)
     if soft_labels is not None:
         soft_labels.check(encoder, examples, student.training.weights.temperature)
@@ -56,7 +55,7 @@ def distil_student(
             return AssistantObjective(model, weights.hard, vocabulary)
         return StudentObjective(model, weights)
 
-    return train_role("student", student, posts, examples, soft_labels, prepared, encoder, objective, models)
+    return train_model("student", student, posts, examples, soft_labels, checkpoint, encoder, objective, models)
 
 
 @dataclass(frozen=True)

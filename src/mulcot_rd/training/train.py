@@ -20,9 +20,10 @@ from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.kept import Kept, file_hashes, verify, write_manifest
 from mulcot_rd.metrics import classification_scores
 from mulcot_rd.models import TrainedModel, parameter_numbers, trained_weights
+from mulcot_rd.models.checkpoint import location_below
 from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.loaded import LoadedModel, checkpoint_encoder, fresh_model
 from mulcot_rd.models.lora import merged_adapter
-from mulcot_rd.models.prepare import location_below
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post, TrainingRow
 from mulcot_rd.training.batches import Example, make_example
@@ -30,8 +31,8 @@ from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.learner import Learner, LossFunction, Preparation
 from mulcot_rd.training.loop import HISTORY, Trainer, read_history
-from mulcot_rd.training.parameters import RoleParameters, ValidationParameters
-from mulcot_rd.training.roles import Role, start_role, trained_posts_fingerprint
+from mulcot_rd.training.manifest import trained_posts_fingerprint
+from mulcot_rd.training.parameters import ModelParameters, ValidationParameters
 from mulcot_rd.training.soft_labels import SoftLabels
 
 logger = logging.getLogger(__name__)
@@ -60,29 +61,36 @@ def training_examples(
     return [make_example(row, post, encoder, tasks) for row, post in zip(rows, chosen, strict=True)]
 
 
-def train_role(
+def initial_encoder(parameters: ModelParameters, checkpoint: Mapping[str, Any]) -> InputEncoder:
+    """What makes the inputs of a model that is to be trained."""
+    return checkpoint_encoder(
+        parameters.backbone, checkpoint, image_size=parameters.inputs.image_size, view=parameters.inputs.input_view
+    )
+
+
+def train_model(
     name: str,
-    role: RoleParameters,
+    parameters: ModelParameters,
     posts: Sequence[Post],
     examples: Sequence[Example],
     soft_labels: SoftLabels | None,
-    prepared: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
     encoder: InputEncoder,
     objective: Callable[[TrainedModel], LossFunction],
     models: Path,
 ) -> dict[str, Any]:
-    """Train a role and return the manifest of the best epoch's adapter, which is finished in a folder of its own.
+    """Train a model and return the manifest of the best epoch's adapter, which is finished in a folder of its own.
 
     One that is finished and was made from the same things (:mod:`mulcot_rd.training.identity`) is found again, one in
     work is continued. Nothing finished is touched: whoever saves the manifest puts its folder in use.
 
     Args:
         name: "assistant" or "student".
-        role: Its parameters; dev posts are answered by those of generation, with the lengths of validation.
+        parameters: Its parameters; dev posts are answered by those of generation, with the lengths of validation.
         posts: All posts of the data set; epochs are scored on the dev split.
         examples: The training rows.
         soft_labels: The assistant's distributions at the rows' targets, which each batch then carries; or none.
-        prepared: Where its weights before training are.
+        checkpoint: Where its weights before training are.
         encoder: Makes the model's inputs.
         objective: Makes of the model what gives one micro-batch's share of its window's loss.
         models: The run's folder of models.
@@ -90,11 +98,11 @@ def train_role(
     Raises:
         DamagedError: If the finished one has a file that is missing or was changed.
     """
-    backbone, training, seed = role.backbone, role.training, role.seed
+    backbone, training, seed = parameters.backbone, parameters.training, parameters.seed
     dev = [post for post in posts if post.split == "dev"]
     validation = _validation(name, dev, examples, training.optimisation.validation)
     scored = dev[: validation.posts]
-    parts = made_from(examples, scored, soft_labels, backbone, prepared["fingerprint"], training, encoder, seed)
+    parts = made_from(examples, scored, soft_labels, backbone, checkpoint["fingerprint"], training, encoder, seed)
     mark = fingerprint(name, parts)
     kept = Kept(models, name)
     done = kept.find(mark)
@@ -102,13 +110,13 @@ def train_role(
         verify(Path(done["folder"]), done["files"])
         return done
     work = kept.begin(mark, parts)
-    started = start_role(name, backbone, prepared, image_size=encoder.image_size, view=encoder.view, seed=seed)
+    started = fresh_model(name, backbone, checkpoint, image_size=encoder.image_size, view=encoder.view, seed=seed)
     model = started.model
-    images = ImageStore(work / "images", encoder, model, prepared["fingerprint"])
+    images = ImageStore(work / "images", encoder, model, checkpoint["fingerprint"])
 
     def validate(step: int, crew: Crew) -> float:
         log = AnswerLog(work / "validation" / str(step), {"training": mark, "step": step})
-        return _score(started, scored, validation, role.generation, log, crew)
+        return _score(started, scored, validation, parameters.generation, log, crew)
 
     trainer = Trainer(
         role=name,
@@ -148,11 +156,11 @@ def train_role(
         "parameters": {"total": started.parameters, "trainable": trainable},
         "inputs": encoder.settings,
         "backbone": backbone.model_dump(),
-        "base": location_below(prepared, models),
+        "base": location_below(checkpoint, models),
         "posts": trained_posts_fingerprint(posts),
         "task_weights": training.task_weights.model_dump(),
         "config": {
-            **recorded(role, exclude={"generation"}),
+            **recorded(parameters, exclude={"generation"}),
             "soft_labels": soft_labels
             and soft_labels.manifest.model_dump(include={"kind", "top_k", "temperature"}, exclude_none=True),
         },
@@ -192,7 +200,7 @@ def history_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def _score(
-    role: Role,
+    model: LoadedModel,
     posts: Sequence[Post],
     validation: ValidationParameters,
     generation: GenerationParameters,
@@ -208,10 +216,10 @@ def _score(
             "max_label_tokens": validation.max_label_tokens,
         }
     )
-    with merged_adapter(role.model):
+    with merged_adapter(model.model):
         answers = answer_posts(
-            role.model, role.encoder, posts, validation.tasks, once, crew=crew,
-            seed=0, log=log, description=f"{role.name}, dev posts by {' and '.join(validation.tasks)} prompt",
+            model.model, model.encoder, posts, validation.tasks, once, crew=crew,
+            seed=0, log=log, description=f"{model.name}, dev posts by {' and '.join(validation.tasks)} prompt",
         )  # fmt: skip
     gold = [post.label for post in posts]
     scores = [

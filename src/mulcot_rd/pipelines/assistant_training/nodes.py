@@ -10,8 +10,8 @@ from mulcot_rd.pipelines.posts import check_teacher_reasoning, model_posts
 from mulcot_rd.schema import CaptionRecord, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.assistant import train_assistant
-from mulcot_rd.training.parameters import RoleParameters
-from mulcot_rd.training.roles import untrained_role
+from mulcot_rd.training.manifest import untrained_manifest
+from mulcot_rd.training.parameters import ModelParameters
 
 
 def train_assistant_adapter(
@@ -19,7 +19,7 @@ def train_assistant_adapter(
     captions: list[CaptionRecord],
     teacher_reasoning: list[TeacherRecord],
     quarantine: list[QuarantinedPost],
-    assistant: RoleParameters,
+    assistant: ModelParameters,
     models: Path,
 ) -> dict[str, Any]:
     """Train the assistant to classify and to reason, as the teacher reasoned (Eqs. 5 and 6).
@@ -30,5 +30,5 @@ def train_assistant_adapter(
     all_posts = model_posts(posts, captions, assistant.inputs)
     checkpoint = initial_checkpoint(all_posts, teacher_reasoning, assistant, models)
     if not assistant.method.trains_assistant:
-        return untrained_role("assistant", assistant, checkpoint, all_posts, models)
+        return untrained_manifest("assistant", assistant, checkpoint, all_posts, models)
     return train_assistant(assistant, all_posts, teacher_reasoning, checkpoint, models)

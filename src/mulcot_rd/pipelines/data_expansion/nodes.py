@@ -15,8 +15,8 @@ from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, Trai
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
 from mulcot_rd.training.identity import examples_fingerprint
-from mulcot_rd.training.parameters import RoleParameters
-from mulcot_rd.training.roles import model_identity
+from mulcot_rd.training.manifest import model_identity
+from mulcot_rd.training.parameters import ModelParameters
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelParameters, SoftLabels, write_soft_labels
 from mulcot_rd.training.train import training_examples
 
@@ -25,7 +25,7 @@ def write_assistant_reasoning(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
     adapter: dict[str, Any],
-    assistant: RoleParameters,
+    assistant: ModelParameters,
     credentials: Credentials,
     workspace: Path,
 ) -> tuple[list[ExpansionRecord], dict[str, Any]]:
@@ -77,7 +77,7 @@ def cache_soft_labels(
     captions: list[CaptionRecord],
     training_set: list[TrainingRow],
     adapter: dict[str, Any],
-    assistant: RoleParameters,
+    assistant: ModelParameters,
     soft_labels: SoftLabelParameters,
     workspace: Path,
 ) -> SoftLabels | NoSoftLabels:

@@ -21,15 +21,15 @@ from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
 from mulcot_rd.schema import CaptionRecord, PredictionRecord, TeacherRecord
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
-from mulcot_rd.training.parameters import RoleParameters
-from mulcot_rd.training.roles import model_identity
+from mulcot_rd.training.manifest import model_identity
+from mulcot_rd.training.parameters import ModelParameters
 
 
 def predict_test_split(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
     adapter: dict[str, Any],
-    role: RoleParameters,
+    role: ModelParameters,
     credentials: Credentials,
     workspace: Path,
 ) -> list[PredictionRecord]:
@@ -62,7 +62,7 @@ def measure_prediction_cost(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
     adapter: dict[str, Any],
-    role: RoleParameters,
+    role: ModelParameters,
     efficiency: EfficiencyParameters,
 ) -> dict[str, Any]:
     """Measure what one prediction costs on the device at hand (Tables 11 and 12); nothing where a server answers."""
@@ -198,7 +198,7 @@ def score_quality(
     return scores
 
 
-def _absent(adapter: dict[str, Any], role: RoleParameters) -> bool:
+def _absent(adapter: dict[str, Any], role: ModelParameters) -> bool:
     """Whether there is no such model: the variant trains models, but not this one; or a server has one for both."""
     if role.method.trained:
         return not adapter["trained"]

@@ -9,8 +9,8 @@ from mulcot_rd.pipelines.models import initial_checkpoint
 from mulcot_rd.pipelines.posts import check_training_set, model_posts
 from mulcot_rd.schema import CaptionRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
-from mulcot_rd.training.parameters import RoleParameters
-from mulcot_rd.training.roles import untrained_role
+from mulcot_rd.training.manifest import untrained_manifest
+from mulcot_rd.training.parameters import ModelParameters
 from mulcot_rd.training.soft_labels import SoftLabels
 from mulcot_rd.training.student import distil_student
 
@@ -21,7 +21,7 @@ def distil_student_adapter(
     training_set: list[TrainingRow],
     quarantine: list[QuarantinedPost],
     soft_labels: SoftLabels | None,
-    student: RoleParameters,
+    student: ModelParameters,
     models: Path,
 ) -> dict[str, Any]:
     """Distil the student from the training set (hard labels) and the assistant's soft labels (Eqs. 9 to 13).
@@ -33,5 +33,5 @@ def distil_student_adapter(
     from_teacher = [row for row in training_set if row.source == "teacher"]
     checkpoint = initial_checkpoint(all_posts, from_teacher, student, models)
     if not student.method.trained:
-        return untrained_role("student", student, checkpoint, all_posts, models)
+        return untrained_manifest("student", student, checkpoint, all_posts, models)
     return distil_student(student, all_posts, training_set, soft_labels, checkpoint, models)

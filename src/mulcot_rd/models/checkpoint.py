@@ -1,4 +1,4 @@
-"""Making a role's backbone ready: the tiny checkpoint is built, a full-size one is only named."""
+"""The checkpoint that training starts from: a tiny one is built, a full-size one is only named."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.schema import Post, TeacherRecord, TrainingRow
 
 
-def prepare_backbone(
+def prepare_checkpoint(
     backbone: BackboneParameters,
     posts: Sequence[Post],
     reasonings: Sequence[TeacherRecord | TrainingRow],
@@ -25,13 +25,13 @@ def prepare_backbone(
     seed: int,
     models: Path,
 ) -> dict[str, Any]:
-    """Say where a role's weights are, after building them where they are tiny.
+    """Say where the weights before training are, after building them where they are tiny.
 
     A tiny model's tokenizer is trained on the prompts and targets of the training split alone. Assistant and
     student get the same tokenizer, as the models of a full-size family do.
 
     Args:
-        backbone: The role's backbone.
+        backbone: Parameters of the backbone.
         posts: Posts of the training split.
         reasonings: The teacher's reasonings of these posts, which come to their labels.
         vocabulary_size: Upper bound of the tiny tokenizer's token ids.
@@ -86,11 +86,11 @@ def base_fingerprint(backbone: BackboneParameters, models: Path) -> str | None:
     return fingerprint([[path.name, remembered_fingerprint(path, models / "base" / "hashes.json")] for path in files])
 
 
-def location_below(prepared: Mapping[str, Any], models: Path) -> dict[str, Any]:
+def location_below(checkpoint: Mapping[str, Any], models: Path) -> dict[str, Any]:
     """A base model for a manifest: a tiny one, which lies in the run's folder of models, by its path from there."""
-    location = Path(prepared["location"])
+    location = Path(checkpoint["location"])
     inside = location.is_relative_to(models)
-    return {**prepared, "location": location.relative_to(models).as_posix() if inside else prepared["location"]}
+    return {**checkpoint, "location": location.relative_to(models).as_posix() if inside else checkpoint["location"]}
 
 
 def located(backbone: BackboneParameters, base: Mapping[str, Any], models: Path) -> dict[str, Any]:
