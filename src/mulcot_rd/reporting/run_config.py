@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from mulcot_rd.credentials import recorded
 from mulcot_rd.fingerprint import flat
+from mulcot_rd.ingest import IngestParameters
 from mulcot_rd.parameters import RunParameters
 
 # Prices are facts about servers; in the group judge they stand one level deeper.
@@ -45,7 +46,8 @@ def run_config(
         "efficiency": _plain(parameters["efficiency"]),
         "judge": judge if judge["posts"] else {"posts": 0},
     }
-    return {"run": recorded(run), "ingest": _plain(parameters["ingest"]), **made, "evaluation": evaluation}
+    ingest = recorded(IngestParameters.model_validate(parameters["ingest"]))
+    return {"run": recorded(run), "ingest": ingest, **made, "evaluation": evaluation}
 
 
 def changed_parameters(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
