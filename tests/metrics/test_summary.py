@@ -1,6 +1,6 @@
 import pytest
 
-from mulcot_rd.metrics.summary import role_scores, teacher_scores
+from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
 
 SECTIONS = dict.fromkeys(("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion"), "Some words.")
@@ -41,7 +41,7 @@ def posts() -> list[Post]:
 
 
 def test_every_score_has_an_interval_that_holds_it(predictions):
-    scores = role_scores(predictions, references()[:6], seed=1, name="student")
+    scores = model_scores(predictions, references()[:6], seed=1, name="student")
     metrics = (
         *("accuracy", "weighted_f1", "macro_f1", "valid_rate", "agreement"),
         *("reasoning_accuracy", "reasoning_macro_f1", "reasoning_valid_rate"),
@@ -58,7 +58,7 @@ def test_every_score_has_an_interval_that_holds_it(predictions):
 
 
 def test_without_references_only_diversity_is_known(predictions):
-    scores = role_scores(predictions, [], seed=1, name="student")
+    scores = model_scores(predictions, [], seed=1, name="student")
     assert scores["sim"] is None
     assert "sim" not in scores["intervals"]
     assert scores["dist_1"] > 0.8

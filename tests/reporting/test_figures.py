@@ -11,7 +11,7 @@ from mulcot_rd.reporting.figures import (
     training_curves,
 )
 from mulcot_rd.reporting.histories import LossHistory
-from mulcot_rd.reporting.runs import PromptCost, RoleCost, RunInfo, RunMetrics
+from mulcot_rd.reporting.runs import ModelCost, PromptCost, RunInfo, RunMetrics
 from mulcot_rd.reporting.sources import source_of
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
@@ -22,7 +22,7 @@ def make_run(arch: int, dataset: str = "sample", scale: str = "tiny", variant: s
     cost = PromptCost(
         tflops=1e-4, latency_ms_median=50, latency_ms_p90=60, posts=5, memory_gb=0.5, memory_of="process, resident"
     )
-    role_cost = RoleCost(
+    role_cost = ModelCost(
         model="tiny",
         device="Some CPU",
         dtype="float32",

@@ -20,7 +20,7 @@ _NEEDS_REASONING = (
 )  # fmt: skip
 
 
-def role_scores(
+def model_scores(
     predictions: Sequence[PredictionRecord], references: Sequence[TeacherRecord], *, seed: int, name: str
 ) -> dict[str, Any]:
     """Scores of one model on one split, as fractions, and under ``intervals`` the 95 percent interval of each.

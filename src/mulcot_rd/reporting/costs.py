@@ -7,7 +7,7 @@ import pandas as pd
 
 from mulcot_rd.models import FAMILIES, parameter_counts, stand_ins
 from mulcot_rd.reporting.published import published_rows
-from mulcot_rd.reporting.runs import RoleCost, RunMetrics
+from mulcot_rd.reporting.runs import ModelCost, RunMetrics
 from mulcot_rd.reporting.sources import PUBLISHED, source_of
 from mulcot_rd.reporting.writers import ReportTable
 
@@ -71,7 +71,7 @@ def cost_table(runs: list[RunMetrics], number: int, printed: str, datasets: tupl
     )
 
 
-def _cost_rows(run: RunMetrics, role: str, cost: RoleCost) -> list[dict[str, Any]]:
+def _cost_rows(run: RunMetrics, role: str, cost: ModelCost) -> list[dict[str, Any]]:
     return [
         {
             "dataset": run.run.dataset,

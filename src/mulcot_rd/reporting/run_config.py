@@ -30,18 +30,18 @@ def run_config(
     Returns:
         ``run``, ``ingest``, ``teacher``, ``assistant``, ``expansion``, ``student`` and ``evaluation``.
     """
-    roles = {name: _plain(parameters[name]) for name in ("assistant", "student")}
-    answering = {name: {"generation": role.pop("generation"), "seed": role["seed"]} for name, role in roles.items()}
+    models = {name: _plain(parameters[name]) for name in ("assistant", "student")}
+    answering = {name: {"generation": model.pop("generation"), "seed": model["seed"]} for name, model in models.items()}
     made = {
         "teacher": _plain(parameters["teacher"]),
-        "assistant": roles["assistant"],
+        "assistant": models["assistant"],
         "expansion": answering["assistant"],
-        "student": {**roles["student"], "soft_labels": _plain(parameters["soft_labels"])},
+        "student": {**models["student"], "soft_labels": _plain(parameters["soft_labels"])},
     }
     made |= {name: _recorded_in(result) for name, result in results.items()}
     judge = _plain(parameters["judge"])
     evaluation = {
-        "captions_needed": roles["student"]["inputs"]["captions_needed"],
+        "captions_needed": models["student"]["inputs"]["captions_needed"],
         **answering,
         "efficiency": _plain(parameters["efficiency"]),
         "judge": judge if judge["posts"] else {"posts": 0},

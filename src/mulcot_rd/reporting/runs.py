@@ -119,8 +119,8 @@ class PromptCost(BaseModel):
     memory_of: str
 
 
-class RoleCost(BaseModel):
-    """A role's model in ``efficiency.json``."""
+class ModelCost(BaseModel):
+    """A model in ``efficiency.json``."""
 
     model: str
     device: str
@@ -145,7 +145,7 @@ class RunMetrics(BaseModel):
     references: dict[str, Fraction] = Field(default_factory=dict)
     expansion: Expansion | None = None
     dataset: SplitSizes | None = None
-    efficiency: dict[str, RoleCost] = Field(default_factory=dict)
+    efficiency: dict[str, ModelCost] = Field(default_factory=dict)
     quality: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -166,7 +166,7 @@ class RunMetrics(BaseModel):
 
 # Files beside metrics.json, by name: what each holds, and the pipeline that writes it.
 _BESIDE: dict[str, tuple[TypeAdapter[Any], str]] = {
-    "efficiency": (TypeAdapter(dict[str, RoleCost]), "evaluation"),
+    "efficiency": (TypeAdapter(dict[str, ModelCost]), "evaluation"),
     "quality": (TypeAdapter(dict[str, Scores | None]), "evaluation"),
     "expansion": (TypeAdapter(Expansion), "data_expansion"),
 }

@@ -12,7 +12,7 @@ from mulcot_rd.generation.cost import prediction_cost
 from mulcot_rd.generation.predict import predict
 from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
-from mulcot_rd.metrics.summary import role_scores, teacher_scores
+from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.models import stand_ins
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.models import answering_model, trained_model
@@ -29,7 +29,7 @@ def predict_test_split(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
     adapter: dict[str, Any],
-    role: ModelParameters,
+    parameters: ModelParameters,
     credentials: Credentials,
     workspace: Path,
 ) -> list[PredictionRecord]:
@@ -38,22 +38,22 @@ def predict_test_split(
     There are no answers of a model that the variant does without.
     """
     name = adapter["role"]
-    if _absent(adapter, role):
+    if _absent(adapter, parameters):
         return []
-    all_posts = model_posts(posts, captions, role.inputs)
-    model, encoder = answering_model(all_posts, adapter, role)
+    all_posts = model_posts(posts, captions, parameters.inputs)
+    model, encoder = answering_model(all_posts, adapter, parameters)
     test = [post for post in all_posts if post.split == "test"]
     records = predict(
         model,
         encoder,
         test,
-        role.generation,
-        seed=role.seed,
+        parameters.generation,
+        seed=parameters.seed,
         folder=workspace / f"{name}_test",
         weights=model_identity(adapter),
         name=name,
-        tasks=role.method.tasks,
-        api_key=credentials.api_key(role.generation.served.base_url),
+        tasks=parameters.method.tasks,
+        api_key=credentials.api_key(parameters.generation.served.base_url),
     )
     return with_fingerprints(records, test)
 
@@ -62,18 +62,18 @@ def measure_prediction_cost(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
     adapter: dict[str, Any],
-    role: ModelParameters,
+    parameters: ModelParameters,
     efficiency: EfficiencyParameters,
 ) -> dict[str, Any]:
     """Measure what one prediction costs on the device at hand (Tables 11 and 12); nothing where a server answers."""
-    if role.generation.backend == "served" or _absent(adapter, role):
+    if parameters.generation.backend == "served" or _absent(adapter, parameters):
         return {}
-    all_posts = model_posts(posts, captions, role.inputs)
-    trained = trained_model(all_posts, adapter, role)
+    all_posts = model_posts(posts, captions, parameters.inputs)
+    trained = trained_model(all_posts, adapter, parameters)
     test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
     counts = adapter.get("parameters", {"total": trained.parameters, "trainable": 0})
     return {
-        "model": role.backbone.model or f"tiny {role.backbone.family}",
+        "model": parameters.backbone.model or f"tiny {parameters.backbone.family}",
         "parameters": counts["total"],
         "trainable_parameters": counts["trainable"],
         "trainable_percent": 100 * counts["trainable"] / counts["total"],
@@ -81,9 +81,9 @@ def measure_prediction_cost(
             trained.model,
             trained.encoder,
             test,
-            role.method.tasks,
-            role.generation,
-            seed=role.seed,
+            parameters.method.tasks,
+            parameters.generation,
+            seed=parameters.seed,
             max_seconds=efficiency.max_seconds,
             name=trained.name,
         ),
@@ -160,7 +160,7 @@ def score_run(
         },
         **teacher_scores(teacher_references, test, seed=run.seed),
         **{
-            name: role_scores(records, teacher_references, seed=run.seed, name=name) if records else None
+            name: model_scores(records, teacher_references, seed=run.seed, name=name) if records else None
             for name, records in models
         },
     }
@@ -198,11 +198,11 @@ def score_quality(
     return scores
 
 
-def _absent(adapter: dict[str, Any], role: ModelParameters) -> bool:
+def _absent(adapter: dict[str, Any], parameters: ModelParameters) -> bool:
     """Whether there is no such model: the variant trains models, but not this one; or a server has one for both."""
-    if role.method.trained:
+    if parameters.method.trained:
         return not adapter["trained"]
-    return role.generation.backend == "served" and adapter["role"] == "student"
+    return parameters.generation.backend == "served" and adapter["role"] == "student"
 
 
 def _captioners(posts: pd.DataFrame, captions: list[CaptionRecord]) -> str:
