@@ -17,7 +17,7 @@ from mulcot_rd.models import backbone
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import stage
 from mulcot_rd.run_lock import RunLock
-from mulcot_rd.training.parameters import RoleParameters
+from mulcot_rd.training.parameters import ModelParameters
 from tests.project.conftest import load as _load
 
 
@@ -36,7 +36,7 @@ def _catalog(**given):
     class Catalog:
         def load(self, name):
             group = parameters[name.removeprefix("params:")]
-            return RunParameters(**group) if name == "params:run_settings" else RoleParameters(**group)
+            return RunParameters(**group) if name == "params:run_settings" else ModelParameters(**group)
 
     return Catalog()
 
