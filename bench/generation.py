@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -105,9 +105,8 @@ class Evaluation:
         return texts
 
 
-def rows(scratch: Path, repetitions: int) -> list[dict]:
+def rows(scratch: Path, repetitions: int) -> Iterator[dict]:
     """Posts a second at both scales, and the share of posts whose texts are the same."""
-    made = []
     for scale, prepare in (("tiny", trained), ("real_vocab", _random)):
         evaluation = prepare(scratch / f"generation_{scale}")
         for batch_size in BATCHES[scale]:
@@ -119,9 +118,8 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
                 same = _same(evaluation.posts, ours(), plain())
                 fast, slow = alternate([ours, plain], repetitions)
             count = len(evaluation.posts)
-            made.append(row("evaluation_posts_per_s", scale, count / fast, count / slow, name, "posts/s", repetitions))
-            made.append(row("evaluation_same_texts", scale, same, 1.0, name, "share of posts", 1))
-    return made
+            yield row("evaluation_posts_per_s", scale, count / fast, count / slow, name, "posts/s", repetitions)
+            yield row("evaluation_same_texts", scale, same, 1.0, name, "share of posts", 1)
 
 
 def _same(posts: Sequence[Post], ours: dict, plain: dict) -> float:

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from settings import ROOT
@@ -17,25 +18,28 @@ SUBJECTS = ("training", "generation", "soft_labels", "metrics")
 
 
 def main() -> None:
-    """Run, print a table, write the JSON."""
+    """Print and write each row as soon as it is measured."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--repetitions", type=int, default=5, help="alternating repetitions of each form")
+    arguments.add_argument("--repetitions", type=int, default=3, help="alternating repetitions of each form")
     arguments.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="what to measure")
     arguments.add_argument("--trl", metavar="PYTHON", help="Python of an environment with TRL, to stand beside ours")
     options = arguments.parse_args()
     os.chdir(ROOT)
-    found = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for subject in options.subjects:
-            found += importlib.import_module(subject).rows(Path(scratch), options.repetitions)
-            _write(found)
-        if options.trl:
-            found.append(importlib.import_module("trl_peer").row_of(Path(scratch), options.repetitions, options.trl))
-            _write(found)
     print("| name | scale | ours | reference | reference_name | ratio | unit | repetitions |")
-    print("| --- | --- | ---: | ---: | --- | ---: | --- | ---: |")
-    for row in found:
-        print("| " + " | ".join(_cell(value) for value in row.values()) + " |")
+    print("| --- | --- | ---: | ---: | --- | ---: | --- | ---: |", flush=True)
+    found: list[dict] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for row in _measured(options, Path(scratch)):
+            found.append(row)
+            _write(found)
+            print("| " + " | ".join(_cell(value) for value in row.values()) + " |", flush=True)
+
+
+def _measured(options: argparse.Namespace, scratch: Path) -> Iterator[dict]:
+    for subject in options.subjects:
+        yield from importlib.import_module(subject).rows(scratch, options.repetitions)
+    if options.trl:
+        yield importlib.import_module("trl_peer").row_of(scratch, options.repetitions, options.trl)
 
 
 def _write(rows: list[dict]) -> None:

@@ -5,6 +5,7 @@ learned: the assistant itself with noise on its states. Random weights have flat
 small vocabularies shorter tails; docs/benchmarks.md has the same figures for a trained language model.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,9 +21,8 @@ TEMPERATURE = 2.0
 _ROWS = 64
 
 
-def rows(scratch: Path, repetitions: int) -> list[dict]:
+def rows(scratch: Path, repetitions: int) -> Iterator[dict]:
     """Size and error at both scales, for each number of ids kept; nothing is timed, so nothing is repeated."""
-    made = []
     for scale in SCALES:
         setting = Setting(scale, scratch / scale)
         assistant = setting.role("assistant")
@@ -36,9 +36,8 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
             size = _shard_bytes(compact) / tokens
             error, _ = errors(distributions, _reasonings(compact, examples), student_logits(distributions, noise=0.3))
             name = f"exact, last hidden states; ours keeps the top {top_k} and the rest of the mass"
-            made.append(row("soft_label_bytes_per_token", scale, size, exact_bytes, name, "bytes", 1))
-            made.append(row("soft_label_kl_error", scale, error, 0.0, name, "relative", 1))
-    return made
+            yield row("soft_label_bytes_per_token", scale, size, exact_bytes, name, "bytes", 1)
+            yield row("soft_label_kl_error", scale, error, 0.0, name, "relative", 1)
 
 
 def student_logits(exact: ExactDistributions, noise: float) -> torch.Tensor:

@@ -8,7 +8,7 @@ Run as a script it trains in one form and prints the peak of its own memory:
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,16 +28,15 @@ from timing import alternate, own_peak_mebibytes, peak_mebibytes, row, with_help
 
 AS_WRITTEN = "as written: two passes a sample, assistant live, whole-sequence logits"
 
-PEAKS = 3
+PEAKS = 1
 MANY_POSTS = 120
 
 # Trains over all windows once and returns the loss of the last one.
 Epoch = Callable[[], float]
 
 
-def rows(scratch: Path, repetitions: int) -> list[dict]:
+def rows(scratch: Path, repetitions: int) -> Iterator[dict]:
     """Speed and memory at both scales."""
-    made = []
     for scale in SCALES:
         setting = Setting(scale, scratch / scale)
         student, assistant = setting.role("student"), setting.role("assistant")
@@ -48,11 +47,11 @@ def rows(scratch: Path, repetitions: int) -> list[dict]:
             forms = [ours(setting, student, examples, stored, stack)]
             forms.append(_as_written(setting, student, assistant, examples))
             fast, slow = (len(examples) / seconds for seconds in alternate(forms, repetitions))
-        made.append(row("student_training_samples_per_s", scale, fast, slow, AS_WRITTEN, "samples/s", repetitions))
+        yield row("student_training_samples_per_s", scale, fast, slow, AS_WRITTEN, "samples/s", repetitions)
         del student, assistant, forms
         fused, plain = (_peak_of(form, setting, len(examples)) for form in ("ours", "as_written"))
-        made.append(row("student_training_peak_memory", scale, fused, plain, AS_WRITTEN, "MiB", PEAKS))
-    return [*made, _ten_times_the_posts(scratch)]
+        yield row("student_training_peak_memory", scale, fused, plain, AS_WRITTEN, "MiB", PEAKS)
+    yield _ten_times_the_posts(scratch)
 
 
 def _ten_times_the_posts(scratch: Path) -> dict:
