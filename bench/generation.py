@@ -22,7 +22,6 @@ import torch
 
 from as_written import written_answers
 from mulcot_rd.config import ProjectConfigLoader
-from mulcot_rd.crew import Crew, crew_size
 from mulcot_rd.demo.sample_generator.write import write_sample
 from mulcot_rd.generation.answers import Answerer, answer_posts
 from mulcot_rd.generation.engine import write_answers
@@ -34,8 +33,9 @@ from mulcot_rd.models.loaded import load_model
 from mulcot_rd.models.lora import TrainedModel, merged_adapter, without_adapter
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post
+from mulcot_rd.worker_pool import WorkerPool, pool_size
 from settings import ROOT, Setting, random_example
-from timing import alternate, row, with_helpers
+from timing import alternate, row, with_workers
 
 LIMITS: dict[str, dict[Task, int]] = {
     "tiny": {"label": 16, "reasoning": 256},
@@ -74,16 +74,16 @@ class Evaluation:
         if self.workers == 1:
             return self.ours
         model = without_adapter(deepcopy(self.model))
-        crew = Crew(Answerer(model, self.encoder), self.workers)
+        pool = WorkerPool(Answerer(model, self.encoder), self.workers)
 
         def texts() -> dict[tuple[Task, str], str]:
             answers = answer_posts(
                 model, self.encoder, self.posts, TASKS, self.parameters,
-                seed=1, log=None, description="bench", crew=crew,
+                seed=1, log=None, description="bench", pool=pool,
             )  # fmt: skip
             return {(task, answer.post_id): answer.text for task in TASKS for answer in answers[task]}
 
-        return with_helpers(crew, texts, stack)
+        return with_workers(pool, texts, stack)
 
     def ours(self, *, merge: bool = True) -> dict[tuple[Task, str], str]:
         """The texts by the engine in this process, the adapter merged or beside the weights."""
@@ -152,7 +152,7 @@ def trained(folder: Path) -> Evaluation:
         prompts=_prompts(posts, role.encoder.prompt),
         limits=LIMITS["tiny"],
         parameters=_parameters("tiny", batch_size=parameters["generation"]["batch_size"]),
-        workers=crew_size(None, torch.device("cpu"), len(posts)),
+        workers=pool_size(None, torch.device("cpu"), len(posts)),
     )
 
 

@@ -228,7 +228,7 @@ def _steps(
             role=role.name,
             learner=Learner(role.model, role.encoder, prepare, timed),
             examples=examples,
-            validate=lambda step, crew: 0.0,
+            validate=lambda step, pool: 0.0,
             parameters=optimisation,
             seed=SEED,
             folder=Path(folder),

@@ -18,7 +18,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mulcot_rd.config import ProjectConfigLoader
-from mulcot_rd.crew import crew_size
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, family_named
@@ -32,6 +31,7 @@ from mulcot_rd.training.batches import Example, make_example
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.objective import StudentLossWeights
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
+from mulcot_rd.worker_pool import pool_size
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("tiny", "real_vocab")
@@ -143,7 +143,7 @@ class Setting:
 
     def workers(self, role: LoadedModel) -> int:
         """Processes that train together: at tiny scale as configured, at the other one as full-size models have it."""
-        return crew_size(None, role.model.device, WINDOW["tiny"] // BATCH_SIZE["tiny"]) if self.scale == "tiny" else 1
+        return pool_size(None, role.model.device, WINDOW["tiny"] // BATCH_SIZE["tiny"]) if self.scale == "tiny" else 1
 
     def weights(self, role: LoadedModel) -> StudentLossWeights:
         """The student's objective with the paper's weights."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from mulcot_rd.crew import Crew
+from mulcot_rd.worker_pool import WorkerPool
 
 Result = TypeVar("Result")
 
@@ -32,10 +32,10 @@ def alternate(forms: Sequence[Callable[[], object]], repetitions: int) -> list[f
     return [statistics.median(times) for times in seconds]
 
 
-def with_helpers(crew: Crew, run: Callable[[], Result], stack: ExitStack) -> Callable[[], Result]:
-    """``run`` by a crew whose helpers stay until ``stack`` closes; between its runs this process has all threads."""
+def with_workers(pool: WorkerPool, run: Callable[[], Result], stack: ExitStack) -> Callable[[], Result]:
+    """``run`` by a pool whose workers stay until ``stack`` closes; between its runs this process has all threads."""
     threads = torch.get_num_threads()
-    stack.enter_context(crew)
+    stack.enter_context(pool)
     own = torch.get_num_threads()
     torch.set_num_threads(threads)
 
@@ -65,7 +65,7 @@ def peak_mebibytes(module: str, arguments: Sequence[str], repetitions: int) -> f
 
 
 def own_peak_mebibytes() -> float:
-    """Peak of resident memory of this process and its helpers since they began, in MiB.
+    """Peak of resident memory of this process and its workers since they began, in MiB.
 
     Not ``ru_maxrss``: a process started by a large one inherits that one's peak there. What processes share counts in
     each of them, so the sum is a little more than they take.

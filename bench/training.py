@@ -19,12 +19,12 @@ from mulcot_rd.models.loaded import LoadedModel
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.training.batches import Example, micro_batches, windows
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.learner import Learner, LearningCrew, Preparation
+from mulcot_rd.training.learner import Learner, Preparation, TrainingPool
 from mulcot_rd.training.objective import StudentLossWeights
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels
 from mulcot_rd.training.student import StudentObjective
 from settings import BATCH_SIZE, SCALES, WINDOW, Scale, Setting
-from timing import alternate, own_peak_mebibytes, peak_mebibytes, row, with_helpers
+from timing import alternate, own_peak_mebibytes, peak_mebibytes, row, with_workers
 
 AS_WRITTEN = "as written: two passes a sample, assistant live, whole-sequence logits"
 
@@ -77,19 +77,19 @@ def ours(
     stored: SoftLabels,
     stack: ExitStack,
 ) -> Epoch:
-    """The project's own form, of the parts that its training loop is made of; helpers run until ``stack`` closes."""
+    """The project's own form, of the parts that its training loop is made of; workers run until ``stack`` closes."""
     images = ImageStore(setting.folder / "images", student.encoder, student.model, "bench")
     images.prepare([example.image for example in examples])
     prepare = Preparation(examples, student.encoder, images, stored, student.model.device)
     loss = StudentObjective(student.model, setting.weights(student))
-    crew = LearningCrew(Learner(student.model, student.encoder, prepare, loss), setting.workers(student))
+    pool = TrainingPool(Learner(student.model, student.encoder, prepare, loss), setting.workers(student))
 
     def window(cut: Sequence[Sequence[int]], counts: dict[Task, int]) -> float:
-        terms = crew.step(list(range(len(cut))), counts)
+        terms = pool.step(list(range(len(cut))), counts)
         return _total(terms, setting.weights(student))
 
-    epoch = _epoch(setting.scale, student, examples, crew.begin, window)
-    return with_helpers(crew, epoch, stack)
+    epoch = _epoch(setting.scale, student, examples, pool.begin, window)
+    return with_workers(pool, epoch, stack)
 
 
 def _total(terms: Mapping[str, float], weights: StudentLossWeights) -> float:

@@ -54,7 +54,7 @@ class ProjectHooks:
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)
-        prepare_helpers(pipeline, catalog)
+        prepare_workers(pipeline, catalog)
 
 
 def default_parameters(loader: ProjectConfigLoader) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _place(catalog: DataCatalog, name: str) -> str:
     return f"{name} ({path})" if path else name
 
 
-def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
+def prepare_workers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Where processes will share a training, let what they begin from be imported while the first nodes run."""
     # Rows a post at most: the teacher's reasoning, and for the student the assistant's too (Eq. 8).
     rows_of = {"assistant": 1, "student": 2}
@@ -126,16 +126,16 @@ def prepare_helpers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     if not roles or not catalog.load(f"params:{roles[0]}").method.trained:
         return
     # Imported here: most commands need no torch.
-    from mulcot_rd.crew import crew_size, prepare
     from mulcot_rd.models.backbone import device_at_hand
-    from mulcot_rd.training.loop import worth_helpers
+    from mulcot_rd.training.loop import worth_workers
+    from mulcot_rd.worker_pool import pool_size, prepare
 
     device, limit = device_at_hand(), RunParameters.model_validate(catalog.load("params:run_settings")).limit
     for role in roles:
         optimisation = catalog.load(f"params:{role}").training.optimisation
         rows = math.inf if limit is None else rows_of[role] * limit
         most = optimisation.gradient_accumulation_steps
-        if worth_helpers(rows, optimisation) and crew_size(optimisation.workers, device, most) > 1:
-            # Helpers import the main module anew: that of the command `kedro` imports this.
+        if worth_workers(rows, optimisation) and pool_size(optimisation.workers, device, most) > 1:
+            # Workers import the main module anew: that of the command `kedro` imports this.
             prepare(["mulcot_rd.training.learner", "kedro.framework.cli"])
             return

@@ -12,9 +12,9 @@ _ALIGNMENT = 64
 
 
 class SharedTensors:
-    """Room for tensors such as the given ones; a helper process that it is passed to at its start sees the same bytes.
+    """Buffers for tensors of the given shapes; a worker that gets them at its start sees the same bytes.
 
-    The room lies in ``/dev/shm`` where that has enough, else in a temporary file.
+    The buffers lie in ``/dev/shm`` where that has enough, else in a temporary file.
 
     Args:
         like: Tensors whose shapes and types are taken; their values are not.
@@ -22,18 +22,18 @@ class SharedTensors:
 
     def __init__(self, like: Sequence[Tensor]) -> None:
         self._kinds = [(tensor.shape, tensor.dtype) for tensor in like]
-        self._bytes: Any = get_context("forkserver").RawArray("b", max(1, sum(map(_room, self._kinds))))
+        self._bytes: Any = get_context("forkserver").RawArray("b", max(1, sum(map(_size, self._kinds))))
 
     def tensors(self) -> list[Tensor]:
-        """The tensors, which share memory with the room."""
+        """The tensors, which share memory with the buffers."""
         begin, found = 0, []
         for shape, dtype in self._kinds:
             flat = torch.frombuffer(self._bytes, dtype=dtype, count=shape.numel(), offset=begin)
             found.append(flat.view(shape))
-            begin += _room((shape, dtype))
+            begin += _size((shape, dtype))
         return found
 
 
-def _room(kind: tuple[torch.Size, torch.dtype]) -> int:
+def _size(kind: tuple[torch.Size, torch.dtype]) -> int:
     shape, dtype = kind
     return -(-shape.numel() * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from mulcot_rd.crew import Crew
 from mulcot_rd.generation import Answer, AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.generation import answers as answers_module
 from mulcot_rd.generation.answers import Answerer
@@ -14,6 +13,7 @@ from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, student_rows
+from mulcot_rd.worker_pool import WorkerPool
 
 PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=2)
 
@@ -30,9 +30,9 @@ def role(backbone_parameters, checkpoint):
     return made
 
 
-def _ask(role, posts, tasks=("reasoning",), log=None, crew=None):
+def _ask(role, posts, tasks=("reasoning",), log=None, pool=None):
     answers = answer_posts(
-        role.model, role.encoder, posts, tasks, PARAMETERS, seed=1, log=log, description="test", crew=crew
+        role.model, role.encoder, posts, tasks, PARAMETERS, seed=1, log=log, description="test", pool=pool
     )
     return answers[tasks[0]] if len(tasks) == 1 else answers
 
@@ -43,8 +43,8 @@ def test_answers_come_in_the_order_of_the_posts(role, posts):
 
 def test_processes_that_share_the_posts_write_the_same_texts(role, posts, tmp_path):
     alone = _ask(role, posts, TASKS)
-    with Crew(Answerer(role.model, role.encoder), 3) as crew:
-        assert _ask(role, posts, TASKS, AnswerLog(tmp_path, {"model": "x"}), crew) == alone
+    with WorkerPool(Answerer(role.model, role.encoder), 3) as pool:
+        assert _ask(role, posts, TASKS, AnswerLog(tmp_path, {"model": "x"}), pool) == alone
     (path,) = tmp_path.iterdir()
     lines = path.read_text()
     assert _ask(role, posts, TASKS, AnswerLog(tmp_path, {"model": "x"})) == alone

@@ -1,4 +1,4 @@
-"""Hooks: helpers are got ready where processes will share a training and nowhere else; a run has one writer."""
+"""Hooks: workers are got ready where processes will share a training and nowhere else; a run has one writer."""
 
 import os
 import subprocess
@@ -10,9 +10,9 @@ import torch
 from kedro.pipeline import Pipeline
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
-from mulcot_rd import crew, hooks
+from mulcot_rd import hooks, worker_pool
 from mulcot_rd.errors import UserError
-from mulcot_rd.hooks import prepare_helpers
+from mulcot_rd.hooks import prepare_workers
 from mulcot_rd.models import backbone
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import stage
@@ -26,7 +26,7 @@ def prepared(monkeypatch):
     """What is asked to be imported, on a processor of two threads without a GPU."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     asked = []
-    monkeypatch.setattr(crew, "prepare", asked.append)
+    monkeypatch.setattr(worker_pool, "prepare", asked.append)
     return asked
 
 
@@ -51,10 +51,10 @@ def _workers(count):
         (["assistant_training"], {}, 1),
         (["student_distillation"], {}, 1),
         (["data_preparation", "assistant_training", "student_distillation"], {}, 1),
-        # Over before a helper has started, unless helpers are asked for.
+        # Over before a worker has started, unless workers are asked for.
         (["assistant_training"], {"limit": 8}, 0),
         (["assistant_training"], {"limit": 8, **_workers(2)}, 1),
-        # A student has two rows a post, so that it may be worth helpers where its assistant is not.
+        # A student has two rows a post, so that it may be worth workers where its assistant is not.
         (["assistant_training"], {"limit": 150}, 0),
         (["student_distillation"], {"limit": 150}, 1),
         (["assistant_training"], _workers(1), 0),
@@ -64,8 +64,8 @@ def _workers(count):
         (["data_preparation", "reporting"], {}, 0),
     ],
 )
-def test_helpers_are_prepared_for_a_training_that_they_share(prepared, pipelines, given, times):
-    prepare_helpers(sum(map(stage, pipelines), start=Pipeline([])), _catalog(**given))
+def test_workers_are_prepared_for_a_training_that_they_share(prepared, pipelines, given, times):
+    prepare_workers(sum(map(stage, pipelines), start=Pipeline([])), _catalog(**given))
     assert len(prepared) == times
     if times:
         assert "mulcot_rd.training.learner" in prepared[0]
@@ -73,7 +73,7 @@ def test_helpers_are_prepared_for_a_training_that_they_share(prepared, pipelines
 
 def test_on_a_gpu_nothing_is_prepared(prepared, monkeypatch):
     monkeypatch.setattr(backbone, "device_at_hand", lambda: torch.device("cuda"))
-    prepare_helpers(stage("assistant_training"), _catalog())
+    prepare_workers(stage("assistant_training"), _catalog())
     assert prepared == []
 
 

@@ -41,7 +41,7 @@ def _trainer(role, examples, folder, scores=(0.5, 0.6, 0.7), fingerprint="same",
         role="assistant",
         learner=Learner(role.model, role.encoder, prepare, loss),
         examples=examples,
-        validate=lambda step, crew: scores[trainer.state.epoch],
+        validate=lambda step, pool: scores[trainer.state.epoch],
         parameters=parameters,
         seed=7,
         folder=folder,
@@ -112,10 +112,10 @@ def test_a_kill_with_several_processes_changes_nothing(fresh, examples, tmp_path
     trainer = _trainer(fresh(), examples, tmp_path / "killed", **more)
     step = trainer._step
 
-    def dying(window, crew):
+    def dying(window, pool):
         if trainer.state.step == 1:
             raise KilledError
-        return step(window, crew)
+        return step(window, pool)
 
     monkeypatch.setattr(trainer, "_step", dying)
     with pytest.raises(KilledError):

@@ -8,7 +8,6 @@ answer is greedy; asking a greedy model again would give the same text, so retri
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from mulcot_rd.crew import Crew
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer, AnswerLog, best_answer
@@ -19,6 +18,7 @@ from mulcot_rd.models.lora import TrainedModel
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
+from mulcot_rd.worker_pool import WorkerPool
 
 # A group has so many posts for each row: more would lose more to a kill, fewer would leave rows empty more often while
 # a group's last answers are written.
@@ -65,7 +65,7 @@ def answer_posts(
     log: AnswerLog | None,
     description: str,
     api_key: str | None = None,
-    crew: Crew | None = None,
+    pool: WorkerPool | None = None,
 ) -> dict[Task, list[Answer]]:
     """Let a model answer the prompts of ``tasks`` for every post, with retries (Appendix E).
 
@@ -83,7 +83,7 @@ def answer_posts(
         log: Keeps finished answers across interruptions; ``None`` keeps nothing.
         description: Names the work on the progress bar.
         api_key: Of the server, where one answers.
-        crew: Processes that have this model and share the posts; by default this one alone.
+        pool: Processes that have this model and share the posts; by default this one alone.
 
     Returns:
         Task to the answer that is kept for each post.
@@ -100,7 +100,7 @@ def answer_posts(
         raise ValueError("no server is to answer: give a model")
     else:
         answerer, answers = Answerer(model, encoder), []
-        crew = crew or Crew(answerer, 1)
+        pool = pool or WorkerPool(answerer, 1)
         prompts = {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
         ordered = sorted(posts, key=lambda post: (len(prompts[post.id][tasks[0]].opening), post.id))
         size = _POSTS_A_ROW * parameters.batch_size
@@ -109,7 +109,7 @@ def answer_posts(
                 group = ordered[start : start + size]
                 known = None if log is None else log.group(group, tasks, parameters.max_retries)
                 if known is None:
-                    known = _divide(answerer, crew, group, prompts, parameters, seed, bar.update)
+                    known = _divide(answerer, pool, group, prompts, parameters, seed, bar.update)
                     if log is not None:
                         log.add(known)
                 answers += known
@@ -123,7 +123,7 @@ def answer_posts(
 
 def _divide(
     answerer: Answerer,
-    crew: Crew,
+    pool: WorkerPool,
     group: Sequence[Post],
     prompts: Mapping[str, dict[Task, Prompt]],
     parameters: GenerationParameters,
@@ -132,9 +132,9 @@ def _divide(
 ) -> list[Answer]:
     """All answers to a group's prompts; its posts are dealt to the processes like cards."""
     shares = []
-    for number in range(crew.size):
-        posts = group[number :: crew.size]
+    for number in range(pool.size):
+        posts = group[number :: pool.size]
         shares.append((posts, {post.id: prompts[post.id] for post in posts}, parameters, seed))
-    crew.ask("answer", shares[1:])
+    pool.ask("answer", shares[1:])
     answers = answerer.answer(*shares[0], settled)
-    return sum(crew.results(), answers)
+    return sum(pool.results(), answers)

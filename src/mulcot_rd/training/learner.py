@@ -1,4 +1,4 @@
-"""One process's part in a training: micro-batches, forward and backward."""
+"""Gradient accumulation in one process, and over the processes of a worker pool."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mulcot_rd.crew import Crew
 from mulcot_rd.generation.answers import Answerer
 from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.inputs import InputEncoder
@@ -18,6 +17,7 @@ from mulcot_rd.training.batches import Batch, Example, collate
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.prefetch import ahead
 from mulcot_rd.training.soft_labels import SoftLabels
+from mulcot_rd.worker_pool import WorkerPool
 
 # The batch and its window's target tokens by task, to loss and named terms.
 LossFunction = Callable[[Batch, Mapping[Task, int]], tuple[Tensor, Mapping[str, Tensor]]]
@@ -50,7 +50,7 @@ class Preparation:
 
 
 class Learner(Answerer):
-    """A model in training, which adds the gradients of its micro-batches up; the helpers of a crew have copies of it.
+    """A model in training, which adds up the gradients of its micro-batches; every worker has a copy.
 
     Args:
         model: Model with the adapter to train.
@@ -70,8 +70,8 @@ class Learner(Answerer):
         self._batches: Generator[Batch, None, None] | None = None
         self._gradients: list[Tensor] = []
 
-    def join(self, weights: SharedTensors, gradients: SharedTensors) -> None:
-        """Become a helper's: see the shared weights as they change, and leave gradients where they are shared."""
+    def attach(self, weights: SharedTensors, gradients: SharedTensors) -> None:
+        """Take the shared weights and gradients in place of this worker's own."""
         for parameter, own in zip(self.trained, weights.tensors(), strict=True):
             parameter.data = own
         self._gradients = gradients.tensors()
@@ -113,7 +113,7 @@ class Learner(Answerer):
         return sums
 
     def share(self, seeds: Sequence[int], tokens: Mapping[Task, int]) -> tuple[dict[str, float], list[bool]]:
-        """What a helper does of a step: leave the gradients of its micro-batches where they are shared.
+        """A worker's part of a step: put the gradients of its micro-batches into the shared buffer.
 
         Returns:
             The loss's terms, and of each parameter whether it has a gradient.
@@ -128,7 +128,7 @@ class Learner(Answerer):
         return {name: float(value) for name, value in sums.items()}, given
 
 
-class LearningCrew(Crew):
+class TrainingPool(WorkerPool):
     """Processes that train one model together: each adds up the gradients of its micro-batches, one makes the step.
 
     Weights are shared, so that all see a step when it is made. The sums don't depend on who is faster.

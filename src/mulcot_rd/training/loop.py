@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from mulcot_rd.crew import Crew, crew_size
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import empty_folder, read_text, write_text
 from mulcot_rd.kept import file_hashes
@@ -19,15 +18,16 @@ from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example, micro_batches, windows
 from mulcot_rd.training.checkpoints import Checkpoints, TrainingState, check_training_files
-from mulcot_rd.training.learner import Learner, LearningCrew
+from mulcot_rd.training.learner import Learner, TrainingPool
 from mulcot_rd.training.parameters import OptimisationParameters
+from mulcot_rd.worker_pool import WorkerPool, pool_size
 
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.jsonl"
 
-# Rows to learn from, epochs taken together, from which on helpers are worth their start.
-_WORTH_HELPERS = 2000
+# Rows to learn from, epochs taken together, from which on workers are worth their start.
+_WORTH_WORKERS = 2000
 
 
 class TrainingError(UserError):
@@ -72,7 +72,7 @@ class Trainer:
         role: str,
         learner: Learner,
         examples: Sequence[Example],
-        validate: Callable[[int, Crew], float],
+        validate: Callable[[int, WorkerPool], float],
         parameters: OptimisationParameters,
         seed: int,
         folder: Path,
@@ -97,9 +97,9 @@ class Trainer:
     def run(self) -> TrainingOutcome:
         """Train to the end and return the best epoch's adapter."""
         if not self.state.finished:
-            with LearningCrew(self.learner, self._processes()) as crew:
+            with TrainingPool(self.learner, self._processes()) as pool:
                 while not self.state.finished:
-                    self._epoch(crew)
+                    self._epoch(pool)
         if self.state.best_epoch is None or self.state.best_score is None:
             raise RuntimeError("training ended without a scored epoch")
         check_training_files(self.folder / "best", self.state.best_files)
@@ -109,9 +109,9 @@ class Trainer:
         """How many processes share the work."""
         parameters = self.parameters
         most = len(self._cut(max(self._windows(0), key=len)))
-        if not worth_helpers(len(self.examples), parameters):
+        if not worth_workers(len(self.examples), parameters):
             most = 1
-        return crew_size(parameters.workers, self.model.device, most)
+        return pool_size(parameters.workers, self.model.device, most)
 
     def _windows(self, epoch: int) -> list[list[int]]:
         parameters = self.parameters
@@ -134,7 +134,7 @@ class Trainer:
         write_text(self._history_file, "".join(json.dumps(row) + "\n" for row in kept))
         return state
 
-    def _epoch(self, crew: LearningCrew) -> None:
+    def _epoch(self, pool: TrainingPool) -> None:
         state, parameters = self.state, self.parameters
         order = self._windows(state.epoch)
         started = time.monotonic()
@@ -145,11 +145,11 @@ class Trainer:
             unit="row",
         )
         saved = started
-        crew.begin([self._cut(window) for window in order[state.window :]])
+        pool.begin([self._cut(window) for window in order[state.window :]])
         with bar:
             while state.window < len(order):
                 window = order[state.window]
-                terms = self._step(window, crew)
+                terms = self._step(window, pool)
                 state.window += 1
                 state.step += 1
                 self._record({"epoch": state.epoch + 1, "step": state.step, **terms})
@@ -158,14 +158,14 @@ class Trainer:
                     saved = time.monotonic()
                 bar.update(len(window))
                 bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()}, refresh=False)
-        self._finish_epoch(time.monotonic() - started, crew)
+        self._finish_epoch(time.monotonic() - started, pool)
 
     def _cut(self, window: Sequence[int]) -> list[Sequence[int]]:
         """The window's micro-batches."""
         parameters = self.parameters
         return list(micro_batches(window, parameters.batch_size, self._lengths, parameters.batch_tokens))
 
-    def _step(self, window: Sequence[int], crew: LearningCrew) -> dict[str, float]:
+    def _step(self, window: Sequence[int], pool: TrainingPool) -> dict[str, float]:
         """One optimiser step over a window; returns the window's loss terms."""
         tokens: dict[Task, int] = {}
         for index in window:
@@ -175,7 +175,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         seeds = [hash((self.seed, self.state.step, number)) % (1 << 63) for number in range(len(self._cut(window)))]
-        terms = crew.step(seeds, tokens)
+        terms = pool.step(seeds, tokens)
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._trained if p.grad is not None)
         self._check_finite({**terms, "gradient norm": float(norm)}, window)
         if self.parameters.max_grad_norm is not None:
@@ -199,10 +199,10 @@ class Trainer:
             self.state.learning_rate * min(1.0, (self.state.step + 1) / warmup) if warmup else self.state.learning_rate
         )
 
-    def _finish_epoch(self, seconds: float, crew: LearningCrew) -> None:
+    def _finish_epoch(self, seconds: float, pool: TrainingPool) -> None:
         state, parameters = self.state, self.parameters
         self.model.eval()
-        score = self.validate(state.step, crew)
+        score = self.validate(state.step, pool)
         self._record(
             {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": state.learning_rate}
         )
@@ -245,9 +245,9 @@ class Trainer:
         return read_history(self._history_file) if self._history_file.exists() else []
 
 
-def worth_helpers(rows: float, parameters: OptimisationParameters) -> bool:
-    """Whether a training on so many rows is long beside the start of helpers; yes where their number is given."""
-    return parameters.workers is not None or rows * parameters.epochs >= _WORTH_HELPERS
+def worth_workers(rows: float, parameters: OptimisationParameters) -> bool:
+    """Whether a training on so many rows is long beside the start of workers; yes where their number is given."""
+    return parameters.workers is not None or rows * parameters.epochs >= _WORTH_WORKERS
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

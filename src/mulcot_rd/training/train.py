@@ -12,7 +12,6 @@ import transformers
 
 from mulcot_rd import __version__
 from mulcot_rd.credentials import recorded
-from mulcot_rd.crew import Crew
 from mulcot_rd.errors import StaleInputError, UserError
 from mulcot_rd.files import empty_folder
 from mulcot_rd.fingerprint import fingerprint
@@ -34,6 +33,7 @@ from mulcot_rd.training.loop import HISTORY, Trainer, read_history
 from mulcot_rd.training.manifest import trained_posts_fingerprint
 from mulcot_rd.training.parameters import ModelParameters, ValidationParameters
 from mulcot_rd.training.soft_labels import SoftLabels
+from mulcot_rd.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +114,9 @@ def train_model(
     model = started.model
     images = ImageStore(work / "images", encoder, model, checkpoint["fingerprint"])
 
-    def validate(step: int, crew: Crew) -> float:
+    def validate(step: int, pool: WorkerPool) -> float:
         log = AnswerLog(work / "validation" / str(step), {"training": mark, "step": step})
-        return _score(started, scored, validation, parameters.generation, log, crew)
+        return _score(started, scored, validation, parameters.generation, log, pool)
 
     trainer = Trainer(
         role=name,
@@ -205,7 +205,7 @@ def _score(
     validation: ValidationParameters,
     generation: GenerationParameters,
     log: AnswerLog,
-    crew: Crew,
+    pool: WorkerPool,
 ) -> float:
     """The mean over tasks of the score of the labels that the model answers, a fraction."""
     once = generation.model_copy(
@@ -218,7 +218,7 @@ def _score(
     )
     with merged_adapter(model.model):
         answers = answer_posts(
-            model.model, model.encoder, posts, validation.tasks, once, crew=crew,
+            model.model, model.encoder, posts, validation.tasks, once, pool=pool,
             seed=0, log=log, description=f"{model.name}, dev posts by {' and '.join(validation.tasks)} prompt",
         )  # fmt: skip
     gold = [post.label for post in posts]

@@ -1,8 +1,7 @@
 """Several processes for one piece of work: a small model's operations are too short to keep every core busy.
 
-Each helper is a process of its own with a copy of one object, the subject, and runs that object's methods when it is
-asked to. Helpers begin in a clean process (a fork server), never as forks of this one, whose threads they would lose;
-they end with it, however it ends.
+Every worker gets a copy of one object, the subject, and runs its methods when asked to. Workers begin in a clean process
+(a fork server), never as forks of this one, whose threads they would lose. They end with it, however it ends.
 """
 
 import logging
@@ -24,14 +23,14 @@ from mulcot_rd.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# How long a helper that has nothing more to do may take to end, in seconds.
+# How long a worker that has nothing more to do may take to end, in seconds.
 _PATIENCE = 5.0
 
 
 def prepare(modules: Sequence[str]) -> None:
-    """Start the process that helpers are forked from, and let it import these modules while this one goes on.
+    """Start the process that workers are forked from, and let it import these modules while this one goes on.
 
-    Without it that happens when the first crew begins, which waits for it; once it has begun, this changes nothing. It
+    Without it that happens when the first pool begins, which waits for it; once it has begun, this changes nothing. It
     ends with this process, or when it has imported what it was told to.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
@@ -46,33 +45,32 @@ def prepare(modules: Sequence[str]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class HelperDiedError(UserError):
-    """A helper ended without an answer, as one does that the system stops for want of memory."""
+class WorkerDiedError(UserError):
+    """A worker ended without an answer, as one does that the system kills because memory ran out."""
 
 
-class _HelperTraceback(Exception):  # noqa: N818 - it only shows where an error came from
-    """Where an error happened in a helper; stands as the cause behind the error itself."""
+class _WorkerTraceback(Exception):  # noqa: N818 - it only shows where an error came from
+    """Where an error happened in a worker; stands as the cause behind the error itself."""
 
     def __str__(self) -> str:
         return f'\n"""\n{self.args[0]}"""'
 
 
-class Crew:
-    """This process and its helpers, which share the threads that PyTorch would use here.
+class WorkerPool:
+    """This process and its workers, which share the threads that PyTorch would use here.
 
-    Used as a context manager: helpers run, and threads are shared, while it is open.
+    Used as a context manager: workers run, and threads are shared, while it is open.
 
     Args:
-        subject: What each helper gets a copy of; its method ``join`` is called there first, with the helper's
-            own ``joins``, where there are any.
-        size: Processes, this one included; 1 has no helper and changes nothing.
-        joins: Arguments of ``join`` for each helper, memory to share among them.
+        subject: Every worker gets a copy; there ``attach(*buffers)`` runs first, where it has buffers.
+        size: Processes, this one included; 1 has no worker and changes nothing.
+        buffers: Arguments of ``attach`` for each worker: memory that processes share.
     """
 
-    def __init__(self, subject: Any, size: int, joins: Sequence[tuple[Any, ...]] | None = None) -> None:
+    def __init__(self, subject: Any, size: int, buffers: Sequence[tuple[Any, ...]] | None = None) -> None:
         self.size = size
-        self._subject, self._joins = subject, [()] * (size - 1) if joins is None else joins
-        self._helpers: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
+        self._subject, self._buffers = subject, [()] * (size - 1) if buffers is None else buffers
+        self._workers: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
         self._threads = torch.get_num_threads()
 
     def __enter__(self) -> Self:
@@ -90,14 +88,14 @@ class Crew:
         prepare([type(self._subject).__module__])
         # As bytes: multiprocessing would put every tensor into shared memory, of which containers have little.
         subject = pickle.dumps(self._subject)
-        for number, given in enumerate(self._joins, start=1):
+        for number, given in enumerate(self._buffers, start=1):
             own, other = context.Pipe()
             process = context.Process(
                 target=_help, args=(other, threads, given), name=f"{__name__} {number}", daemon=True
             )
             process.start()
             other.close()
-            self._helpers.append((process, own))
+            self._workers.append((process, own))
             own.send_bytes(subject)
         torch.set_num_threads(threads)
         logger.debug("%d processes of %d threads each", self.size, threads)
@@ -106,51 +104,51 @@ class Crew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         torch.set_num_threads(self._threads)
-        for process, connection in self._helpers:
+        for process, connection in self._workers:
             connection.close()
             if kind is not None:
                 process.terminate()
-        for process, _ in self._helpers:
+        for process, _ in self._workers:
             process.join(_PATIENCE)
             if process.is_alive():
                 process.kill()
                 process.join()
-        self._helpers.clear()
+        self._workers.clear()
 
     def ask(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> None:
-        """Let each helper run the subject's method with its own arguments, beside what this process does.
+        """Let each worker run the subject's method with its own arguments, beside what this process does.
 
         What arguments and results hold must be small; tensors belong into shared memory.
 
         Raises:
-            HelperDiedError: If one has ended.
+            WorkerDiedError: If one has ended.
         """
-        for (process, connection), own in zip(self._helpers, arguments, strict=True):
+        for (process, connection), own in zip(self._workers, arguments, strict=True):
             try:
                 connection.send((method, own))
             except OSError as error:
                 raise _died(process) from error
 
     def results(self) -> list[Any]:
-        """What the helpers' methods returned, in their order; waits for it.
+        """What the workers' methods returned, in their order; waits for it.
 
         Raises:
-            HelperDiedError: If one has ended.
+            WorkerDiedError: If one has ended.
             Exception: What the method itself raised.
         """
         found = []
-        for process, connection in self._helpers:
+        for process, connection in self._workers:
             try:
                 result, error, where = connection.recv()
             except (EOFError, OSError) as failure:
                 raise _died(process) from failure
             if error is not None:
-                raise error from _HelperTraceback(where)
+                raise error from _WorkerTraceback(where)
             found.append(result)
         return found
 
 
-def crew_size(wanted: int | None, device: torch.device, most: int) -> int:
+def pool_size(wanted: int | None, device: torch.device, most: int) -> int:
     """How many processes a piece of work is shared among.
 
     Args:
@@ -168,16 +166,16 @@ def crew_size(wanted: int | None, device: torch.device, most: int) -> int:
     return max(1, min(wanted or torch.get_num_threads(), most))
 
 
-def _died(process: multiprocessing.process.BaseProcess) -> HelperDiedError:
+def _died(process: multiprocessing.process.BaseProcess) -> WorkerDiedError:
     process.join(_PATIENCE)
-    return HelperDiedError(
-        f"a process that helped ended with exit code {process.exitcode} (-9: stopped, most often for want of memory): "
-        "run the same command again, it goes on where this one stopped; workers=1 does without helpers"
+    return WorkerDiedError(
+        f"a worker was killed (exit code {process.exitcode}), most often because memory ran out: run the same command "
+        "again, it goes on where this one stopped; with workers=1 one process does the work"
     )
 
 
 def _help(connection: Connection, threads: int, given: tuple[Any, ...]) -> None:
-    """What a helper does: wait, run, answer, until nobody asks any more."""
+    """What a worker does: wait, run, answer, until nobody asks any more."""
     # An interruption from the keyboard reaches every process; the one that asks decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -190,7 +188,7 @@ def _help(connection: Connection, threads: int, given: tuple[Any, ...]) -> None:
                 # From the process that started this one, never from a file.
                 subject = pickle.loads(connection.recv_bytes())
                 if given:
-                    subject.join(*given)
+                    subject.attach(*given)
             method, arguments = connection.recv()
         except EOFError:
             return
