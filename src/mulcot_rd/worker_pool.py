@@ -1,7 +1,7 @@
 """Several processes for one piece of work: a small model's operations are too short to keep every core busy.
 
-Every worker gets a copy of one object, the subject, and runs its methods when asked to. Workers begin in a clean process
-(a fork server), never as forks of this one, whose threads they would lose. They end with it, however it ends.
+Every worker gets a copy of one object, the subject, and runs its methods when asked to. Workers begin in a clean
+process (a fork server), never as forks of this one, whose threads they would lose. They end with it, however it ends.
 """
 
 import logging

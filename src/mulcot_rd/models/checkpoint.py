@@ -54,17 +54,17 @@ def prepare_checkpoint(
     texts = [prompt_text(family, post, task) for post in posts for task in TASKS]
     texts += [write(row.reasoning) for row in reasonings]
     texts += [write_label(row.reasoning.prediction) for row in reasonings]
-    mark = fingerprint(family.name, backbone.tiny, vocabulary_size, seed, texts)
-    folder = models / "base" / mark[:12]
+    key = fingerprint(family.name, backbone.tiny, vocabulary_size, seed, texts)
+    folder = models / "base" / key[:12]
     manifest = read_manifest(folder)
     if manifest is None:
         empty_folder(folder)
         tokenizer = train_tokenizer(texts, vocabulary_size, family.chat)
         build_tiny_checkpoint(folder, family, backbone.tiny, tokenizer, seed)
-        write_manifest(folder, {"fingerprint": mark, "files": file_hashes(folder)})
+        write_manifest(folder, {"fingerprint": key, "files": file_hashes(folder)})
     else:
         verify(folder, manifest["files"])
-    return {"location": str(folder), "revision": None, "fingerprint": mark}
+    return {"location": str(folder), "revision": None, "fingerprint": key}
 
 
 def base_fingerprint(backbone: BackboneParameters, models: Path) -> str | None:

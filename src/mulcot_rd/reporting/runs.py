@@ -81,7 +81,7 @@ class RunInfo(BaseModel):
 
     @property
     def without_seed(self) -> str:
-        """The run's name without the mark of its seed: runs that share it differ in their seed alone."""
+        """The run's name without its seed: runs that share it differ in their seed alone."""
         return self.run.removesuffix(f"-seed{self.seed}")
 
 

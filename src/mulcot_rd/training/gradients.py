@@ -25,7 +25,7 @@ class ChunkBuffers:
     def __init__(self, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> None:
         # A processor multiplies few positions by many ids a third faster where a position's logits lie apart.
         by_id = device.type == "cpu"
-        self.logits, self.assistant, self.room = (
+        self.logits, self.assistant, self.scratch = (
             torch.empty((columns, rows), dtype=dtype, device=device).T
             if by_id
             else torch.empty((rows, columns), dtype=dtype, device=device)
@@ -56,14 +56,14 @@ def chunk_gradient(
     Returns:
         The losses in nats, [n] each.
     """
-    room = buffers.room[: len(logits)]
+    scratch = buffers.scratch[: len(logits)]
     if assistant is None:
         return _hard(logits, targets, ce_weight)
     if isinstance(assistant, TopDistributions):
         assistant.check_temperature(temperature)
-        return _compact(logits, targets, assistant, ce_weight, kl_weight, room)
-    taught = linear_into(buffers.assistant, assistant.states, assistant.weight, assistant.bias)
-    return _exact(logits, targets, taught, ce_weight, kl_weight, temperature, room)
+        return _compact(logits, targets, assistant, ce_weight, kl_weight, scratch)
+    assistant_logits = linear_into(buffers.assistant, assistant.states, assistant.weight, assistant.bias)
+    return _exact(logits, targets, assistant_logits, ce_weight, kl_weight, temperature, scratch)
 
 
 def _hard(logits: Tensor, targets: Tensor, ce_weight: float) -> tuple[Tensor, Tensor]:
@@ -83,15 +83,15 @@ def _exact(
     ce_weight: float,
     kl_weight: float,
     temperature: float,
-    room: Tensor,
+    scratch: Tensor,
 ) -> tuple[Tensor, Tensor]:
     largest, at_target = logits.amax(dim=1, keepdim=True), logits.gather(1, targets[:, None])
     z = logits.sub_(largest).div_(temperature)
     p = assistant.sub_(assistant.amax(dim=1, keepdim=True)).div_(temperature)
-    torch.sub(p, z, out=room)
-    difference = _sum(room.mul_(p.exp_()))
+    torch.sub(p, z, out=scratch)
+    difference = _sum(scratch.mul_(p.exp_()))
     p_sum, q_sum = _sum(p), _sum(z.exp_())
-    plain = torch.pow(z, temperature, out=room)
+    plain = torch.pow(z, temperature, out=scratch)
     plain_sum = _sum(plain)
     kl = kl_weight / temperature
     gradient = plain.mul_(ce_weight / plain_sum).addcmul_(z, kl / q_sum)
@@ -103,7 +103,7 @@ def _exact(
 
 
 def _compact(
-    logits: Tensor, targets: Tensor, assistant: TopDistributions, ce_weight: float, kl_weight: float, room: Tensor
+    logits: Tensor, targets: Tensor, assistant: TopDistributions, ce_weight: float, kl_weight: float, scratch: Tensor
 ) -> tuple[Tensor, Tensor]:
     temperature, ids = assistant.temperature, assistant.ids
     log_p = assistant.log_probabilities.to(logits.dtype)
@@ -114,7 +114,7 @@ def _compact(
     # The rest is added up without the top, never as all less the top: a confident student's is far below rounding.
     others = logits.scatter_(1, ids, -torch.inf).sub_(largest).div_(temperature).exp_()
     rest = _sum(others).clamp_min_(torch.finfo(logits.dtype).tiny)
-    plain = torch.pow(others, temperature, out=room)
+    plain = torch.pow(others, temperature, out=scratch)
     plain_sum = _sum(plain) + top.pow(temperature).sum(dim=1, keepdim=True)
     q_sum = rest + top.sum(dim=1, keepdim=True)
     log_q = torch.cat([z_top, rest.log()], dim=1) - q_sum.log()

@@ -230,8 +230,10 @@ def chunked_loss(
                 at = slice(start, start + rows)
                 inputs = values[at] if head.scale == 1.0 else values[at] * head.scale
                 logits = linear_into(buffers.logits, inputs, head.weight, head.bias)
-                taught = None if own is None else own[at]
-                losses = chunk_gradient(logits, ids[at], taught, ce_weight, kl_weight, weights.temperature, buffers)
+                teacher_probs = None if own is None else own[at]
+                losses = chunk_gradient(
+                    logits, ids[at], teacher_probs, ce_weight, kl_weight, weights.temperature, buffers
+                )
                 terms.append(torch.stack(losses).sum(dim=1) / window_tokens[task])
                 of_logits = logits.to(values.dtype)
                 torch.mm(of_logits, head.weight, out=gradient[at])
@@ -282,17 +284,17 @@ def _shared_vocabulary(
     """
     if assistant is None and weights.kd_ratio > 0:
         raise ValueError(f"lambda is {weights.kd_ratio} and there are no soft labels: it must be 0 without them")
-    taught = {} if assistant is None else assistant
+    soft_labels = {} if assistant is None else assistant
     names = [sorted(each) for each in (outputs, targets, outputs if assistant is None else assistant, counts)]
     if any(each != names[0] for each in names):
         told = "; ".join(", ".join(each) or "none" for each in names)
         raise ValueError(f"outputs, targets and counts are of different tasks: {told}")
-    narrowest = min([width, *(each.vocabulary_size for each in taught.values())])
+    narrowest = min([width, *(each.vocabulary_size for each in soft_labels.values())])
     columns = weights.vocabulary_size or narrowest
     if columns > narrowest:
         raise ValueError(f"a vocabulary of {columns} ids does not fit heads of which one has {narrowest} columns")
     for task, ids in targets.items():
-        rows = (len(outputs[task]), len(ids), len(taught.get(task, ids)))
+        rows = (len(outputs[task]), len(ids), len(soft_labels.get(task, ids)))
         if len(set(rows)) > 1:
             raise ValueError(
                 f"the {task} task has {rows[0]} student rows, {rows[1]} targets and {rows[2]} assistant rows; they "

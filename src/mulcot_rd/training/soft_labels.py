@@ -134,11 +134,11 @@ def write_soft_labels(
     Raises:
         SoftLabelError: If the assistant's hidden states are not finite.
     """
-    mark = fingerprint(made_from)
-    finished = kept.find(mark)
+    key = fingerprint(made_from)
+    finished = kept.find(key)
     if finished is None:
-        kept.begin(mark, made_from)
-        folder = kept.result(mark)
+        kept.begin(key, made_from)
+        folder = kept.result(key)
     else:
         folder = Path(finished["folder"])
         damaged = damaged_files(folder, finished["files"], folder / HASHES)
@@ -169,7 +169,7 @@ def write_soft_labels(
                 write_json(note, begun)
             bar.update(len(rows))
     manifest = SoftLabelManifest(
-        fingerprint=mark,
+        fingerprint=key,
         made_from=dict(made_from),
         kind=parameters.kind,
         top_k=parameters.top_k if parameters.kind == "compact" else None,
@@ -295,7 +295,7 @@ class SoftLabels:
 def _begun(note: Path, finished: Mapping[str, Any] | None, rows: int) -> dict[str, Any]:
     """Rows of a shard, and hashes of the shards that are there: begun with another number, they go on with that."""
     if finished is not None:
-        shards = {name: mark for name, mark in finished["files"].items() if name.startswith("shard-")}
+        shards = {name: hash_ for name, hash_ in finished["files"].items() if name.startswith("shard-")}
         return {"rows": finished["rows_per_shard"], "files": shards}
     try:
         return {"files": {}, **json.loads(note.read_text(encoding="utf-8"))}

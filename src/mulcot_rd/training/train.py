@@ -103,19 +103,19 @@ def train_model(
     validation = _validation(name, dev, examples, training.optimisation.validation)
     scored = dev[: validation.posts]
     parts = made_from(examples, scored, soft_labels, backbone, checkpoint["fingerprint"], training, encoder, seed)
-    mark = fingerprint(name, parts)
+    key = fingerprint(name, parts)
     kept = Kept(models, name)
-    done = kept.find(mark)
+    done = kept.find(key)
     if done is not None:
         verify(Path(done["folder"]), done["files"])
         return done
-    work = kept.begin(mark, parts)
+    work = kept.begin(key, parts)
     started = fresh_model(name, backbone, checkpoint, image_size=encoder.image_size, view=encoder.view, seed=seed)
     model = started.model
     images = ImageStore(work / "images", encoder, model, checkpoint["fingerprint"])
 
     def validate(step: int, pool: WorkerPool) -> float:
-        log = AnswerLog(work / "validation" / str(step), {"training": mark, "step": step})
+        log = AnswerLog(work / "validation" / str(step), {"training": key, "step": step})
         return _score(started, scored, validation, parameters.generation, log, pool)
 
     trainer = Trainer(
@@ -128,7 +128,7 @@ def train_model(
         parameters=training.optimisation,
         seed=seed,
         folder=work / "training",
-        fingerprint=mark,
+        fingerprint=key,
     )
     images.prepare([example.image for example in examples])
     outcome = trainer.run()
@@ -137,7 +137,7 @@ def train_model(
         "%s: kept epoch %d, dev score %.3f, %d rows, %s trained of %s parameters",
         name, outcome.best_epoch, outcome.best_score, len(examples), f"{trainable:,}", f"{started.parameters:,}",
     )  # fmt: skip
-    result = empty_folder(kept.result(mark))
+    result = empty_folder(kept.result(key))
     for path in [*outcome.best_folder.iterdir(), work / "training" / HISTORY]:
         shutil.copy2(path, result / path.name)
     started.backbone.processor.save_pretrained(result)
@@ -145,7 +145,7 @@ def train_model(
     manifest = {
         "role": name,
         "trained": True,
-        "fingerprint": mark,
+        "fingerprint": key,
         "made_from": parts,
         "weights": files[trained_weights(result).name],
         "files": files,
