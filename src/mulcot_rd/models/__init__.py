@@ -4,11 +4,11 @@ from mulcot_rd.models.backbone import (
     Backbone,
     BackboneParameters,
     WeightsError,
+    custom_checkpoints,
     device_at_hand,
     load_backbone,
     load_processor,
     looks_local,
-    stand_ins,
 )
 from mulcot_rd.models.counts import parameter_counts
 from mulcot_rd.models.family import Family, TinySize
@@ -36,6 +36,7 @@ __all__ = [
     "attach_adapter",
     "base_model",
     "build_tiny_checkpoint",
+    "custom_checkpoints",
     "device_at_hand",
     "family_named",
     "load_adapter",
@@ -44,7 +45,6 @@ __all__ = [
     "looks_local",
     "parameter_counts",
     "parameter_numbers",
-    "stand_ins",
     "train_tokenizer",
     "trained_weights",
 ]

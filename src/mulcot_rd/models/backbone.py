@@ -158,7 +158,7 @@ def _from_checkpoint(location: str, revision: str | None, load: object) -> objec
         ) from error
 
 
-def stand_ins(models: Iterable[str | None]) -> list[str]:
+def custom_checkpoints(models: Iterable[str | None]) -> list[str]:
     """The models among these that are none of the architectures' own: folders by their names, others by their ids.
 
     Whoever reads a figure of theirs must know. A tiny model has no name (``None``); its scale tells.

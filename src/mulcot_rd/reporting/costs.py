@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.models import FAMILIES, parameter_counts, stand_ins
+from mulcot_rd.models import FAMILIES, custom_checkpoints, parameter_counts
 from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import ModelCost, RunMetrics
 from mulcot_rd.reporting.sources import PUBLISHED, source_of
@@ -23,7 +23,7 @@ def parameter_table(runs: list[RunMetrics]) -> ReportTable:
     counted: dict[tuple[str, int, int], dict[str, Any]] = {}
     for run in runs:
         for cost in run.efficiency.values():
-            others = () if run.run.scale == "tiny" else stand_ins([cost.model])
+            others = () if run.run.scale == "tiny" else custom_checkpoints([cost.model])
             row = {"method": cost.model, "source": source_of(run.run.scale, checkpoints=others)}
             row |= {name: getattr(cost, name) for name in _PARAMETERS}
             counted.setdefault((cost.model, cost.parameters, cost.trainable_parameters), row)

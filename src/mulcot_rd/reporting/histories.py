@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import read_bytes
-from mulcot_rd.models import stand_ins
+from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.reporting.runs import left_out
 from mulcot_rd.reporting.sources import source_of
 from mulcot_rd.training.train import history_of
@@ -92,6 +92,6 @@ def _read(file: Path, dataset: str, run: str) -> list[LossHistory]:
             f"{file} or history.jsonl beside it: {place}: {first['msg']}; put it back, or move its folder away"
         ) from error
     model = manifest.backbone.model
-    source = source_of("tiny" if model is None else "full", checkpoints=stand_ins([model]))
+    source = source_of("tiny" if model is None else "full", checkpoints=custom_checkpoints([model]))
     weights = (manifest.task_weights.reasoning, manifest.task_weights.label)
     return [LossHistory(dataset, run, manifest.role, source, weights, rows)]

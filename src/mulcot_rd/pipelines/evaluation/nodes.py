@@ -13,7 +13,7 @@ from mulcot_rd.generation.predict import predict
 from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import model_scores, teacher_scores
-from mulcot_rd.models import stand_ins
+from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.models import answering_model, trained_model
 from mulcot_rd.pipelines.posts import check_answers, model_posts, with_fingerprints
@@ -151,7 +151,7 @@ def score_run(
             "captions": _captioners(posts, captions) if evaluation["captions_needed"] else None,
             "aspects": bool(posts["aspect"].notna().any()),
             "teacher": ", ".join(teacher_summary["models"]),
-            "checkpoints": stand_ins(config[name]["backbone"]["model"] for name, _ in models),
+            "checkpoints": custom_checkpoints(config[name]["backbone"]["model"] for name, _ in models),
             "served": answered["served"]["model"] if answered["backend"] == "served" else None,
         },
         "dataset": {

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mulcot_rd.errors import StaleInputError, UserError
 from mulcot_rd.frames import posts_fingerprint, posts_from_frame
-from mulcot_rd.models import stand_ins
+from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import check_made_from
 from mulcot_rd.reporting.baselines import measure_baselines
@@ -118,7 +118,7 @@ def draw_training_curves(
 def _source(run: RunParameters, *adapters: dict[str, Any]) -> str:
     """How numbers of the run's models are named; an adapter that is not on disk arrives empty."""
     models = [adapter["backbone"]["model"] for adapter in adapters if adapter]
-    return source_of(run.scale, limit=run.limit, checkpoints=stand_ins(models))
+    return source_of(run.scale, limit=run.limit, checkpoints=custom_checkpoints(models))
 
 
 def collect_paper_tables(
