@@ -5,6 +5,7 @@ import pytest
 from mulcot_rd.reporting.figures import (
     LOSS_WEIGHTS,
     efficiency_figure,
+    flan_t5_figure,
     interval_figure,
     loss_weights_figure,
     note_figure,
@@ -104,6 +105,29 @@ def test_figure_5_says_which_weighting_was_not_run():
     assert len(figure.axes) == 4
     assert [line.get_label() for line in figure.axes[0].lines][1:] == ["{0.5, 0.5}: no run", "{0.2, 0.8}: no run"]
     assert "No model has been trained" in words(loss_weights_figure([]))
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "height"), [(7, "Accuracy", 55), (8, "Weighted F1", 58), (9, "Macro F1", 50)]
+)
+def test_figures_7_to_9_are_of_the_flan_t5_architecture(number, name, height):
+    figure = flan_t5_figure(
+        number, [make_run(4), make_run(5), make_run(5, "twitter2015"), make_run(5, variant="no_cot")]
+    )
+    assert fits(figure)
+    (panel,) = figure.axes
+    assert name in figure.get_suptitle()
+    assert "random initial weights" in panel.get_title()
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["sample", "twitter2015"]
+    drawn = [bar.get_height() for bar in panel.patches if bar.get_height()]
+    assert len(drawn) == 6
+    assert drawn[-1] == pytest.approx(height)
+
+
+def test_figures_7_to_9_leave_out_what_was_not_measured():
+    figure = flan_t5_figure(8, [make_run(5, teacher={}, assistant={})])
+    assert len([bar for bar in figure.axes[0].patches if bar.get_height()]) == 1
+    assert "No run of architecture 5" in words(flan_t5_figure(9, [make_run(4)]))
 
 
 def test_a_note_may_hold_anything():

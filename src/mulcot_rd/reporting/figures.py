@@ -1,4 +1,4 @@
-"""Figures of the reports: training curves, scores with intervals, and the paper's Figures 3 and 5 from every run."""
+"""Plots of the reports: training curves, scores with intervals, and the paper's Figures 3, 5 and 7 to 9."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,9 @@ _ACCURACY_OF = {
 _PRINTED = {"mvsa_single": (11, (3, 7)), "twitter2015": (12, (4, 7))}
 # Figure 5: {reasoning, label}, as the paper writes its weights.
 LOSS_WEIGHTS = ((0.8, 0.2), (0.5, 0.5), (0.2, 0.8))
+# Figures 7 to 9 are of the Flan-T5 architecture (Appendix G).
+FLAN_T5_ARCHITECTURE = 5
+_SCORE_FIGURES = {7: ("accuracy", "Accuracy"), 8: ("weighted_f1", "Weighted F1"), 9: ("macro_f1", "Macro F1")}
 _LOSSES = {"reasoning_loss": ("reasoning", "#0072b2"), "label_loss": ("label", "#e69f00")}
 
 
@@ -171,6 +174,32 @@ def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
     return figure
 
 
+def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
+    """Figure 7, 8 or 9: one score of teacher, assistant and student of the Flan-T5 architecture, a panel a run.
+
+    The paper prints no numbers in these figures, so that there is nothing published to draw.
+    """
+    metric, name = _SCORE_FIGURES[number]
+    title = f"Figure {number}: {name} of teacher, assistant and student (Flan-T5, architecture {FLAN_T5_ARCHITECTURE})"
+    by_run: dict[tuple[str, str], list[RunMetrics]] = defaultdict(list)
+    for run in runs:
+        if run.run.arch == FLAN_T5_ARCHITECTURE and run.run.variant == "full":
+            by_run[run.run.run, run.run.source].append(run)
+    if not by_run:
+        return note_figure(title, f"No run of architecture {FLAN_T5_ARCHITECTURE} is on disk.")
+    figure, panels = _panels(len(by_run), 1, width=9, height=3.4)
+    figure.suptitle(title, fontsize=11)
+    for ((run_name, source), members), (panel,) in zip(by_run.items(), panels, strict=True):
+        for offset, (role, colour) in enumerate(zip(("teacher", "assistant", "student"), _COLOURS, strict=False)):
+            _draw_bars(panel, members, role, metric, 0.26 * (offset - 1), colour)
+        panel.set_xticks(range(len(members)), [run.run.dataset for run in members])
+        panel.set_xlim(-0.6, max(len(members), 3) - 0.4)
+        panel.set_title(f"{run_name}: {source}", fontsize=9, parse_math=False)
+        panel.set(ylabel=f"{name} (percent)", ylim=(0, 108))
+        panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    return figure
+
+
 def note_figure(title: str, note: str) -> Figure:
     """An empty panel that says why it is empty."""
     figure, ((panel,),) = _panels(1, 1, width=8, height=1.2)
@@ -226,6 +255,20 @@ def _plain_log_axis(panel: Axes) -> None:
 def _points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
     measured = [(row["step"], row[key]) for row in rows if row[key] is not None]
     return [step for step, _ in measured], [value for _, value in measured]
+
+
+def _draw_bars(panel: Axes, runs: Sequence[RunMetrics], role: str, metric: str, offset: float, colour: str) -> None:
+    for position, run in enumerate(runs):
+        scores = run.teacher if role == "teacher" else run.models.get(role, {})
+        if scores.get(metric) is None:
+            continue
+        height = 100 * scores[metric]
+        low, high = (100 * end for end in scores.get("intervals", {}).get(metric, (scores[metric],) * 2))
+        # A percentile interval may leave the score out by a hair.
+        error = [[max(0.0, height - low)], [max(0.0, high - height)]]
+        panel.bar(position + offset, height, 0.24, color=colour, yerr=error, capsize=3, error_kw={"linewidth": 1})
+        panel.text(position + offset, max(height, high) + 1.5, f"{height:.1f}", ha="center", fontsize=8)
+    panel.bar(0, 0, color=colour, label=role)
 
 
 def _panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, Any]:

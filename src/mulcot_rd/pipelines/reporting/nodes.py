@@ -18,7 +18,13 @@ from mulcot_rd.pipelines.posts import check_made_from
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.display import Html, page, side_by_side
-from mulcot_rd.reporting.figures import efficiency_figure, loss_weights_figure, note_figure, training_curves
+from mulcot_rd.reporting.figures import (
+    efficiency_figure,
+    flan_t5_figure,
+    loss_weights_figure,
+    note_figure,
+    training_curves,
+)
 from mulcot_rd.reporting.histories import read_loss_histories
 from mulcot_rd.reporting.parameters import ReportingParameters
 from mulcot_rd.reporting.quality_tables import quality_table
@@ -136,9 +142,11 @@ def draw_paper_figures(
     reports: Path,
     models: Path,
 ) -> tuple[Figure, ...]:
-    """Draw Figures 3 and 5 from every run on disk, each as picture and as vectors.
+    """Draw Figures 3, 5 and 7 to 9 from every run on disk, each as picture and as vectors.
 
     The first three inputs only order this node after the run at hand.
     """
-    figures = (efficiency_figure(read_runs(reports)), loss_weights_figure(read_loss_histories(models)))
+    runs = read_runs(reports)
+    figures = [efficiency_figure(runs), loss_weights_figure(read_loss_histories(models))]
+    figures += [flan_t5_figure(number, runs) for number in (7, 8, 9)]
     return tuple(figure for figure in figures for _ in ("picture", "vectors"))

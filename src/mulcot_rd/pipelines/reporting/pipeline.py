@@ -67,7 +67,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 draw_paper_figures,
                 inputs=["metrics", "efficiency", "student_adapter", "reports_workspace", "models_workspace"],
-                outputs=["figure_3", "figure_3_vectors", "figure_5", "figure_5_vectors"],
+                outputs=[f"figure_{n}{kind}" for n in (3, 5, 7, 8, 9) for kind in ("", "_vectors")],
                 name="draw_paper_figures",
             ),
         ],
