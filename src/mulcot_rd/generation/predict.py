@@ -38,17 +38,10 @@ def predict(
 
     Where the label prompt is not asked, the prediction is the label that the reasoning comes to.
 
-    Args:
-        model: The model, its adapter merged; ``None`` where a server answers.
-        encoder: Makes the inputs, as in training.
-        posts: The split's posts.
-        parameters: Batch size, lengths, retries.
-        seed: Of the retries' sampling.
+    Args (others as for :func:`~mulcot_rd.generation.answer_posts`):
         folder: Where finished answers are kept.
         weights: What tells the model's weights from others; answers of other ones are not taken.
         name: Names the model on the progress bar.
-        tasks: Which prompts to ask; at least one.
-        api_key: Of the server, where one answers.
     """
     made_from = {
         "model": weights,

@@ -67,8 +67,8 @@ class AnswerLog:
     """
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any]) -> None:
-        mark = fingerprint(made_from)
-        self.path = folder / f"{mark[:12]}.jsonl"
+        digest = fingerprint(made_from)
+        self.path = folder / f"{digest[:12]}.jsonl"
         written: list[bytes] = []
         if self.path.exists():
             written = [line for line in self.path.read_bytes().split(b"\n")[1:] if line]
@@ -79,7 +79,7 @@ class AnswerLog:
             torn = len(written) - len(answers)
             logger.warning("%s: %d lines are torn or damaged, their posts are asked again", self.path, torn)
         self._answers = {answer[:3]: answer for answer in answers}
-        header = json.dumps({"fingerprint": mark, "made_from": made_from}) + "\n"
+        header = json.dumps({"fingerprint": digest, "made_from": made_from}) + "\n"
         write_text(self.path, header + "".join(map(_line, answers)))
 
     @property

@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedQuestion:
-    """A trained prompt of a post as a :class:`~mulcot_rd.teacher.questions.Question`; ``text`` is the user's turn."""
+    """A trained prompt of a post as a :class:`~mulcot_rd.teacher.questions.Question`; ``prompt`` is the user's turn."""
 
     subject: str
-    text: str
+    prompt: str
     image: str | None
     attempt: int
     max_tokens: int
@@ -41,7 +41,7 @@ class TrainedQuestion:
     @property
     def messages(self) -> list[Message]:
         """One turn: the same prompt for every attempt, as for a local model."""
-        return [Message("user", self.text)]
+        return [Message("user", self.prompt)]
 
 
 def served_answers(
@@ -53,18 +53,10 @@ def served_answers(
     folder: Path,
     api_key: str | None = None,
 ) -> list[Answer]:
-    """Let the server's model answer the prompts of ``tasks`` for every post, with retries (Appendix E).
+    """All answers of the server's model, those to one prompt in the order of their attempts.
 
-    Args:
-        encoder: Knows the prompts and what the model is shown.
-        posts: The posts.
-        tasks: "label", "reasoning", or both.
-        parameters: Server, lengths, retries, sampling of retries.
-        folder: Keeps what was answered, for this model, these prompts and parameters.
-        api_key: The server's key from the credentials, or ``None``; a server of one's own needs none.
-
-    Returns:
-        All answers, those to one prompt in the order of their attempts.
+    Arguments are those of :func:`~mulcot_rd.generation.answer_posts`; ``folder`` keeps what was answered, for this
+    model, these prompts and parameters.
 
     Raises:
         TeacherError: If the server can answer nothing at all.
