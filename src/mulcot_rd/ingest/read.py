@@ -61,7 +61,7 @@ def _read_rows(dataset: str, folder: Path, parameters: IngestParameters, seed: i
         )
     if dataset in TWITTER:
         return twitter.read_rows(dataset, folder)
-    if dataset in DATASETS or any(folder.glob(sample.POSTS_FILE)):
+    if dataset == "sample" or any(folder.glob(sample.POSTS_FILE)):
         return sample.read_rows(dataset, folder)
     raise IngestError(
         f"unknown data set {dataset!r}: known are {', '.join(DATASETS)}; a data set of your own needs the file "

@@ -61,7 +61,7 @@ def check_made_from(
         split: The split that the records are about.
         records: Each names its post and has that post's label and fingerprint (none in files of earlier versions).
         file: Name of the records' file, for the message.
-        pipeline: The pipeline that writes it, for the message.
+        pipeline: The pipeline to run again from, for the message.
         without: Ids of the posts that need no record, such as those in quarantine; ``None``: any post may have none.
 
     Raises:

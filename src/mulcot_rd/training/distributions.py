@@ -50,8 +50,8 @@ class LogitDistributions:
             student_logits: [N, V], float32 or wider.
             temperature: tau.
         """
-        teacher_log_probs = F.log_softmax(self.logits.to(student_logits.dtype) / temperature, dim=-1)
-        return _divergence(teacher_log_probs, F.log_softmax(student_logits / temperature, dim=-1))
+        assistant_log_probs = F.log_softmax(self.logits.to(student_logits.dtype) / temperature, dim=-1)
+        return _divergence(assistant_log_probs, F.log_softmax(student_logits / temperature, dim=-1))
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _top_and_rest(log_probs: Tensor, ids: Tensor) -> Tensor:
     return torch.cat([log_probs.gather(1, ids), rest], dim=1)
 
 
-def _divergence(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
+def _divergence(assistant_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
     """KL(teacher, student) of each row."""
     # kl_div takes the student's log-probabilities first.
-    return F.kl_div(student_log_probs, teacher_log_probs, reduction="none", log_target=True).sum(dim=-1)
+    return F.kl_div(student_log_probs, assistant_log_probs, reduction="none", log_target=True).sum(dim=-1)

@@ -230,9 +230,9 @@ def chunked_loss(
                 at = slice(start, start + rows)
                 inputs = values[at] if head.scale == 1.0 else values[at] * head.scale
                 logits = linear_into(buffers.logits, inputs, head.weight, head.bias)
-                teacher_probs = None if own is None else own[at]
+                soft_labels = None if own is None else own[at]
                 losses = chunk_gradient(
-                    logits, ids[at], teacher_probs, ce_weight, kl_weight, weights.temperature, buffers
+                    logits, ids[at], soft_labels, ce_weight, kl_weight, weights.temperature, buffers
                 )
                 terms.append(torch.stack(losses).sum(dim=1) / window_tokens[task])
                 of_logits = logits.to(values.dtype)

@@ -27,7 +27,7 @@ KINDS = (
     Kind(("Silent Orbit", "Glass Orchard", "Midnight Ferry", "Seven Rivers"), ("story", "ending", "plot"), "of"),
     Kind(("Nova Seven", "Pixelia Mini", "Zenit Fold", "Tundra Phone"), ("screen", "camera", "battery"), "of"),
     Kind(("Harbour Museum", "Old Mill Gallery", "Map Museum", "Clock Tower Gallery"), ("tour", "hall", "guide"), "at"),
-    Kind(("Coastline Rail", "Northway Air", "City Tram", "Island Bus"), ("trip", "seat", "pool"), "on"),
+    Kind(("Coastline Rail", "Northway Air", "City Tram", "Island Bus"), ("trip", "seat", "crew"), "on"),
 )
 
 POSITIVE_ADJECTIVES = (
