@@ -1,7 +1,7 @@
 """Metrics of generated reasoning against reference reasoning (paper, Section 4.1.4 and Table 5).
 
 All of them are computed pair by pair and averaged. The authors' Dist-1/2 are those of the *reference* texts, which
-is why Table 5 prints the same figures for different models; here ``dist_1`` and ``dist_2`` are those of the generated
+is why Table 5 prints the same numbers for different models; here ``dist_1`` and ``dist_2`` are those of the generated
 texts, and :func:`distinct` gives the references' beside them.
 """
 
@@ -86,7 +86,7 @@ def reasoning_scores_by_pair(
 def distinct(texts: Sequence[str]) -> dict[str, float]:
     """Dist-1/2 of any texts (Li et al., 2015): distinct n-grams over n-grams within one text, averaged.
 
-    Given the references, these are the figures that Table 5 prints.
+    Given the references, these are the numbers that Table 5 prints.
 
     Returns:
         Fractions ``dist_1`` and ``dist_2``; a text with no n-gram counts 0.

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals, deviation over seeds, McNemar's test and Holm's correction."""
+"""How sure a score is: bootstrap intervals, deviation over seeds, McNemar's test and Holm's correction."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 
 
 class SeedSpread(NamedTuple):
-    """A figure over runs that differ in their seed alone: mean and sample standard deviation, in its unit."""
+    """A score over runs that differ in their seed alone: mean and sample standard deviation, in its unit."""
 
     mean: float
     deviation: float
@@ -144,7 +144,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def seed_spread(values: Sequence[float]) -> SeedSpread:
-    """Mean and sample standard deviation (n - 1) of a figure over seeds.
+    """Mean and sample standard deviation (n - 1) of a score over seeds.
 
     Raises:
         ValueError: If there are fewer than two values: one seed says nothing about another.

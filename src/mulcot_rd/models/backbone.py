@@ -161,7 +161,7 @@ def _from_checkpoint(location: str, revision: str | None, load: object) -> objec
 def custom_checkpoints(models: Iterable[str | None]) -> list[str]:
     """The models among these that are none of the architectures' own: folders by their names, others by their ids.
 
-    Whoever reads a figure of theirs must know. A tiny model has no name (``None``); its scale tells.
+    Whoever reads a score of theirs must know. A tiny model has no name (``None``); its scale tells.
     """
     own = {hub_id for family in FAMILIES.values() for hub_id in family.full_configs}
     others = [model for model in models if model is not None and model not in own]
