@@ -21,7 +21,7 @@ from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
 
 from mulcot_rd.checks import check_selection
-from mulcot_rd.errors import UserError
+from mulcot_rd.errors import DryRunEnded, UserError
 from mulcot_rd.files import read_text
 from mulcot_rd.messages import is_users, nearest, one_sentence
 from mulcot_rd.yaml_reader import read_mapping, typed_value
@@ -82,7 +82,11 @@ def read_recipe(context: click.Context, option: click.Parameter, path: str | Non
 
 def _checked_run(**options: Any) -> Any:
     check_selection(options)
-    return kedro_run.callback(**options)
+    try:
+        return kedro_run.callback(**options)
+    except DryRunEnded as ended:
+        click.echo(str(ended))
+        return None
 
 
 def _ours(option: click.Parameter) -> click.Parameter:

@@ -1,4 +1,4 @@
-"""The error for what a user can put right."""
+"""What ends a command early: something that a user can put right, or the report that was asked for."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class StaleInputError(UserError):
     """Files on disk that were made from other posts, another backbone or other parameters than those at hand."""
+
+
+class DryRunEnded(Exception):  # noqa: N818 - no error: the report is what was asked for
+    """The report of a dry run, which takes the place of the run."""

@@ -14,7 +14,7 @@ from kedro.validation.parameter_validator import ParameterValidator
 
 from mulcot_rd.checks import check_names, check_parameters, check_runner
 from mulcot_rd.config import ProjectConfigLoader
-from mulcot_rd.errors import UserError
+from mulcot_rd.errors import DryRunEnded, UserError
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
@@ -43,18 +43,33 @@ class ProjectHooks:
         """Refuse to start where an earlier pipeline has not written what this one needs.
 
         From here on relative paths of parameters are those of the project, whatever folder the command was given in.
+
+        Raises:
+            DryRunEnded: With what the run would take, where ``dry_run`` is true.
+            UserError: If something is missing or refused.
         """
         check_runner(run_params["runner"])
         project = Path(run_params["project_path"])
         os.chdir(project)
         run = RunParameters.model_validate(catalog.load("params:run_settings"))
         check_names(project / "data", run.dataset, run.name)
+        if run.dry_run:
+            # Imported here: most commands need no torch.
+            from mulcot_rd.planning import report
+
+            stages = [name for name in STAGES if not {n.name for n in stage(name).nodes}.isdisjoint(_names(pipeline))]
+            raise DryRunEnded(report(catalog, self._loader, stages))
         if DEFAULTS in pipeline.inputs():
             catalog.save(DEFAULTS, default_parameters(self._loader))
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)
         prepare_workers(pipeline, catalog)
+
+
+def _names(pipeline: Pipeline) -> set[str]:
+    """The nodes' names without their stage."""
+    return {node.name.rpartition(".")[2] for node in pipeline.nodes}
 
 
 def default_parameters(loader: ProjectConfigLoader) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class RunParameters(BaseModel):
     limit: int | None = Field(None, ge=1, description="Posts a split, the first so many; null takes all")
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random (42 in the authors' code)")
     engine: Literal["local"] = Field(description="Where training and generation run: in this process")
-    dry_run: Literal[False] = Field(False, description="Reserved for engines that submit work elsewhere")
+    dry_run: bool = Field(False, description="Print what the run takes, do nothing, and end")
 
 
 class MethodParameters(BaseModel):

@@ -4,7 +4,7 @@
 """
 
 from mulcot_rd.ingest.parameters import IngestParameters
-from mulcot_rd.ingest.read import DATASETS, read_posts
+from mulcot_rd.ingest.read import DATASETS, read_posts, read_unchecked
 from mulcot_rd.ingest.result import (
     LABEL_CONFLICT,
     LEFT_OUT_BY_DESIGN,
@@ -24,4 +24,5 @@ __all__ = [
     "IngestResult",
     "check_rejected_share",
     "read_posts",
+    "read_unchecked",
 ]

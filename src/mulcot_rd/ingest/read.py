@@ -50,6 +50,21 @@ def read_posts(dataset: str, raw_dir: Path, parameters: IngestParameters, seed: 
     )
 
 
+def read_unchecked(dataset: str, raw_dir: Path, parameters: IngestParameters) -> list[Post]:
+    """The posts of a raw data set without opening an image: some of them may be rejected later.
+
+    Args:
+        dataset: As for :func:`read_posts`.
+        raw_dir: The folder of raw data.
+        parameters: Folder name, split files, split seed.
+
+    Raises:
+        IngestError: As :func:`read_posts`.
+    """
+    rows = _read_rows(dataset, raw_dir / (parameters.folder or dataset), parameters, parameters.split_seed)
+    return [row.post for row in rows if isinstance(row, Candidate)]
+
+
 def _read_rows(dataset: str, folder: Path, parameters: IngestParameters, seed: int) -> Iterable[RawRow]:
     if dataset in MVSA:
         split_files = None if parameters.split_files is None else Path(parameters.split_files)

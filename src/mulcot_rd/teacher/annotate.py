@@ -68,14 +68,9 @@ def annotate(
     """
     jobs: list[Job] = [(post, "reasoning") for post in posts]
     jobs += [(post, "reference") for post in references_for]
-    local = _local(posts + references_for, parameters)
+    local = local_answers(posts + references_for, parameters)
     if parameters.dry_run:
-        in_ledger = dry_run.ledger_lookup(ledger_path, parameters)
-        reached = [
-            dry_run.open_request(post, role, lambda request: local(request) or in_ledger(request), parameters)
-            for post, role in progress(jobs, desc="dry run", unit="post")
-        ]
-        dry_run.finish([request for request in reached if request is not None], len(jobs), "post", parameters)
+        dry_run.finish(open_requests(jobs, local, parameters, ledger_path), len(jobs), "post", parameters)
     started = time.perf_counter()
     name = parameters.writer if parameters.import_path is None else f"import+{parameters.writer}"
     outcomes = run(_annotate_all(jobs, local, parameters, ledger_path, api_key))
@@ -97,7 +92,19 @@ def annotate(
     return annotation
 
 
-def _local(posts: list[Post], parameters: TeacherParameters) -> dry_run.Lookup:
+def open_requests(
+    jobs: list[Job], local: dry_run.Lookup, parameters: TeacherParameters, ledger_path: Path
+) -> list[Request]:
+    """The first request of each post that neither import file, rules nor ledger answers; finished posts have none."""
+    in_ledger = dry_run.ledger_lookup(ledger_path, parameters) if ledger_path.exists() else lambda request: None
+    reached = [
+        dry_run.open_request(post, role, lambda request: local(request) or in_ledger(request), parameters)
+        for post, role in progress(jobs, desc="dry run", unit="post")
+    ]
+    return [request for request in reached if request is not None]
+
+
+def local_answers(posts: list[Post], parameters: TeacherParameters) -> dry_run.Lookup:
     """What import file and rules answer: they cost nothing and have no ledger. ``None`` is for the server."""
     imported, by_rules = parameters.import_path, parameters.writer == "offline"
     find = (lambda request: None) if imported is None else import_for(posts, Path(imported))

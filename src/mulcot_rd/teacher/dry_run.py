@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 QuestionT = TypeVar("QuestionT", bound=Question)
 Lookup = Callable[[Question], Answer | None]
+# Requests, prompt tokens, answer tokens.
+Count = tuple[float, float, float]
 
 # Appendix E: about 79 percent are valid within two answers; the share that is unusable twice is the square of this.
 UNUSABLE_SHARE = math.sqrt(1 - 0.79)
@@ -82,28 +84,43 @@ def finish(questions: Sequence[Question], total: int, unit: str, parameters: Tea
         DryRunFinished: Always.
     """
     said = f"dry run: {total} {unit}s for {parameters.model}, {total - len(questions)} of them need no request"
-    distinct = list({question_key(question, parameters): question for question in questions}.values())
-    logger.info("%s", "\n".join([said, *(_table(distinct, parameters) if distinct else [])]))
+    asked = distinct(questions, parameters)
+    logger.info("%s", "\n".join([said, *(table(asked, estimate(asked, parameters), parameters) if asked else [])]))
     raise DryRunFinished(f"the dry run asked nothing about {unit}s; set teacher.dry_run=false to ask")
 
 
-def _table(questions: Sequence[Question], parameters: TeacherParameters) -> list[str]:
-    """Requests, tokens and US dollars of the open questions, and the assumptions, a line each."""
+def distinct(questions: Sequence[QuestionT], parameters: TeacherParameters) -> list[QuestionT]:
+    """The questions, equal ones once.
+
+    Raises:
+        ImageError: If an image is missing.
+    """
+    return list({question_key(question, parameters): question for question in questions}.values())
+
+
+def estimate(questions: Sequence[Question], parameters: TeacherParameters) -> dict[str, Count]:
+    """What the open questions come to at least, at most, and for requests about posts, as expected."""
     pricing = Pricing(parameters)
     counts = {"least": _count(questions, 0, 1, parameters, pricing)}
+    if isinstance(questions[0], Request):
+        counts["expected"] = _count(questions, UNUSABLE_SHARE, STAGE_ONE_ACCURACY, parameters, pricing)
+    return {**counts, "most": _count(questions, 1, 0, parameters, pricing, most=True)}
+
+
+def table(questions: Sequence[Question], counts: dict[str, Count], parameters: TeacherParameters) -> list[str]:
+    """Requests, tokens and US dollars of an :func:`estimate`, and the assumptions, a line each."""
+    pricing = Pricing(parameters)
     remarks = [
         "least: every answer is usable and right; most: every answer is unusable and as long as teacher.max_tokens "
         "allows, and every byte of a prompt is a token; repeats after transport faults are not counted",
         f"otherwise an answer has {ANSWER_TOKENS} tokens, or its limit (mean of the authors' released reasonings), and "
         f"a prompt token {CHARACTERS_PER_TOKEN} characters (measured; nine prompts in ten 4.40 to 4.73)",
     ]
-    if isinstance(questions[0], Request):
-        counts["expected"] = _count(questions, UNUSABLE_SHARE, STAGE_ONE_ACCURACY, parameters, pricing)
+    if "expected" in counts:
         remarks.append(
             f"expected: {UNUSABLE_SHARE:.0%} of answers are unusable (79% valid within two answers, Appendix E), "
             f"{STAGE_ONE_ACCURACY:.0%} of stage one is right (mean of the teachers in Tables 3 and 4; 49 to 77%)"
         )
-    counts["most"] = _count(questions, 1, 0, parameters, pricing, most=True)
     if any(question.image is not None for question in questions) and pricing.price.images is None:
         remarks.append(f"images are not counted: teacher.prices does not say how {parameters.model} counts them")
     if pricing.priced and pricing.price.date is not None:
@@ -113,8 +130,8 @@ def _table(questions: Sequence[Question], parameters: TeacherParameters) -> list
         cost = pricing.usd(prompt_tokens, answer_tokens)
         numbers = (f"{number:,.0f}" for number in (requests, prompt_tokens, answer_tokens))
         rows.append((name, *numbers, "no price" if cost is None else f"{cost:,.2f}"))
-    table = ["  " + row[0].ljust(8) + "".join(cell.rjust(16) for cell in row[1:]) for row in rows]
-    return [*table, *(f"  - {remark}" for remark in remarks)]
+    lines = ["  " + row[0].ljust(8) + "".join(cell.rjust(16) for cell in row[1:]) for row in rows]
+    return [*lines, *(f"  - {remark}" for remark in remarks)]
 
 
 def _count(
@@ -125,7 +142,7 @@ def _count(
     pricing: Pricing,
     *,
     most: bool = False,
-) -> tuple[float, float, float]:
+) -> Count:
     """Requests, prompt and answer tokens if these shares of answers are unusable, and of usable ones right."""
     prompt_tokens_of = pricing.most_prompt_tokens if most else pricing.prompt_tokens
     length = parameters.max_tokens if most else min(ANSWER_TOKENS, parameters.max_tokens)

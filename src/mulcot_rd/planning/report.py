@@ -1,0 +1,272 @@
+"""The dry run's report: one table for the run, one with a row an architecture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kedro.io import DataCatalog
+
+from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.errors import UserError
+from mulcot_rd.frames import posts_from_frame
+from mulcot_rd.ingest import IngestError, IngestParameters, read_unchecked
+from mulcot_rd.planning.cost_model import GIB
+from mulcot_rd.planning.plan import Plan, Settings, captioned, make_plan
+from mulcot_rd.schema import SPLITS, Post
+from mulcot_rd.teacher import dry_run
+from mulcot_rd.teacher.annotate import local_answers, open_requests
+from mulcot_rd.teacher.captions import CaptionQuestion
+from mulcot_rd.teacher.judge import Conclusion
+from mulcot_rd.teacher.parameters import TeacherParameters
+from mulcot_rd.teacher.prices import Pricing
+from mulcot_rd.teacher.questions import Question, Request
+
+# Requests a second that the client has reached (docs/benchmarks.md, The teacher's client).
+CLIENT_REQUESTS = 299
+# Posts of a split that stand for all of them in the table of all architectures.
+SAMPLED_REQUESTS = 100
+# A conclusion to judge, in characters: an assumption.
+CONCLUSION = "x" * 200
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a server would be asked of one kind: its estimate, and the lines that show it."""
+
+    what: str
+    counts: dict[str, dry_run.Count]
+    usd: float | None
+    lines: list[str]
+
+    @property
+    def requests(self) -> float:
+        """Requests, as expected where that is known, else at least."""
+        return self.counts.get("expected", self.counts["least"])[0]
+
+
+def report(catalog: DataCatalog, loader: ProjectConfigLoader, stages: Sequence[str]) -> str:
+    """What the run would take, as text; no weights are loaded and nothing is asked.
+
+    Args:
+        catalog: The run's catalog.
+        loader: The configuration, for the other architectures.
+        stages: The pipelines of the run; work of others is left out.
+
+    Raises:
+        UserError: If neither posts.parquet nor raw data are at hand.
+    """
+    settings = Settings.of(lambda name: catalog.load(f"params:{name}"))
+    posts, source = _posts(catalog, settings)
+    plan = make_plan(settings, captioned(posts, settings.teacher.captions.max_words))
+    scale = plan.posts["train"] / max(1, sum(post.split == "train" for post in posts))
+    # Loading it would make its folder.
+    ledger = Path(catalog.get("teacher_ledger")._describe()["filepath"])
+    asked = _asked(settings, posts, ledger, scale, stages)
+    lines = [
+        f"dry run of {plan.run.name} on {plan.run.dataset}: nothing is done. Device: {plan.device.name}.",
+        f"posts: {', '.join(f'{split} {plan.posts[split]:,}' for split in SPLITS)} ({source})",
+        f"training rows: {', '.join(f'{role} {number:,}' for role, number in plan.rows.items())} (assumption for N_a: "
+        f"{plan.kept:.1%} of the assistant's reasonings are correct, Table 8)",
+        "tokens a row: " + ", ".join(f"{role} {row.tokens:.0f}" for role, row in plan.row.items()),
+        "",
+        *_work(plan, stages),
+        *_memory(plan),
+        *_disk(plan),
+    ]
+    if not asked:
+        lines += ["server: nothing to ask", ""]
+    for each in asked:
+        lines += [f"server, {each.what}:", *each.lines, ""]
+    lines += [*_bottleneck(plan, asked, stages), "", *_architectures(loader, posts, scale)]
+    return "\n".join(lines)
+
+
+def _posts(catalog: DataCatalog, settings: Settings) -> tuple[list[Post], str]:
+    run = settings.run
+    if catalog.exists("posts"):
+        return posts_from_frame(catalog.load("posts")), "posts.parquet"
+    try:
+        ingest = IngestParameters.model_validate(catalog.load("params:ingest"))
+        found = read_unchecked(run.dataset, Path(run.raw_dir), ingest)
+    except IngestError as error:
+        raise UserError(
+            f"dry_run counts posts, and there is no posts.parquet yet: run `kedro run --pipeline data_preparation` "
+            f"first, with the same --params; the raw data can't be counted either: {error}"
+        ) from error
+    kept = [post for split in SPLITS for post in [p for p in found if p.split == split][: run.limit]]
+    return kept, f"raw data in {run.raw_dir}, images not opened"
+
+
+def _asked(settings: Settings, posts: list[Post], ledger: Path, scale: float, stages: Sequence[str]) -> list[Asked]:
+    """What servers would be asked, by the teacher's own dry run; what the ledger has needs no request."""
+    teacher, found = settings.teacher, []
+    by_split = {split: [post for post in posts if post.split == split] for split in SPLITS}
+    if "teacher_annotation" in stages:
+        captioner = teacher.for_captions()
+        needed = settings.roles["assistant"].inputs.captions_needed
+        images = posts if needed else by_split["train"] + by_split["test"] if teacher.send == "caption" else []
+        if captioner.provider == "openai" and images:
+            questions = [CaptionQuestion(image, teacher.captions.max_words) for image in {p.image: 0 for p in images}]
+            found += _estimated("captions", [(_open(questions, captioner, ledger), scale)], captioner)
+        if teacher.writer == "openai":
+            found += _estimated("reasonings", _reasonings(teacher, by_split, ledger, scale), teacher)
+    judge = settings.judge
+    if "evaluation" in stages and judge.posts:
+        about = by_split["test"][: judge.posts]
+        written = [Conclusion(post.id, post.aspect, CONCLUSION) for post in about]
+        # Teacher, assistant and student.
+        found += _estimated("judge", [(written, 3.0)], judge.teacher)
+    return found
+
+
+def _open(questions: list[CaptionQuestion], parameters: TeacherParameters, ledger: Path) -> list[CaptionQuestion]:
+    if not ledger.exists():
+        return questions
+    lookup = dry_run.ledger_lookup(ledger, parameters)
+    followed = [dry_run.follow(question, lookup, parameters.max_retries) for question in questions]
+    return [question for question, _, is_open in followed if is_open]
+
+
+def _reasonings(
+    teacher: TeacherParameters, by_split: dict[str, list[Post]], ledger: Path, scale: float
+) -> list[tuple[list[Request], float]]:
+    """Open requests about training posts, which are scaled, and about test posts, which are not."""
+    posts = by_split
+    if teacher.send == "caption":
+        posts = {split: captioned(own, teacher.captions.max_words) for split, own in by_split.items()}
+    local = local_answers(posts["train"] + posts["test"], teacher)
+    train = open_requests([(post, "reasoning") for post in posts["train"]], local, teacher, ledger)
+    test = open_requests([(post, "reference") for post in posts["test"]], local, teacher, ledger)
+    return [(train, scale), (test, 1.0)]
+
+
+def _estimated(
+    what: str, parts: Sequence[tuple[Sequence[Question], float]], parameters: TeacherParameters
+) -> list[Asked]:
+    """The estimate of questions, each part times its factor; equal questions count each."""
+    parts = [(questions, factor) for questions, factor in parts if questions]
+    if not parts:
+        return []
+    sums: dict[str, tuple[float, ...]] = {}
+    for questions, factor in parts:
+        for name, count in dry_run.estimate(questions, parameters).items():
+            sums[name] = tuple(a + factor * b for a, b in zip(sums.get(name, (0, 0, 0)), count, strict=True))
+    _, prompt, answer = sums.get("expected", sums["least"])
+    usd = Pricing(parameters).usd(prompt, answer)
+    return [Asked(what, sums, usd, dry_run.table(parts[0][0], sums, parameters))]
+
+
+def _work(plan: Plan, stages: Sequence[str]) -> list[str]:
+    rows = [("stage", "work", "steps", "tokens", "hours", "USD")]
+    for work in plan.work:
+        if work.stage in stages:
+            steps = "" if work.steps is None else f"{work.steps:,}"
+            usd = _number(work.hours * plan.device.usd_per_hour)
+            rows.append((work.stage, work.what, steps, f"{work.tokens:,.0f}", _number(work.hours), usd))
+    shares = plan.device.utilisation
+    return [
+        *_table(rows),
+        f"  - all epochs; {plan.device.tflops:g} TFLOP/s and {plan.device.bandwidth_tb_s:g} TB/s, of which training "
+        f"reaches {shares.training:.2%} ({shares.training_activations_kept:.2%} with activations kept), soft labels "
+        f"{shares.soft_labels:.2%}, answering {shares.answering:.1%}; {plan.device.usd_per_hour:g} USD an hour",
+        "  - answers are first answers; reasonings have 250 tokens (mean of the authors' released ones)",
+        "",
+    ]
+
+
+def _memory(plan: Plan) -> list[str]:
+    parts = list(plan.memory[0].training)
+    rows = [("GiB", *(each.role for each in plan.memory))]
+    rows += [("model", *(each.shape.name for each in plan.memory))]
+    rows += [("parameters", *(f"{each.shape.total:,}" for each in plan.memory))]
+    rows += [("trained", *(f"{each.shape.trained:,}" for each in plan.memory))]
+    for part in parts:
+        rows.append((f"training: {part}", *(_gib(each.training[part]) for each in plan.memory)))
+    if parts:
+        rows.append(("training, as configured", *(_gib(each.training_peak) for each in plan.memory)))
+    for part in plan.memory[0].answering:
+        rows.append((f"answering: {part}", *(_gib(each.answering[part]) for each in plan.memory)))
+    return [*_table(rows), ""]
+
+
+def _disk(plan: Plan) -> list[str]:
+    rows = [("disk", "GiB"), *((what, _gib(size)) for what, size in plan.disk.items())]
+    return [*_table(rows), ""] if plan.disk else []
+
+
+def _bottleneck(plan: Plan, asked: Sequence[Asked], stages: Sequence[str]) -> list[str]:
+    hours = {f"{work.stage}, {work.what}": work.hours for work in plan.work if work.stage in stages}
+    money = {what: time * plan.device.usd_per_hour for what, time in hours.items()}
+    for each in asked:
+        hours[f"server, {each.what} (at least: {CLIENT_REQUESTS} requests a second)"] = (
+            each.requests / CLIENT_REQUESTS / 3600
+        )
+        money |= {} if each.usd is None else {f"server, {each.what}": each.usd}
+    lines = ["bottlenecks:"]
+    for name, found, unit in (("time", hours, "hours"), ("money", money, "USD")):
+        if found:
+            most = max(found, key=found.get)
+            lines.append(f"  {name}: {most}, {_number(found[most])} of {_number(sum(found.values()))} {unit}")
+    needs = {each.role: max(each.training_peak, sum(each.answering.values())) / GIB for each in plan.memory}
+    role = max(needs, key=needs.get)
+    fits = "fits" if needs[role] <= plan.device.memory_gib else "DOES NOT FIT"
+    lines.append(f"  memory: {role}, {needs[role]:.1f} GiB: {fits} {plan.device.name} ({plan.device.memory_gib:g} GiB)")
+    if plan.disk:
+        most = max(plan.disk, key=plan.disk.get)
+        lines.append(f"  disk: {most}, {_gib(plan.disk[most])} GiB")
+    return lines
+
+
+def _architectures(loader: ProjectConfigLoader, posts: list[Post], scale: float) -> list[str]:
+    """A row an architecture, for the same posts, device and scale, all stages, every reasoning asked of a server."""
+    rows = [("arch", "assistant", "student", "training GiB", "soft labels GiB", "hours", "USD", "teacher USD")]
+    given = loader.runtime_params
+    for arch in loader["parameters"]["architectures"]:
+        parameters = loader.with_params({**given, "arch": int(arch)})["parameters"]
+        settings = Settings.of(parameters.__getitem__)
+        plan = make_plan(settings, captioned(posts, settings.teacher.captions.max_words))
+        hours = sum(work.hours for work in plan.work)
+        peak = max(each.training_peak for each in plan.memory)
+        names = [each.shape.name.rpartition("/")[2].removesuffix("-Instruct") for each in plan.memory]
+        disk = plan.disk.get(f"soft labels, {settings.soft_labels.kind}", 0)
+        money = (hours * plan.device.usd_per_hour, _teacher_usd(settings, posts, scale))
+        usd = ("no price" if each is None else _number(each) for each in money)
+        rows.append((arch, names[0], names[-1], _gib(peak), _gib(disk), _number(hours), *usd))
+    return [
+        "all architectures: all stages, the same posts, scale and device (the teacher's price is that of every "
+        f"reasoning; {SAMPLED_REQUESTS} posts a split stand for all):",
+        *_table(rows),
+    ]
+
+
+def _teacher_usd(settings: Settings, posts: list[Post], scale: float) -> float | None:
+    """US dollars of all reasonings from the architecture's teacher, nothing known yet."""
+    teacher = settings.teacher.model_copy(update={"provider": "openai", "import_path": None})
+    parts = []
+    for split, role, factor in (("train", "reasoning", scale), ("test", "reference", 1.0)):
+        own = [post for post in posts if post.split == split]
+        some = captioned(own[:SAMPLED_REQUESTS], teacher.captions.max_words)
+        requests = [Request(post, None, role, (), teacher.send) for post in some]
+        parts.append((requests, factor * len(own) / max(1, len(some))))
+    asked = _estimated("reasonings", parts, teacher)
+    return asked[0].usd if asked else 0.0
+
+
+def _gib(size: float) -> str:
+    return _number(size / GIB)
+
+
+def _number(value: float) -> str:
+    """Two places, or two digits of what is small."""
+    return f"{value:,.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned text, the first two columns to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*left, *right]).rstrip())
+    return lines

@@ -1,0 +1,148 @@
+"""The cost model: identities, the model's own tensors, what soft labels take, and what was measured on a GPU."""
+
+from dataclasses import replace
+
+import pytest
+from tests.project.conftest import load
+
+from mulcot_rd.kept import Kept
+from mulcot_rd.models import BackboneParameters, parameter_counts
+from mulcot_rd.models.loaded import fresh_model
+from mulcot_rd.models.lora import parameter_numbers
+from mulcot_rd.parameters import InputParameters
+from mulcot_rd.planning import cost_model as cost
+from mulcot_rd.planning.plan import DryRunParameters, Settings, captioned, make_plan
+from mulcot_rd.planning.shape import meta_model, model_shape
+from mulcot_rd.prompts import TASKS
+from mulcot_rd.training.batches import make_example
+from mulcot_rd.training.expansion import teacher_rows
+from mulcot_rd.training.soft_labels import SoftLabelParameters, write_soft_labels
+
+GIB = 2**30
+# bench/settings.py: prompts with an image of 100 tokens and two around it, answers of 5 and 200 tokens.
+MEASURED_ROW = cost.Row(115 + 102, {"label": 35, "reasoning": 35}, {"label": 5, "reasoning": 200})
+
+
+def settings(**given):
+    return Settings.of(load(**given)["parameters"].__getitem__)
+
+
+def shape(role, **given):
+    parameters = settings(**given).roles[role]
+    return model_shape(parameters.backbone, parameters.inputs)
+
+
+@pytest.fixture(scope="module")
+def student():
+    return shape("student", arch=4, scale="full")
+
+
+@pytest.fixture(scope="module")
+def assistant():
+    return shape("assistant", arch=4, scale="full")
+
+
+@pytest.mark.parametrize("arch", range(1, 7))
+def test_parameters_are_those_of_table_10(arch):
+    for role, parameters in settings(arch=arch, scale="full").roles.items():
+        found = shape(role, arch=arch, scale="full")
+        assert (found.total, found.trained) == parameter_counts(parameters.backbone.model)
+
+
+@pytest.mark.parametrize("scale", ["full", "tiny"])
+def test_bytes_of_the_weights_are_those_of_the_models_tensors(scale):
+    for arch in (4, 5, 6):
+        parameters = settings(arch=arch, scale=scale).roles["student"]
+        found = model_shape(parameters.backbone, parameters.inputs)
+        model = meta_model(parameters.backbone, parameters.inputs.tiny_vocabulary_size)[1]
+        sizes = [each.numel() * (4 if each.requires_grad else found.item) for each in model.parameters()]
+        assert cost.frozen_bytes(found) + cost.trained_bytes(found) / 4 == sum(sizes)
+
+
+def test_soft_labels_take_what_is_written(checkpoint, backbone_parameters, posts, reasonings, tmp_path):
+    role = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=1)
+    role.model.eval()
+    by_id = {post.id: post for post in posts}
+    rows = [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in teacher_rows(reasonings)]
+    positions = sum(len(ids) for row in rows for ids in row.targets.values())
+    vocabulary = len(role.encoder.tokenizer)
+    found = model_shape(backbone_parameters, InputParameters(image_size=56))
+    for kind in ("exact", "compact"):
+        parameters = SoftLabelParameters(kind=kind, top_k=8)
+        labels = write_soft_labels(role.model, role.encoder, rows, Kept(tmp_path, kind), {}, parameters)
+        expected = cost.soft_label_bytes(positions, replace(found, vocabulary=vocabulary), parameters)
+        # Beside the tensors a file has a header and each row's number of targets.
+        assert expected <= labels.manifest.bytes <= expected + 3000
+
+
+def test_recomputed_activations_take_less(student):
+    for model in (student, shape("student", arch=5, scale="full")):
+        kept = cost.activation_bytes(model, 1000, 2, checkpointing=False)
+        assert 0 < cost.activation_bytes(model, 1000, 2, checkpointing=True) < kept / 5
+        assert cost.activation_bytes(model, 2000, 4, checkpointing=False) == 2 * kept
+
+
+@pytest.mark.parametrize("arch", [1, 4, 5])
+def test_twice_the_posts_take_twice_the_hours(arch, posts):
+    given = settings(arch=arch, scale="full")
+    posts = captioned([post.model_copy(update={"split": split}) for post in posts for split in ("train", "test")], 80)
+
+    def planned(count):
+        dry_run = DryRunParameters(train_posts=count, device=given.dry_run.device)
+        return make_plan(replace(given, dry_run=dry_run), posts)
+
+    one, two = planned(5000), planned(10000)
+    for before, after in zip(one.work, two.work, strict=True):
+        grows = 1 if before.stage == "evaluation" or before.what == "scoring of epochs" else 2
+        assert after.hours == pytest.approx(grows * before.hours, rel=1e-3), before
+    assert one.memory == two.memory
+    assert two.rows["student"] == pytest.approx(2 * one.rows["student"], abs=1)
+
+
+def test_a_variant_without_assistant_trains_the_student_alone(posts):
+    plan = make_plan(settings(scale="full", variant="no_assistant"), posts)
+    assert {work.stage for work in plan.work} == {"student_distillation", "evaluation"}
+    assert [each.role for each in plan.memory] == ["student"]
+    assert plan.rows["student"] == len(posts)
+
+
+def test_a_model_of_the_users_own_is_read_from_its_folder(checkpoint, backbone_parameters):
+    own = BackboneParameters(**{**backbone_parameters.model_dump(), "model": checkpoint["location"], "tiny": None})
+    found = model_shape(own, InputParameters(image_size=56))
+    loaded = fresh_model("student", own, checkpoint, image_size=56, seed=1).model
+    assert (found.total, found.trained) == parameter_numbers(loaded)
+
+
+# docs/benchmarks.md, On a GPU: Qwen2.5-VL-3B as student, random weights, H100, 2026-11-28.
+def test_operations_of_a_token_are_those_that_were_counted(student, assistant):
+    flops = cost.training_flops(student, MEASURED_ROW, assistant) / MEASURED_ROW.tokens
+    assert flops / 1e9 == pytest.approx(14.92, rel=0.02)
+
+
+@pytest.mark.parametrize(("checkpointing", "measured"), [(True, 9.892), (False, 20.43)])
+def test_memory_of_training_is_near_what_was_measured(student, assistant, checkpointing, measured):
+    parts = (
+        cost.frozen_bytes(student),
+        cost.trained_bytes(student),
+        cost.logit_bytes(student.vocabulary),
+        assistant.head * assistant.item,
+        cost.activation_bytes(student, 2 * MEASURED_ROW.tokens, 2, checkpointing=checkpointing),
+    )
+    # The peak is that of the longest rows, the model's of mean ones.
+    assert 0.87 * measured < sum(parts) / GIB < measured
+
+
+@pytest.mark.parametrize(("rows", "answer", "measured"), [(1, 256, 7.27), (24, 200, 8.332)])
+def test_memory_of_answering_is_near_what_was_measured(student, rows, answer, measured):
+    cache = cost.cache_bytes(student, MEASURED_ROW.prefix + 35 + answer, rows)
+    assert 0.87 * measured < (cost.answering_bytes(student) + cache) / GIB < measured
+
+
+def test_speed_is_what_was_measured(student, assistant):
+    device = settings(arch=4, scale="full").dry_run.device
+    seconds = cost.answer_seconds(student, MEASURED_ROW, 24, device)
+    assert 1 / seconds == pytest.approx(10.33, rel=0.02)
+    flops = cost.training_flops(student, MEASURED_ROW, assistant)
+    shares = device.utilisation
+    for share, measured in ((shares.training, 775), (shares.training_activations_kept, 1741)):
+        assert MEASURED_ROW.tokens / (3600 * device.hours(flops, share)) == pytest.approx(measured, rel=0.02)
