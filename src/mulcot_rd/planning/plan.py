@@ -26,6 +26,8 @@ from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 # A label answer with its prefix and the end of the turn, as bench/settings.py has it.
 LABEL_TOKENS = 5
+# Marks the kind of soft labels that is not configured.
+UNUSED = " (not used)"
 # Posts whose prompts are read for the mean length.
 SAMPLED_POSTS = 500
 
@@ -185,7 +187,8 @@ def make_plan(settings: Settings, posts: Sequence[Post]) -> Plan:
         positions = rows["student"] * lengths["student"].targets
         for kind in ("exact", "compact"):
             chosen = settings.soft_labels.model_copy(update={"kind": kind})
-            plan.disk[f"soft labels, {kind}"] = cost.soft_label_bytes(positions, soft, chosen)
+            unused = "" if kind == settings.soft_labels.kind else UNUSED
+            plan.disk[f"soft labels, {kind}{unused}"] = cost.soft_label_bytes(positions, soft, chosen)
     if method.trained:
         plan.work.extend(_training("student", roles["student"], shapes["student"], plan, exact))
     for role, parameters in roles.items():

@@ -11,7 +11,7 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.ingest import IngestError, IngestParameters, read_unchecked
 from mulcot_rd.planning.cost_model import GIB
-from mulcot_rd.planning.plan import Plan, Settings, captioned, make_plan
+from mulcot_rd.planning.plan import UNUSED, Plan, Settings, captioned, make_plan
 from mulcot_rd.schema import SPLITS, Post
 from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.annotate import local_answers, open_requests
@@ -211,8 +211,8 @@ def _bottleneck(plan: Plan, asked: Sequence[Asked], stages: Sequence[str]) -> li
     role = max(needs, key=needs.get)
     fits = "fits" if needs[role] <= plan.device.memory_gib else "DOES NOT FIT"
     lines.append(f"  memory: {role}, {needs[role]:.1f} GiB: {fits} {plan.device.name} ({plan.device.memory_gib:g} GiB)")
-    if plan.disk:
-        most = max(plan.disk, key=plan.disk.get)
+    if used := {what: size for what, size in plan.disk.items() if not what.endswith(UNUSED)}:
+        most = max(used, key=used.get)
         lines.append(f"  disk: {most}, {_gib(plan.disk[most])} GiB")
     return lines
 
