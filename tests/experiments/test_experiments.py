@@ -103,3 +103,11 @@ def test_an_ended_plan_leaves_no_run_behind(project):  # noqa: F811
     assert plan.wait(timeout=60) != 0
     plan.stderr.close()
     assert not psutil.wait_procs(running, timeout=30)[1]
+
+
+def test_a_dry_run_is_no_experiment(project, kedro):  # noqa: F811
+    (project / "plan.yml").write_text("runs:\n  - parameters: {dry_run: true}\n")
+    result = kedro("experiments", "plan.yml")
+    assert result.returncode == 1
+    assert "dry_run=true runs nothing: take it out of the plan" in result.stdout
+    assert not (project / "data" / "08_reporting").exists()

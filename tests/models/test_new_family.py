@@ -14,10 +14,12 @@ from mulcot_rd.models.checkpoint import prepare_checkpoint
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.parameters import RunParameters
+from mulcot_rd.planning import model_shape
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import collate, make_example
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
+from mulcot_rd.training.parameters import ModelParameters
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +69,13 @@ def test_the_configuration_is_an_architecture(parameters, family, scale):
         backbone = BackboneParameters(**chosen[f"{role}_backbone"])
         assert backbone.family == family.name
         assert (backbone.model is None) == (scale == "tiny")
+
+
+def test_a_dry_run_knows_how_many_positions_an_image_takes(parameters, family):
+    for role in ("assistant", "student"):
+        group = ModelParameters(**parameters(scale="tiny")[role])
+        found = model_shape(group.backbone, group.inputs)
+        assert (found.image_tokens, found.patches) == (16, 16)
 
 
 def test_the_family_trains_as_the_others_do(parameters, family, posts, reasonings, plain_logits, tmp_path):

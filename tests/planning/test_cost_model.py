@@ -6,7 +6,7 @@ import pytest
 from tests.project.conftest import load
 
 from mulcot_rd.kept import Kept
-from mulcot_rd.models import BackboneParameters, parameter_counts
+from mulcot_rd.models import BackboneParameters, WeightsError, parameter_counts
 from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.models.lora import parameter_numbers
 from mulcot_rd.parameters import InputParameters
@@ -111,6 +111,14 @@ def test_a_model_of_the_users_own_is_read_from_its_folder(checkpoint, backbone_p
     found = model_shape(own, InputParameters(image_size=56))
     loaded = fresh_model("student", own, checkpoint, image_size=56, seed=1).model
     assert (found.total, found.trained) == parameter_numbers(loaded)
+    with pytest.raises(WeightsError, match="there is no checkpoint folder /gone"):
+        model_shape(own.model_copy(update={"model": "/gone"}), InputParameters())
+
+
+@pytest.mark.parametrize("size", [56, 280])
+def test_an_image_takes_the_positions_that_the_processor_gives_it(checkpoint, backbone_parameters, size):
+    encoder = fresh_model("student", backbone_parameters, checkpoint, image_size=size, seed=1).encoder
+    assert model_shape(backbone_parameters, InputParameters(image_size=size)).image_tokens == encoder.image_tokens
 
 
 # docs/benchmarks.md, On a GPU: Qwen2.5-VL-3B as student, random weights, H100, 2026-11-28.

@@ -9,6 +9,7 @@ from typing import Any
 from kedro.framework.session import KedroSession
 from omegaconf import OmegaConf
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.experiments.plan import PlannedRun
 from mulcot_rd.files import write_json
 from mulcot_rd.fingerprint import file_fingerprint, fingerprint
@@ -49,6 +50,8 @@ class RunState:
             self._catalog = context.catalog
             parameters = context.params
         settings = parameters["run_settings"]
+        if settings.dry_run:
+            raise UserError("dry_run=true runs nothing: take it out of the plan, or give it to kedro run")
         self.name: str = settings.name
         self.dataset: str = settings.dataset
         self._stages = [stage(name) for name in planned.stages if name != "reporting"]

@@ -2,11 +2,11 @@
 
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -21,6 +21,8 @@ from mulcot_rd.models.lora import AdapterParameters
 from mulcot_rd.models.registry import FAMILIES, family_named
 
 logger = logging.getLogger(__name__)
+
+LoadedT = TypeVar("LoadedT")
 
 transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -108,7 +110,7 @@ def load_processor(family: Family, location: str, revision: str | None = None) -
     Raises:
         WeightsError: If it is not at ``location``, not cached, or not loadable.
     """
-    processor = _from_checkpoint(location, revision, lambda: family.load_processor(location, revision))
+    processor = from_checkpoint(location, revision, lambda: family.load_processor(location, revision))
     tokenizer_of(processor).padding_side = "left"
     return processor
 
@@ -129,7 +131,7 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
     # Steps of a training are lost on weights in bfloat16.
     whole = parameters.adapter.full and parameters.dtype == "auto"
     dtype = resolved_dtype("float32" if whole else parameters.dtype, device)
-    model = _from_checkpoint(
+    model = from_checkpoint(
         location,
         parameters.revision,
         lambda: family.model_class.from_pretrained(
@@ -143,7 +145,12 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
     return Backbone(family, model.to(device).eval(), load_processor(family, location, parameters.revision))
 
 
-def _from_checkpoint(location: str, revision: str | None, load: object) -> object:
+def from_checkpoint(location: str, revision: str | None, load: Callable[[], LoadedT]) -> LoadedT:
+    """What ``load`` reads of a checkpoint.
+
+    Raises:
+        WeightsError: If it is not at ``location``, not cached, or not loadable.
+    """
     if looks_local(location) and not Path(location).is_dir():
         raise WeightsError(f"there is no checkpoint folder {location}: correct the role's `model` parameter")
     try:

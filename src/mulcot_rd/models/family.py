@@ -118,6 +118,19 @@ class Family(ABC):
         """Text-model tokens that an image of ``image_size`` x ``image_size`` pixels takes."""
         return 0
 
+    def image_positions(self, config: PretrainedConfig, image_size: int) -> tuple[int, int]:
+        """Positions of the text model and of the vision tower that an image takes, from a model's dimensions alone.
+
+        A family that reads images must say it, for the dry run.
+
+        Args:
+            config: The model's configuration.
+            image_size: Side of the image in pixels.
+        """
+        if self.image_token is not None:
+            raise NotImplementedError(f"the family {self.name} must define image_positions")
+        return 0, 0
+
     def positions(
         self,
         base: PreTrainedModel,

@@ -10,6 +10,7 @@ from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.errors import UserError
 from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.ingest import IngestError, IngestParameters, read_unchecked
+from mulcot_rd.models import WeightsError
 from mulcot_rd.planning.cost_model import GIB
 from mulcot_rd.planning.plan import UNUSED, Plan, Settings, captioned, make_plan
 from mulcot_rd.schema import SPLITS, Post
@@ -94,6 +95,8 @@ def _posts(catalog: DataCatalog, settings: Settings) -> tuple[list[Post], str]:
             f"first, with the same --params; the raw data can't be counted either: {error}"
         ) from error
     kept = [post for split in SPLITS for post in [p for p in found if p.split == split][: run.limit]]
+    if not kept:
+        raise UserError(f"data set {run.dataset}: no raw row is a post; run `kedro run --pipeline data_preparation`")
     return kept, f"raw data in {run.raw_dir}, images not opened"
 
 
@@ -169,7 +172,8 @@ def _work(plan: Plan, stages: Sequence[str]) -> list[str]:
         f"  - all epochs; {plan.device.tflops:g} TFLOP/s and {plan.device.bandwidth_tb_s:g} TB/s, of which training "
         f"reaches {shares.training:.2%} ({shares.training_activations_kept:.2%} with activations kept), soft labels "
         f"{shares.soft_labels:.2%}, answering {shares.answering:.1%}; {plan.device.usd_per_hour:g} USD an hour",
-        "  - answers are first answers; reasonings have 250 tokens (mean of the authors' released ones)",
+        "  - answers are first answers, written by the device even where generation.backend is served; reasonings have "
+        f"{dry_run.ANSWER_TOKENS} tokens (mean of the authors' released ones)",
         "",
     ]
 
@@ -224,7 +228,12 @@ def _architectures(loader: ProjectConfigLoader, posts: list[Post], scale: float)
     for arch in loader["parameters"]["architectures"]:
         parameters = loader.with_params({**given, "arch": int(arch)})["parameters"]
         settings = Settings.of(parameters.__getitem__)
-        plan = make_plan(settings, captioned(posts, settings.teacher.captions.max_words))
+        try:
+            plan = make_plan(settings, captioned(posts, settings.teacher.captions.max_words))
+        except WeightsError:
+            # Another architecture than the run's, whose models of the user's own are not here.
+            rows.append((arch, "its checkpoints are not at hand", *[""] * 6))
+            continue
         hours = sum(work.hours for work in plan.work)
         peak = max(each.training_peak for each in plan.memory)
         names = [each.shape.name.rpartition("/")[2].removesuffix("-Instruct") for each in plan.memory]

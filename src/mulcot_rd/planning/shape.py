@@ -1,7 +1,7 @@
 """The sizes of a model that its cost depends on, taken from the meta device: no weights are loaded."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from tokenizers import Tokenizer, models
@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from mulcot_rd.models import BackboneParameters, Family, base_model, family_named
+from mulcot_rd.models.backbone import from_checkpoint
 from mulcot_rd.models.counts import kept_dimensions
 from mulcot_rd.models.lora import TrainedModel, attach_adapter, parameter_numbers
 from mulcot_rd.models.tiny import chat_tokenizer
@@ -100,7 +101,7 @@ def model_shape(parameters: BackboneParameters, inputs: InputParameters) -> Shap
     """The sizes of a role's model (Table 10).
 
     Raises:
-        OSError: If ``parameters.model`` is neither one of the project's models nor a checkpoint at hand.
+        WeightsError: If ``parameters.model`` is neither one of the project's models nor a checkpoint at hand.
     """
     family, trained = meta_model(parameters, inputs.tiny_vocabulary_size)
     base = base_model(trained)
@@ -110,9 +111,9 @@ def model_shape(parameters: BackboneParameters, inputs: InputParameters) -> Shap
     encoder = Stack(config.num_layers, config.d_model) if family.encoder_decoder else None
     vision, tokens, patches = None, 0, 0
     if family.image_token is not None and inputs.input_view.image:
-        tokens, patches = _image_positions(family, config, inputs.image_size)
-        layers = config.vision_config.depth if family.name != "smolvlm" else config.vision_config.num_hidden_layers
-        vision = Stack(layers, config.vision_config.hidden_size)
+        tokens, patches = family.image_positions(config, inputs.image_size)
+        lists = [m for tower in family.vision_modules(base) for m in tower.modules() if isinstance(m, nn.ModuleList)]
+        vision = Stack(max(map(len, lists)), config.vision_config.hidden_size)
     in_vision = {id(each) for module in family.vision_modules(base) for each in module.modules()}
     in_encoder = {id(each) for each in base.encoder.modules()} if family.encoder_decoder else set()
     for name, module in trained.named_modules():
@@ -146,21 +147,13 @@ def _add(stack: Stack, name: str, module: nn.Linear) -> None:
     stack.keys_values += module.out_features if kind in ("k_proj", "v_proj", "k", "v") else 0
 
 
-def _image_positions(family: Family, config: PretrainedConfig, image_size: int) -> tuple[int, int]:
-    """Positions of the text model and of the vision tower that an image takes."""
-    vision = config.vision_config
-    if family.name == "smolvlm":
-        side = vision.image_size // vision.patch_size // config.scale_factor
-        return side**2, (side * config.scale_factor) ** 2
-    side = round(image_size / (vision.patch_size * vision.spatial_merge_size))
-    return side**2, (side * vision.spatial_merge_size) ** 2
-
-
-def _config(family: Family, parameters: BackboneParameters, vocabulary_size: int) -> Any:
+def _config(family: Family, parameters: BackboneParameters, vocabulary_size: int) -> PretrainedConfig:
     if parameters.tiny is not None and parameters.model is None:
         ids = {token: number for number, token in enumerate(family.chat.special)}
         ids |= {f"w{number}": number for number in range(len(ids), vocabulary_size)}
         return family.tiny_config(parameters.tiny, chat_tokenizer(Tokenizer(models.WordLevel(ids)), family.chat))
     if parameters.model in family.full_configs:
         return family.config_class(**kept_dimensions(parameters.model)[1])
-    return family.config_class.from_pretrained(parameters.model, revision=parameters.revision)
+    location, revision = parameters.model, parameters.revision
+    load = partial(family.config_class.from_pretrained, location, revision=revision)
+    return from_checkpoint(location, revision, load)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -86,6 +87,12 @@ class QwenVL(Family):
         blank = np.zeros((image_size, image_size, 3), dtype=np.uint8)
         grid = self.image_inputs(processor, [blank])["image_grid_thw"]
         return int(grid.prod()) // processor.image_processor.merge_size**2
+
+    def image_positions(self, config: PretrainedConfig, image_size: int) -> tuple[int, int]:
+        """Patches of the image, its sides rounded to whole pieces, merged two by two."""
+        merge = config.vision_config.spatial_merge_size
+        side = round(image_size / (config.vision_config.patch_size * merge))
+        return side**2, (side * merge) ** 2
 
     def positions(
         self,

@@ -16,6 +16,7 @@ from transformers import (
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3Processor,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -103,6 +104,11 @@ class SmolVLM(Family):
     def image_tokens(self, processor: Idefics3Processor, image_size: int) -> int:
         """As many whatever ``image_size``: the tower has one size."""
         return processor.image_seq_len
+
+    def image_positions(self, config: PretrainedConfig, image_size: int) -> tuple[int, int]:
+        """As many whatever ``image_size``: the tower has one size."""
+        patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
+        return patches // config.scale_factor**2, patches
 
     def vision_modules(self, base: PreTrainedModel) -> list[nn.Module]:
         """The SigLIP tower and the connector that brings its patches to the text model's width."""
