@@ -225,7 +225,7 @@ def batch_parameters(server: BatchServer, **changed: Any) -> TeacherParameters:
         "backoff_s": 0.01,
         "timeout_s": 10.0,
         "prices": PRICES,
-        "batch": {"poll_seconds": 0.02, "completion_window": "24h"},
+        "batch": {"poll_seconds": 0.02},
     }
     return TeacherParameters(**{**settings, **changed})
 

@@ -125,7 +125,7 @@ def test_a_kill_at_any_moment_pays_for_nothing_twice(server, parameters, posts, 
     assert len(server.paid) == len(set(server.paid)) == questions
     assert notes(ledger) == []
     # What the kills left open is settled: nothing is charged but the answers.
-    budget = Budget(None, Pricing(parameters()), Ledger(ledger), ledger)
+    budget = Budget(None, Pricing(parameters()), Ledger(ledger))
     assert budget.spent_usd == pytest.approx(cost_usd(ledger))
 
 
@@ -143,7 +143,7 @@ given ="""
     assert process.returncode in (1, 9)
     assert server.uploads == []
     annotate(posts, [], parameters(), ledger)
-    budget = Budget(None, Pricing(parameters()), Ledger(ledger), ledger)
+    budget = Budget(None, Pricing(parameters()), Ledger(ledger))
     assert budget.spent_usd == pytest.approx(cost_usd(ledger))
 
 

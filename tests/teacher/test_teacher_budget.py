@@ -36,7 +36,7 @@ def run(scene, path, pricing, limit):
     """One run's spending from a fresh look at the files."""
 
     async def go():
-        budget = Budget(limit, pricing, Ledger(path), path)
+        budget = Budget(limit, pricing, Ledger(path))
         try:
             return await asyncio.wait_for(scene(budget), 20)
         finally:

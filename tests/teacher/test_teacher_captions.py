@@ -58,32 +58,32 @@ def test_rules_say_what_can_be_measured(images):
 def test_rules_caption_the_whole_sample(tmp_path):
     with (SAMPLE / "posts.csv").open(encoding="utf-8") as file:
         images = [str(SAMPLE / "images" / row["image"]) for row in csv.DictReader(file)]
-    captions = caption_images(images, TeacherParameters(), tmp_path / "ledger.jsonl")
-    assert [record.image for record in captions.records] == list(dict.fromkeys(images))
-    assert {record.model for record in captions.records} == {"offline-rules"}
-    assert len({record.caption for record in captions.records}) > 30
-    assert all(5 < len(record.caption.split()) < 60 for record in captions.records)
+    records, _ = caption_images(images, TeacherParameters(), tmp_path / "ledger.jsonl")
+    assert [record.image for record in records] == list(dict.fromkeys(images))
+    assert {record.model for record in records} == {"offline-rules"}
+    assert len({record.caption for record in records}) > 30
+    assert all(5 < len(record.caption.split()) < 60 for record in records)
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
 def test_every_image_is_asked_for_once_and_never_again(server, parameters, images, tmp_path):
     server.reply = lambda body: f"  A picture.\n{GOOD} "
-    captions = caption_images([*images, images[1]], parameters(), tmp_path / "ledger.jsonl")
-    assert [record.image for record in captions.records] == images
-    assert captions.records[0].caption == f"A picture. {GOOD}"
-    assert captions.records[0].model == "fake-model-2026"
+    records, quarantine = caption_images([*images, images[1]], parameters(), tmp_path / "ledger.jsonl")
+    assert [record.image for record in records] == images
+    assert records[0].caption == f"A picture. {GOOD}"
+    assert records[0].model == "fake-model-2026"
     # Files of equal content share a question.
     assert len(server.requests) == 3
     assert all(body["model"] == "seer" for body in server.requests)
     assert "response_format" not in server.requests[0]
     again = caption_images(images, parameters(max_concurrency=3), tmp_path / "ledger.jsonl")
-    assert again == captions
+    assert again == (records, quarantine)
     assert len(server.requests) == 3
 
 
 def test_a_caption_follows_the_thoughts(server, parameters, images, tmp_path):
     server.reply = lambda body: f"<think>\n{'I see. ' * 200}\n</think>\n\n{GOOD}"
-    (record,) = caption_images(images[:1], parameters(), tmp_path / "ledger.jsonl").records
+    ((record,), _) = caption_images(images[:1], parameters(), tmp_path / "ledger.jsonl")
     assert (record.caption, record.attempts) == (GOOD, 1)
 
 
@@ -99,7 +99,7 @@ def test_a_caption_follows_the_thoughts(server, parameters, images, tmp_path):
 def test_unusable_captions_are_asked_again_with_what_was_wrong(server, parameters, images, tmp_path, bad, complaint):
     replies = [bad, GOOD]
     server.reply = lambda body: replies.pop(0)
-    (record,) = caption_images(images[:1], parameters(), tmp_path / "ledger.jsonl").records
+    ((record,), _) = caption_images(images[:1], parameters(), tmp_path / "ledger.jsonl")
     assert (record.caption, record.attempts, record.usage.prompt_tokens) == (GOOD, 2, 20)
     assert complaint in server.requests[1]["messages"][-1]["content"]
 
@@ -116,15 +116,14 @@ def test_an_image_that_fails_is_quarantined_and_a_post_without_caption_refused(
         return "I cannot help with that." if shown == refused[0] else GOOD
 
     server.reply = reply
-    captions = caption_images(images[:3], parameters(max_concurrency=1), tmp_path / "ledger.jsonl")
-    (quarantined,) = captions.quarantine
+    records, (quarantined,) = caption_images(images[:3], parameters(max_concurrency=1), tmp_path / "ledger.jsonl")
     assert len(quarantined.answers) == 4
     posts = [make_post(number, image=image) for number, image in enumerate(images[:3])]
     (failed,) = (post for post in posts if post.image == quarantined.image)
     kept = [post for post in posts if post is not failed]
-    assert [post.caption for post in with_captions(kept, captions.records)] == [GOOD, GOOD]
+    assert [post.caption for post in with_captions(kept, records)] == [GOOD, GOOD]
     with pytest.raises(UserError, match=rf"image of post {failed.id} .* has no caption"):
-        with_captions(posts, captions.records)
+        with_captions(posts, records)
 
 
 def test_rules_stand_in_only_where_that_is_asked_for(server, parameters, images, tmp_path):
@@ -132,9 +131,9 @@ def test_rules_stand_in_only_where_that_is_asked_for(server, parameters, images,
     with pytest.raises(TeacherError, match="none of 2 images"):
         caption_images(images[:2], parameters(max_retries=0), tmp_path / "ledger.jsonl")
     fallback = parameters({"fallback_provider": "offline"}, max_retries=0)
-    captions = caption_images(images[:2], fallback, tmp_path / "ledger.jsonl")
-    assert {record.model for record in captions.records} == {"offline-rules"}
-    assert captions.quarantine == []
+    records, quarantine = caption_images(images[:2], fallback, tmp_path / "ledger.jsonl")
+    assert {record.model for record in records} == {"offline-rules"}
+    assert quarantine == []
 
 
 def test_a_dry_run_asks_nothing_until_the_captions_are_there(server, parameters, images, tmp_path, caplog):
@@ -146,8 +145,8 @@ def test_a_dry_run_asks_nothing_until_the_captions_are_there(server, parameters,
     # Two of the files are equal.
     assert re.search(r"dry run: 4 images for seer.*\n.*\n +least +3 .*\n +most +12 ", caplog.text)
     caption_images(images, parameters(), tmp_path / "ledger.jsonl")
-    captions = caption_images(images, parameters(dry_run=True), tmp_path / "ledger.jsonl")
-    assert len(captions.records) == 4
+    records, _ = caption_images(images, parameters(dry_run=True), tmp_path / "ledger.jsonl")
+    assert len(records) == 4
     assert len(server.requests) == 3
 
 

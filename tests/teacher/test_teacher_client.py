@@ -224,7 +224,7 @@ def test_answers_on_their_way_are_kept_when_another_request_ends_the_run(server,
         annotate(posts, [], parameters(max_concurrency=4), tmp_path / "l.jsonl")
     # The run does not go through all that is left.
     assert len(server.requests) < len(posts)
-    assert len(Ledger(tmp_path / "l.jsonl")) == len(server.requests) - 1
+    assert len(Ledger(tmp_path / "l.jsonl").answers) == len(server.requests) - 1
 
 
 def _annotate_until_interrupted(posts, parameters, path):
@@ -255,7 +255,7 @@ def test_the_first_interruption_keeps_what_is_on_its_way_and_the_second_ends_at_
     process.join(60)
     assert process.exitcode == 7
     assert len(server.requests) == 5
-    assert len(Ledger(tmp_path / "l.jsonl")) == (5 if interruptions == 1 else 1)
+    assert len(Ledger(tmp_path / "l.jsonl").answers) == (5 if interruptions == 1 else 1)
     assert time.monotonic() - started < 30
 
 

@@ -29,7 +29,7 @@ def settings(url, **changed):
 
 
 def spent_usd(parameters, path):
-    return Budget(None, Pricing(parameters), Ledger(path), path).spent_usd
+    return Budget(None, Pricing(parameters), Ledger(path)).spent_usd
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Post, Reasoning
 from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate
 from mulcot_rd.teacher.importer import post_key, read_import
-from mulcot_rd.teacher.ledger import Ledger
+from mulcot_rd.teacher.ledger import locked_ledger
 
 COT = Reasoning(
     text_analysis="a", image_analysis="b", conflict_resolution="c", final_conclusion="d", prediction="positive"
@@ -153,5 +153,6 @@ def test_a_file_that_fits_no_post_leaves_the_ledger_free(server, make_post, tmp_
     with pytest.raises(TeacherError, match="none of the 1 reasonings") as _caught:
         annotate([make_post(2)], [], parameters, tmp_path / "l.jsonl")
     started = time.monotonic()
-    Ledger(tmp_path / "l.jsonl", alone=True).release()
+    with locked_ledger(tmp_path / "l.jsonl"):
+        pass
     assert time.monotonic() - started < 1

@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from mulcot_rd.schema import Usage
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.prices import ModelPrice, PatchedImages, Pricing, TiledImages, list_prices
 from mulcot_rd.teacher.questions import Message
@@ -127,11 +126,11 @@ def test_the_schema_of_an_answer_counts_where_it_is_sent():
 
 
 def test_cost_is_the_list_price_of_both_kinds_of_tokens_and_half_of_it_in_batches():
-    usage = Usage(prompt_tokens=2_000_000, completion_tokens=500_000)
-    assert pricing().cost_usd(usage) == pytest.approx(0.60)
-    assert pricing(mode="batch").cost_usd(usage) == pytest.approx(0.30)
+    tokens = 2_000_000, 500_000
+    assert pricing().usd(*tokens) == pytest.approx(0.60)
+    assert pricing(mode="batch").usd(*tokens) == pytest.approx(0.30)
     quarter_off = ModelPrice(input_usd=1, output_usd=4, batch_discount=0.25)
-    assert pricing(quarter_off, mode="batch").cost_usd(usage) == pytest.approx(3.0)
+    assert pricing(quarter_off, mode="batch").usd(*tokens) == pytest.approx(3.0)
 
 
 def test_a_model_without_a_price_costs_null_and_has_no_bound():
@@ -139,9 +138,8 @@ def test_a_model_without_a_price_costs_null_and_has_no_bound():
     for price in (None, qwen):
         unpriced = pricing(price)
         assert not unpriced.priced
-        assert unpriced.cost_usd(Usage(prompt_tokens=5, completion_tokens=5)) is None
-        with pytest.raises(ValueError, match=r"teacher\.prices"):
-            unpriced.most_usd(ask("a post"))
+        assert unpriced.usd(5, 5) is None
+        assert unpriced.most_usd(ask("a post")) == 0.0
     assert pricing(qwen).prompt_tokens(ask("", image="picture.jpg")) == 100 + 3 + 3
 
 
@@ -158,9 +156,9 @@ def test_the_list_prices_cover_the_paper_s_teachers_and_a_row_of_the_user_s_goes
     models = list_prices()
     assert {"gpt-4o-mini", "gpt-4o", "gpt-3.5-turbo", "Qwen/Qwen2.5-VL-72B-Instruct"} <= models.keys()
     assert all(price.date for price in models.values() if price.input_usd is not None)
-    usage = Usage(prompt_tokens=1_000_000, completion_tokens=1_000_000)
+    tokens = 1_000_000, 1_000_000
     listed, own = {}, {"gpt-4o": ModelPrice(input_usd=1, output_usd=2)}
-    assert [Pricing(TeacherParameters(model="gpt-4o", prices=p)).cost_usd(usage) for p in (listed, own)] == [12.5, 3.0]
+    assert [Pricing(TeacherParameters(model="gpt-4o", prices=p)).usd(*tokens) for p in (listed, own)] == [12.5, 3.0]
 
 
 @pytest.mark.parametrize(

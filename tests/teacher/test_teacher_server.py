@@ -3,12 +3,12 @@
 import asyncio
 import signal
 import threading
+import time
 
 import pytest
 
 from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate, ledger
-from mulcot_rd.teacher.ledger import Ledger
-from mulcot_rd.teacher.server import Server
+from mulcot_rd.teacher.ledger import Ledger, locked_ledger
 
 
 @pytest.fixture
@@ -20,33 +20,36 @@ def test_two_processes_ask_nothing_for_one_ledger_with_a_price_or_without(
     server, parameters, make_post, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(ledger, "LOCK_PATIENCE_S", 0.1)
-    other = Ledger(tmp_path / "l.jsonl", alone=True)
-    with pytest.raises(TeacherError, match="another process is asking"):
+    other = locked_ledger(tmp_path / "l.jsonl")
+    with other, pytest.raises(TeacherError, match="another process is asking"):
         annotate([make_post()], [], parameters, tmp_path / "l.jsonl")
     assert server.requests == []
-    other.release()
     annotate([make_post()], [], parameters, tmp_path / "l.jsonl")
 
 
 def test_who_is_done_soon_is_waited_for_and_its_answers_are_seen(server, parameters, make_post, tmp_path):
     annotate([make_post()], [], parameters, tmp_path / "other.jsonl")
-    other = Ledger(tmp_path / "l.jsonl", alone=True)
+    locked = threading.Event()
 
-    def finish():
-        (tmp_path / "l.jsonl").write_bytes((tmp_path / "other.jsonl").read_bytes())
-        other.release()
+    def other():
+        with locked_ledger(tmp_path / "l.jsonl"):
+            locked.set()
+            time.sleep(0.3)
+            (tmp_path / "l.jsonl").write_bytes((tmp_path / "other.jsonl").read_bytes())
 
-    threading.Timer(0.3, finish).start()
+    threading.Thread(target=other).start()
+    locked.wait(10)
     annotate([make_post()], [], parameters, tmp_path / "l.jsonl")
     assert len(server.requests) == 1
 
 
-def test_a_call_that_fails_at_once_leaves_the_ledger_to_the_next(parameters, tmp_path, monkeypatch):
+def test_a_call_that_fails_at_once_leaves_the_ledger_to_the_next(parameters, make_post, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(TeacherError, match="needs an API key") as kept:
-        Server(parameters.model_copy(update={"base_url": None}), tmp_path / "l.jsonl", None)
-    Ledger(tmp_path / "l.jsonl", alone=True).release()
-    del kept
+        annotate([make_post()], [], parameters.model_copy(update={"base_url": None}), tmp_path / "l.jsonl")
+    monkeypatch.setattr(ledger, "LOCK_PATIENCE_S", 0.1)
+    with locked_ledger(tmp_path / "l.jsonl"):
+        del kept
 
 
 def test_an_interruption_in_a_notebook_stops_the_annotation_and_keeps_what_is_on_its_way(
@@ -72,4 +75,4 @@ def test_an_interruption_in_a_notebook_stops_the_annotation_and_keeps_what_is_on
     interrupter.join()
     loop.close()
     assert len(server.requests) == 5
-    assert len(Ledger(tmp_path / "l.jsonl")) == 5
+    assert len(Ledger(tmp_path / "l.jsonl").answers) == 5

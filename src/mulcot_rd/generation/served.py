@@ -18,8 +18,8 @@ from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import RequestFailedError
-from mulcot_rd.teacher.questions import Message
-from mulcot_rd.teacher.running import AnswerTo, ask_server, run
+from mulcot_rd.teacher.questions import AnswerTo, Message
+from mulcot_rd.teacher.server import ask_server
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +64,13 @@ def served_answers(
     answers: list[Answer] = []
     prompts = [(task, post) for post in posts for task in tasks]
     for attempt in range(1, parameters.max_retries + 2):
-        given = run(_ask(prompts, attempt, encoder, parameters, folder, api_key)) if prompts else []
+        given = _ask(prompts, attempt, encoder, parameters, folder, api_key) if prompts else []
         answers += given
         prompts = [prompt for prompt, answer in zip(prompts, given, strict=True) if answer.shortcomings]
     return answers
 
 
-async def _ask(
+def _ask(
     prompts: Sequence[tuple[Task, Post]],
     attempt: int,
     encoder: InputEncoder,
@@ -106,4 +106,4 @@ async def _ask(
         return Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop")
 
     ledger_path = folder / ("first.jsonl" if attempt == 1 else "retries.jsonl")
-    return await ask_server(prompts, ask, teacher, ledger_path, api_key, "answer")
+    return ask_server(prompts, ask, teacher, ledger_path, api_key, "answer")

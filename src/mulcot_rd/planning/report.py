@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kedro.io import DataCatalog
@@ -15,12 +16,14 @@ from mulcot_rd.planning.cost_model import GIB
 from mulcot_rd.planning.plan import UNUSED, Plan, Settings, captioned, make_plan
 from mulcot_rd.schema import SPLITS, Post
 from mulcot_rd.teacher import dry_run
-from mulcot_rd.teacher.annotate import local_answers, open_requests
+from mulcot_rd.teacher.annotate import annotator
+from mulcot_rd.teacher.asking import ask
 from mulcot_rd.teacher.captions import CaptionQuestion
 from mulcot_rd.teacher.judge import Conclusion
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import Pricing
 from mulcot_rd.teacher.questions import Question, Request
+from mulcot_rd.teacher.server import run
 
 # Requests a second that the client has reached (docs/benchmarks.md, The teacher's client).
 CLIENT_REQUESTS = 299
@@ -110,7 +113,9 @@ def _asked(settings: Settings, posts: list[Post], ledger: Path, scale: float, st
         images = posts if needed else by_split["train"] + by_split["test"] if teacher.send == "caption" else []
         if captioner.provider == "openai" and images:
             questions = [CaptionQuestion(image, teacher.captions.max_words) for image in {p.image: 0 for p in images}]
-            found += _estimated("captions", [(_open(questions, captioner, ledger), scale)], captioner)
+            work = partial(ask, max_retries=captioner.max_retries)
+            _, reached = run(dry_run.follow(questions, work, captioner, ledger, "image"))
+            found += _estimated("captions", [(reached, scale)], captioner)
         if teacher.writer == "openai":
             found += _estimated("reasonings", _reasonings(teacher, by_split, ledger, scale), teacher)
     judge = settings.judge
@@ -122,24 +127,18 @@ def _asked(settings: Settings, posts: list[Post], ledger: Path, scale: float, st
     return found
 
 
-def _open(questions: list[CaptionQuestion], parameters: TeacherParameters, ledger: Path) -> list[CaptionQuestion]:
-    if not ledger.exists():
-        return questions
-    lookup = dry_run.ledger_lookup(ledger, parameters)
-    followed = [dry_run.follow(question, lookup, parameters.max_retries) for question in questions]
-    return [question for question, _, is_open in followed if is_open]
-
-
 def _reasonings(
     teacher: TeacherParameters, by_split: dict[str, list[Post]], ledger: Path, scale: float
-) -> list[tuple[list[Request], float]]:
+) -> list[tuple[list[Question], float]]:
     """Open requests about training posts, which are scaled, and about test posts, which are not."""
     posts = by_split
     if teacher.send == "caption":
         posts = {split: captioned(own, teacher.captions.max_words) for split, own in by_split.items()}
-    local = local_answers(posts["train"] + posts["test"], teacher)
-    train = open_requests([(post, "reasoning") for post in posts["train"]], local, teacher, ledger)
-    test = open_requests([(post, "reference") for post in posts["test"]], local, teacher, ledger)
+    annotate_one = annotator(posts["train"] + posts["test"], teacher)
+    train_jobs = [(post, "reasoning") for post in posts["train"]]
+    test_jobs = [(post, "reference") for post in posts["test"]]
+    _, train = run(dry_run.follow(train_jobs, annotate_one, teacher, ledger, "post"))
+    _, test = run(dry_run.follow(test_jobs, annotate_one, teacher, ledger, "post"))
     return [(train, scale), (test, 1.0)]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.importer import import_for
 from mulcot_rd.teacher.offline import answer_by_rules
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.questions import Answer, PostRole, Request
-from mulcot_rd.teacher.running import AnswerTo, ask_server, run
+from mulcot_rd.teacher.questions import Answer, AnswerTo, PostRole, Request
+from mulcot_rd.teacher.server import ask_server, run
 from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
 
 logger = logging.getLogger(__name__)
@@ -68,16 +69,22 @@ def annotate(
     """
     jobs: list[Job] = [(post, "reasoning") for post in posts]
     jobs += [(post, "reference") for post in references_for]
-    local = local_answers(posts + references_for, parameters)
-    if parameters.dry_run:
-        dry_run.finish(open_requests(jobs, local, parameters, ledger_path), len(jobs), "post", parameters)
+    annotate_one = annotator(posts + references_for, parameters)
+
+    async def annotate_here() -> list[Outcome]:
+        return [await annotate_one(job, None) for job in progress(jobs, desc="teacher (offline)", unit="post")]
+
     started = time.perf_counter()
-    name = parameters.writer if parameters.import_path is None else f"import+{parameters.writer}"
-    outcomes = run(_annotate_all(jobs, local, parameters, ledger_path, api_key))
+    if parameters.writer == "openai":
+        outcomes = ask_server(jobs, annotate_one, parameters, ledger_path, api_key, "post")
+    else:
+        outcomes = run(annotate_here())
+    if parameters.dry_run:
+        dry_run.finish([], len(jobs), "post", parameters)
     taken = time.perf_counter() - started
     logger.info("annotated %d post(s) in %.1f s (%.1f a second)", len(jobs), taken, len(jobs) / max(taken, 1e-9))
-    trained = [outcome for outcome in outcomes if outcome.role == "reasoning"]
-    referred = [outcome for outcome in outcomes if outcome.role == "reference"]
+    name = parameters.writer if parameters.import_path is None else f"import+{parameters.writer}"
+    trained, referred = outcomes[: len(posts)], outcomes[len(posts) :]
     annotation = Annotation(
         reasoning=[outcome.record for outcome in trained if outcome.record is not None],
         references=[outcome.record for outcome in referred if outcome.record is not None],
@@ -92,36 +99,21 @@ def annotate(
     return annotation
 
 
-def open_requests(
-    jobs: list[Job], local: dry_run.Lookup, parameters: TeacherParameters, ledger_path: Path
-) -> list[Request]:
-    """The first request of each post that neither import file, rules nor ledger answers; finished posts have none."""
-    in_ledger = dry_run.ledger_lookup(ledger_path, parameters) if ledger_path.exists() else lambda request: None
-    reached = [
-        dry_run.open_request(post, role, lambda request: local(request) or in_ledger(request), parameters)
-        for post, role in progress(jobs, desc="dry run", unit="post")
-    ]
-    return [request for request in reached if request is not None]
+def annotator(posts: list[Post], parameters: TeacherParameters) -> Callable[[Job, AnswerTo | None], Awaitable[Outcome]]:
+    """What takes one of these posts through its stages: the import file answers first, then the server or the rules.
 
-
-def local_answers(posts: list[Post], parameters: TeacherParameters) -> dry_run.Lookup:
-    """What import file and rules answer: they cost nothing and have no ledger. ``None`` is for the server."""
-    imported, by_rules = parameters.import_path, parameters.writer == "offline"
-    find = (lambda request: None) if imported is None else import_for(posts, Path(imported))
-    return lambda request: find(request) or (answer_by_rules(request) if by_rules else None)
-
-
-async def _annotate_all(
-    jobs: list[Job], local: dry_run.Lookup, parameters: TeacherParameters, ledger_path: Path, api_key: str | None
-) -> list[Outcome]:
-    """All posts, in order; both stages of different posts are in flight together."""
+    Raises:
+        TeacherError: If the import file can't be used.
+    """
+    path = parameters.import_path
+    imported = None if path is None else import_for(posts, Path(path))
 
     async def annotate_one(job: Job, server: AnswerTo | None) -> Outcome:
         async def answer_to(request: Request) -> Answer:
-            return local(request) or await server(request)
+            if imported is not None and (answer := imported(request)) is not None:
+                return answer
+            return answer_by_rules(request) if server is None else await server(request)
 
         return await annotate_post(*job, answer_to, parameters.max_retries, parameters.send)
 
-    if parameters.writer == "openai":
-        return await ask_server(jobs, annotate_one, parameters, ledger_path, api_key, "post")
-    return [await annotate_one(job, None) for job in progress(jobs, desc="teacher (offline)", unit="post")]
+    return annotate_one

@@ -1,17 +1,11 @@
 """Asking a question, and asking again where the answer is unusable: the adaptive retry controller (Appendix E)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from mulcot_rd.schema import Usage
-from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError
-from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.questions import Answer, Question
-from mulcot_rd.teacher.running import AnswerTo, ask_server, run
+from mulcot_rd.teacher.questions import Answer, AnswerTo, Question
 
 QuestionT = TypeVar("QuestionT", bound=Question)
 
@@ -24,13 +18,11 @@ class Asked(Generic[QuestionT]):
         question: The last one, with the unusable answers before it.
         usable: Its usable answer, or ``None``.
         failure: Why the last question got no answer at all, or ``None``.
-        refused: Whether the server refused it for good (too long, filtered).
     """
 
     question: QuestionT
     usable: Answer | None
-    failure: str | None = None
-    refused: bool = False
+    failure: RequestFailedError | None = None
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -50,7 +42,9 @@ class Asked(Generic[QuestionT]):
     def reason(self) -> str:
         """Why there is no usable answer."""
         history = self.question.history
-        return self.failure or f"no usable answer among {len(history)}: {'; '.join(history[-1].problems)}"
+        if self.failure is not None:
+            return str(self.failure)
+        return f"no usable answer among {len(history)}: {'; '.join(history[-1].problems)}"
 
 
 async def ask(question: QuestionT, answer_to: AnswerTo, max_retries: int) -> Asked[QuestionT]:
@@ -63,39 +57,11 @@ async def ask(question: QuestionT, answer_to: AnswerTo, max_retries: int) -> Ask
         try:
             answer = await answer_to(question)
         except RequestFailedError as error:
-            refused = isinstance(error, RequestRefusedError)
             # Refused after answers, the conversation has grown too long: it ends with the answers that it has.
-            return Asked(question, None, None if refused and question.history else str(error), refused)
+            too_long = isinstance(error, RequestRefusedError) and question.history
+            return Asked(question, None, None if too_long else error)
         problems = question.find_problems(answer)
         if not problems:
             return Asked(question, answer)
         question = question.again(answer, problems)
     return Asked(question, None)
-
-
-def ask_all(
-    questions: Sequence[QuestionT], parameters: TeacherParameters, ledger_path: Path, api_key: str | None, unit: str
-) -> list[Asked[QuestionT]]:
-    """Ask the configured server, in order; what the ledger knows is not asked again.
-
-    Args:
-        questions: What to ask.
-        parameters: Server, model and limits.
-        ledger_path: JSONL file of answers.
-        api_key: Key of the server, or ``None`` to take ``OPENAI_API_KEY``.
-        unit: What a question is about: an image, a conclusion.
-
-    Raises:
-        TeacherError: If the server can answer nothing at all.
-        DryRunFinished: In a dry run, if the ledger lacks an answer.
-        ImageError: If an image is missing or broken.
-    """
-    if not parameters.dry_run:
-        work = partial(ask, max_retries=parameters.max_retries)
-        return run(ask_server(questions, work, parameters, ledger_path, api_key, unit))
-    lookup = dry_run.ledger_lookup(ledger_path, parameters)
-    followed = [dry_run.follow(question, lookup, parameters.max_retries) for question in questions]
-    reached = [question for question, _, is_open in followed if is_open]
-    if reached:
-        dry_run.finish(reached, len(questions), unit, parameters)
-    return [Asked(question, usable) for question, usable, _ in followed]

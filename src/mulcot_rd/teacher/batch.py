@@ -28,7 +28,7 @@ from mulcot_rd.progress import progress
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.budget import Reservation
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError, TransientFaultError
-from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, LedgerRow, question_key
+from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, LedgerRow
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.questions import Answer, Question
@@ -63,30 +63,34 @@ class _Waiting:
     faults: int = 0  # batches that brought no answer
 
 
-def open_batches(folder: Path, model: str, ledger: Ledger) -> dict[Path, BatchNote]:
+def open_batches(model: str, ledger: Ledger) -> dict[Path, BatchNote]:
     """Notes of one model's batches that may have answers the ledger lacks; teacher and captioner share a folder.
 
     Raises:
         TeacherError: If a note can't be read.
     """
     notes = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(_folder(ledger).glob("*.json")):
         try:
             note = BatchNote.model_validate_json(path.read_bytes())
         except ValidationError:
             raise TeacherError(f"{path} can't be read: delete it to have its batch's questions asked again") from None
-        if all(ledger.get(key) is not None for key in note.questions):
+        if note.questions.keys() <= ledger.answers.keys():
             path.unlink()
         elif note.model == model:
             notes[path] = note
     return notes
 
 
+def _folder(ledger: Ledger) -> Path:
+    return ledger.path.with_suffix(".batches")
+
+
 class BatchTeacher:
     """Sends questions by the Batch API."""
 
-    def __init__(self, server: OpenAITeacher, parameters: TeacherParameters, ledger: Ledger, folder: Path) -> None:
-        """Read the notes of an earlier run in ``folder``; the ledger's lock keeps other processes from doing the same.
+    def __init__(self, server: OpenAITeacher, parameters: TeacherParameters, ledger: Ledger) -> None:
+        """Read the notes of an earlier run; the ledger's lock keeps other processes from doing the same.
 
         Raises:
             TeacherError: If a note can't be read, or a batch is at another server.
@@ -95,8 +99,7 @@ class BatchTeacher:
         self._parameters = parameters
         self._max_requests = parameters.batch.max_requests
         self._ledger = ledger
-        self._folder = folder
-        self._notes = open_batches(folder, parameters.model, ledger)
+        self._notes = open_batches(parameters.model, ledger)
         self._waiting: dict[str, _Waiting] = {}
         self._reserved: dict[str, Reservation] = {}
         self._seen: dict[Path, BatchRequestCounts] = {}
@@ -107,11 +110,11 @@ class BatchTeacher:
             if note.base_url.rstrip("/") != server.base_url.rstrip("/"):
                 cure = f"set teacher.base_url back to it, or delete {path} to have its questions asked again"
                 raise TeacherError(f"a batch of an earlier run is at {note.base_url}: {cure}")
-            taken_over = {key: server.budget.take_over(key) for key in note.questions if ledger.get(key) is None}
+            taken_over = {key: server.budget.take_over(key) for key in note.questions if key not in ledger.answers}
             self._reserved |= {key: reservation for key, reservation in taken_over.items() if reservation is not None}
 
-    async def answer(self, question: Question) -> Answer:
-        """Wait for the batch that brings the answer.
+    async def answer(self, key: str, question: Question) -> Answer:
+        """Wait for the batch that brings the answer to a question whose ledger key is ``key``.
 
         Raises:
             ImageError: If the question's image is missing or broken.
@@ -122,9 +125,8 @@ class BatchTeacher:
             raise self._failure
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        key = question_key(question, self._parameters)
-        if (known := self._ledger.get(key)) is not None:
-            return known
+        if key in self._ledger.answers:
+            return self._ledger.answers[key]
         waiting = self._waiting[key] = _Waiting(question, asyncio.get_running_loop().create_future())
         self._news.set()
         return await waiting.answer
@@ -205,7 +207,7 @@ class BatchTeacher:
         questions = {key: self._waiting[key].question for key in lines}
         noted = {key: LedgerQuestion.of(key, question) for key, question in questions.items()}
         note = BatchNote(base_url=self._server.base_url, model=self._parameters.model, questions=noted)
-        path = self._folder / f"{uuid.uuid4().hex}.json"
+        path = _folder(self._ledger) / f"{uuid.uuid4().hex}.json"
         # First of all: a run that finds the note without a batch takes back what was set aside.
         self._keep(path, note)
         tried = await asyncio.gather(*(budget.try_reserve(key, question) for key, question in questions.items()))
@@ -224,7 +226,7 @@ class BatchTeacher:
             return await self._find(path) or await client.batches.create(
                 input_file_id=uploaded.id,
                 endpoint=ENDPOINT,
-                completion_window=self._parameters.batch.completion_window,  # type: ignore[arg-type]
+                completion_window="24h",
                 metadata={METADATA: path.stem},
             )
 
@@ -258,7 +260,7 @@ class BatchTeacher:
             results |= await self._server.call(partial(self._results, file_id, path), TRANSFER_TIMEOUT_S)
         ended = batch.completed_at or batch.expired_at or batch.cancelled_at or batch.created_at
         latency_s = float(ended - batch.created_at)
-        missing = [question for key, question in note.questions.items() if self._ledger.get(key) is None]
+        missing = [question for key, question in note.questions.items() if key not in self._ledger.answers]
         taken = [self._take(question, results.get(question.key, {}), latency_s) for question in missing]
         rows = [row for row in taken if row is not None]
         await asyncio.gather(*(self._ledger.append(row) for row in rows))
@@ -296,7 +298,7 @@ class BatchTeacher:
                 transient = isinstance(error, TransientFaultError)
                 waiting.faults += 1
                 if not transient or waiting.faults > self._parameters.max_request_retries:
-                    failed = RequestFailedError(f"{error.reason}, {waiting.faults} time(s)") if transient else error
+                    failed = RequestFailedError(f"{error}, {waiting.faults} time(s)") if transient else error
                     self._waiting.pop(key).answer.set_exception(failed)
             return None
         if answer is not None and key in self._reserved:

@@ -48,7 +48,7 @@ class Reservation:
 
     def charge(self, answer: Answer) -> Answer:
         """Count what the answer cost, and return it; one whose tokens the server didn't count costs the bound."""
-        if answer.cost_usd is None and self.budget.priced:
+        if answer.cost_usd is None and self.budget.pricing.priced:
             answer = answer.model_copy(update={"cost_usd": self.most_usd})
         self.budget.settle(self, answer.cost_usd or 0.0)
         return answer
@@ -70,40 +70,34 @@ class Budget:
     """The spending of all annotations of one ledger.
 
     Attributes:
-        limit_usd: The most that may be spent, in US dollars, or ``None``.
+        pricing: The model's prices.
         spent_usd: Spent so far, earlier runs included; the bounds of lost requests are in it.
         reserved_usd: Bounds of the requests that are under way.
     """
 
-    def __init__(self, limit_usd: float | None, pricing: Pricing, ledger: Ledger, ledger_path: Path) -> None:
+    def __init__(self, limit_usd: float | None, pricing: Pricing, ledger: Ledger) -> None:
         """Add up what ledger and journal say was spent.
 
         Args:
             limit_usd: ``teacher.budget_usd``.
             pricing: The model's prices; without one nothing is counted or written.
-            ledger: The answers so far.
-            ledger_path: Its file; the journal is ``<name>.spending.jsonl`` beside it.
+            ledger: The answers so far; the journal is ``<name>.spending.jsonl`` beside it.
         """
-        self.limit_usd = limit_usd
-        self._pricing = pricing
-        self._journal = AppendOnlyFile(ledger_path.with_suffix(".spending.jsonl"))
+        self._limit_usd = float("inf") if limit_usd is None else limit_usd
+        self.pricing = pricing
+        self._journal = AppendOnlyFile(ledger.path.with_suffix(".spending.jsonl"))
         self._settled = asyncio.Event()
         # Bounds of earlier runs' requests that have no answer, by key: a batch that is found again takes its own over.
         self._open: dict[str, list[float]] = _open_requests(self._journal.path, ledger)
         self.reserved_usd = 0.0
         self._under_way = 0
         self.spent_usd = sum(map(sum, self._open.values()))
-        for answer in ledger.answers:
+        for answer in ledger.answers.values():
             cost = answer.cost_usd
             # The model's own answers from before it had a price; those of other models stay without.
-            if cost is None and answer.model.startswith(pricing.model):
-                cost = pricing.cost_usd(answer.usage)
+            if cost is None and answer.model.startswith(pricing.parameters.model):
+                cost = pricing.usd(answer.usage.prompt_tokens, answer.usage.completion_tokens)
             self.spent_usd += cost or 0.0
-
-    @property
-    def priced(self) -> bool:
-        """Whether the model has a price; without one every amount is 0."""
-        return self._pricing.priced
 
     async def reserve(self, key: str, question: Question) -> Reservation:
         """Set the most that a request can cost aside, once it fits, and write that down.
@@ -116,8 +110,8 @@ class Budget:
         while (reservation := await self.try_reserve(key, question)) is None:
             if self._under_way == 0:
                 raise BudgetReachedError(
-                    f"{self.spent_usd:.4f} of teacher.budget_usd={self.limit_usd:g} US dollars are spent and the next "
-                    f"request may cost {self._most_usd(question):.4f}"
+                    f"{self.spent_usd:.4f} of teacher.budget_usd={self._limit_usd:g} US dollars are spent and the next "
+                    f"request may cost {self.pricing.most_usd(question):.4f}"
                 )
             self._settled.clear()
             await self._settled.wait()
@@ -125,10 +119,8 @@ class Budget:
 
     async def try_reserve(self, key: str, question: Question) -> Reservation | None:
         """As :meth:`reserve`, but ``None`` where the request does not fit now."""
-        most_usd = self._most_usd(question)
-        # Without a limit everything fits.
-        limit_usd = float("inf") if self.limit_usd is None else self.limit_usd + TOLERANCE_USD
-        if self.spent_usd + self.reserved_usd + most_usd > limit_usd:
+        most_usd = self.pricing.most_usd(question)
+        if self.spent_usd + self.reserved_usd + most_usd > self._limit_usd + TOLERANCE_USD:
             return None
         reservation = self._set_aside(key, most_usd)
         self.note("sent", reservation)
@@ -158,15 +150,12 @@ class Budget:
 
     def note(self, event: Literal["sent", "void"], reservation: Reservation) -> None:
         """Queue a row of the journal, for the next time that it is written."""
-        if self.priced:
+        if self.pricing.priced:
             self._journal.add(JournalRow(event=event, key=reservation.key, most_usd=reservation.most_usd))
 
     async def close(self) -> None:
         """Finish writing."""
         await self._journal.flush()
-
-    def _most_usd(self, question: Question) -> float:
-        return self._pricing.most_usd(question) if self.priced else 0.0
 
     def _set_aside(self, key: str, most_usd: float) -> Reservation:
         self.reserved_usd += most_usd
@@ -184,5 +173,5 @@ def _open_requests(path: Path, ledger: Ledger) -> dict[str, list[float]]:
         else:
             over[row.key] += 1
     for key, bounds in sent.items():
-        del bounds[max(0, len(bounds) - over[key] - (ledger.get(key) is not None)) :]
+        del bounds[max(0, len(bounds) - over[key] - (key in ledger.answers)) :]
     return {key: bounds for key, bounds in sent.items() if bounds}

@@ -6,11 +6,10 @@ Servers differ in two things. The answer's format: a JSON schema may be taken as
 the first that is answered settles it, also where the server passes a field over: one parser reads all answers.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mulcot_rd.files import locked, write_json
 from mulcot_rd.schema import Record
@@ -106,25 +105,20 @@ class Capabilities:
             self._limit = "max_completion_tokens"
             return True
         form, known = _format_of(sent), self._known.format is not None
-        if not self._auto:
-            return False
-        if form == "plain":
-            if status < 500 and not known:
+        if not self._auto or form == "plain":
+            if self._auto and status < 500 and not known:
                 # Refused in every form: that was the request's own fault, and the format is as unknown as before.
                 self._format = _FORMATS[0]
             return False
         about_format = any(word in words for word in _ABOUT_FORMAT)
         if not about_format and (about_content or known):
             return False
-        return form != self._format or self._next_format(certain=about_format or status < 500)
-
-    def _next_format(self, *, certain: bool) -> bool:
-        """Go on to the next format, if the present one is refused for certain or has broken the server often enough."""
-        self._breaks += 1
-        if not certain and self._breaks < BREAKS_BLAMED_ON_FORMAT:
-            return False
-        self._format, self._breaks = _FORMATS[_FORMATS.index(self._format) + 1], 0
-        self._known = self._known.model_copy(update={"format": None})
+        if form == self._format:
+            self._breaks += 1
+            if not about_format and status >= 500 and self._breaks < BREAKS_BLAMED_ON_FORMAT:
+                return False
+            self._format, self._breaks = _FORMATS[_FORMATS.index(form) + 1], 0
+            self._known = self._known.model_copy(update={"format": None})
         return True
 
 
@@ -135,6 +129,6 @@ def _format_of(sent: dict[str, Any]) -> Format:
 def _read(path: Path) -> dict[str, Known]:
     """What is known by server; nothing where the file is missing or not what this version writes."""
     try:
-        return {server: Known.model_validate(row) for server, row in json.loads(path.read_text("utf-8")).items()}
-    except (FileNotFoundError, ValueError, ValidationError, AttributeError):
+        return TypeAdapter(dict[str, Known]).validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
         return {}

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mulcot_rd.demo.image_caption import describe_image
@@ -15,11 +16,12 @@ from mulcot_rd.progress import progress
 from mulcot_rd.prompts import caption_prompt, caption_retry_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import CaptionRecord, Post, Record
-from mulcot_rd.teacher.asking import Asked, ask_all
+from mulcot_rd.teacher.asking import ask
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.offline import MODEL_NAME
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.questions import REFUSALS, Answer, Question, Unusable
+from mulcot_rd.teacher.server import ask_server
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +41,6 @@ class QuarantinedImage(Record):
     image: str
     reason: str
     answers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Captions:
-    """Captions of the images that got one, in the order of the images, and the images that got none."""
-
-    records: list[CaptionRecord]
-    quarantine: list[QuarantinedImage]
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ class CaptionQuestion(Question):
 
 def caption_images(
     images: Iterable[str], parameters: TeacherParameters, ledger_path: Path, api_key: str | None = None
-) -> Captions:
+) -> tuple[list[CaptionRecord], list[QuarantinedImage]]:
     """Caption every distinct image once.
 
     Images of equal content share one question, whatever their paths. Answers of a server are kept in the ledger:
@@ -103,6 +97,9 @@ def caption_images(
         ledger_path: JSONL file of answers, the annotation's own.
         api_key: Key of the server, or ``None`` to take ``OPENAI_API_KEY``.
 
+    Returns:
+        Captions of the images that got one, in the order of the images, and the images that got none.
+
     Raises:
         TeacherError: If the captioning can't go on; the message says why and what to do.
         DryRunFinished: In a dry run, if a server would have to be asked.
@@ -112,9 +109,10 @@ def caption_images(
     settings = parameters.for_captions()
     if settings.provider == "offline":
         bar = progress(distinct, desc="teacher (offline)", unit="image")
-        return Captions([_by_rules(image, attempts=1) for image in bar], [])
+        return [_by_rules(image, attempts=1) for image in bar], []
     questions = [CaptionQuestion(image, settings.captions.max_words) for image in distinct]
-    asked = ask_all(questions, settings, ledger_path, api_key, "image")
+    work = partial(ask, max_retries=settings.max_retries)
+    asked = ask_server(questions, work, settings, ledger_path, api_key, "image")
     failed = [each for each in asked if each.usable is None]
     by_rules = settings.captions.fallback_provider == "offline"
     logger.info("%d of %d image(s) have a caption of the server", len(asked) - len(failed), len(asked))
@@ -126,9 +124,23 @@ def caption_images(
             raise TeacherError(
                 f"none of {len(asked)} images got a caption, {first}; check teacher.captions.model and the server"
             )
-    records = [_record(each) for each in asked if each.usable is not None or by_rules]
-    quarantine = [] if by_rules else failed
-    return Captions(records, [_quarantined(each) for each in quarantine])
+    records: list[CaptionRecord] = []
+    quarantine: list[QuarantinedImage] = []
+    for each in asked:
+        image, answers = each.question.image, each.answers
+        if each.usable is not None:
+            caption = " ".join(without_thoughts(each.usable.text).split())
+            records.append(
+                CaptionRecord(
+                    image=image, caption=caption, model=each.usable.model, attempts=len(answers), usage=each.usage
+                )
+            )
+        elif by_rules:
+            records.append(_by_rules(image, attempts=1 + len(answers)))
+        else:
+            texts = tuple(answer.text for answer in answers)
+            quarantine.append(QuarantinedImage(image=image, reason=each.reason, answers=texts))
+    return records, quarantine
 
 
 def with_captions(posts: list[Post], captions: list[CaptionRecord]) -> list[Post]:
@@ -149,21 +161,3 @@ def with_captions(posts: list[Post], captions: list[CaptionRecord]) -> list[Post
 
 def _by_rules(image: str, attempts: int) -> CaptionRecord:
     return CaptionRecord(image=image, caption=describe_image(image), model=MODEL_NAME, attempts=attempts)
-
-
-def _record(asked: Asked[CaptionQuestion]) -> CaptionRecord:
-    """The server's caption, or that of the rules where it gave none that is usable."""
-    if asked.usable is None:
-        return _by_rules(asked.question.image, attempts=1 + len(asked.answers))
-    return CaptionRecord(
-        image=asked.question.image,
-        caption=" ".join(without_thoughts(asked.usable.text).split()),
-        model=asked.usable.model,
-        attempts=len(asked.answers),
-        usage=asked.usage,
-    )
-
-
-def _quarantined(asked: Asked[CaptionQuestion]) -> QuarantinedImage:
-    answers = tuple(answer.text for answer in asked.answers)
-    return QuarantinedImage(image=asked.question.image, reason=asked.reason, answers=answers)

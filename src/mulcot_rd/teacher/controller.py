@@ -11,8 +11,8 @@ from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send
 from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord
 from mulcot_rd.teacher.asking import Asked, ask
-from mulcot_rd.teacher.questions import PostRole, Request
-from mulcot_rd.teacher.running import AnswerTo
+from mulcot_rd.teacher.errors import RequestRefusedError
+from mulcot_rd.teacher.questions import AnswerTo, PostRole, Request
 
 
 class RawAnswer(Record):
@@ -40,7 +40,6 @@ class Outcome:
     """What became of one post: a record, a quarantined post, or (a reference alone) neither."""
 
     post: Post
-    role: PostRole
     stages: tuple[Asked[Request], ...]
     record: TeacherRecord | None
     quarantined: QuarantinedPost | None
@@ -59,12 +58,12 @@ async def annotate_post(
     first = await ask(Request(post, None, role, (), send), answer_to, max_retries)
     record = _record(first)
     if role == "reference" or (record is not None and record.prediction == post.label):
-        return Outcome(post, role, (first,), record, None)
-    if first.failure is not None and not first.refused:
-        return Outcome(post, role, (first,), None, _quarantine(post, first))
+        return Outcome(post, (first,), record, None)
+    if first.failure is not None and not isinstance(first.failure, RequestRefusedError):
+        return Outcome(post, (first,), None, _quarantine(post, first))
     second = await ask(Request(post, post.label, role, (), send), answer_to, max_retries)
     record = _record(second)
-    return Outcome(post, role, (first, second), record, _quarantine(post, first, second) if record is None else None)
+    return Outcome(post, (first, second), record, _quarantine(post, first, second) if record is None else None)
 
 
 def reasoning_of(stage: Asked[Request]) -> Reasoning | None:

@@ -1,28 +1,28 @@
 """The dry run: what a server would still be asked, counted and priced; nothing is sent.
 
-Answers that exist are followed to the first request without one. What comes after it, retries and stage two, is counted
-by assumptions that the table names.
+A job goes on with the answers that exist, to its first question without one. What comes after it, retries and stage
+two, is counted by assumptions that the table names.
 """
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from mulcot_rd import reasoning as response_format
-from mulcot_rd.schema import Post, Reasoning
-from mulcot_rd.teacher.errors import DryRunFinished
+from mulcot_rd.progress import progress
+from mulcot_rd.schema import Reasoning
+from mulcot_rd.teacher.errors import DryRunFinished, RequestFailedError
 from mulcot_rd.teacher.ledger import Ledger, question_key
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import CHARACTERS_PER_TOKEN, Pricing
-from mulcot_rd.teacher.questions import Answer, PostRole, Question, Request
+from mulcot_rd.teacher.questions import Answer, AnswerTo, Question, Request
 
 logger = logging.getLogger(__name__)
 
-QuestionT = TypeVar("QuestionT", bound=Question)
-Lookup = Callable[[Question], Answer | None]
+T = TypeVar("T")
+JobT = TypeVar("JobT")
 # Requests, prompt tokens, answer tokens.
 Count = tuple[float, float, float]
 
@@ -34,41 +34,30 @@ STAGE_ONE_ACCURACY = 0.6465
 ANSWER_TOKENS = 250
 
 
-def ledger_lookup(ledger_path: Path, parameters: TeacherParameters) -> Lookup:
-    """The ledger's answer to a question, or ``None``."""
-    ledger = Ledger(ledger_path)
-    return lambda question: ledger.get(question_key(question, parameters))
-
-
-def follow(
-    question: QuestionT, lookup: Callable[[QuestionT], Answer | None], max_retries: int
-) -> tuple[QuestionT, Answer | None, bool]:
-    """Follow the answers to a question and its retries.
+async def follow(
+    jobs: Sequence[JobT],
+    work: Callable[[JobT, AnswerTo], Awaitable[T]],
+    parameters: TeacherParameters,
+    ledger_path: Path,
+    unit: str,
+) -> tuple[list[T], list[Question]]:
+    """Do all jobs with the ledger's answers alone: :func:`~mulcot_rd.teacher.server.ask_server` in a dry run.
 
     Returns:
-        The last question reached, its usable answer, and whether the question is open: it has no answer yet.
+        The results, and of each job that needs a further answer the question, which fails; images stay closed as long
+        as the ledger is empty.
     """
-    while question.attempt <= 1 + max_retries:
-        answer = lookup(question)
-        if answer is None:
-            return question, None, True
-        problems = question.find_problems(answer)
-        if not problems:
-            return question, answer, False
-        question = question.again(answer, problems)
-    return question, None, False
+    answers = Ledger(ledger_path).answers
+    reached: list[Question] = []
 
+    async def answer(question: Question) -> Answer:
+        known = answers.get(question_key(question, parameters)) if answers else None
+        if known is None:
+            reached.append(question)
+            raise RequestFailedError("a dry run asks nothing")
+        return known
 
-def open_request(post: Post, role: PostRole, lookup: Lookup, parameters: TeacherParameters) -> Request | None:
-    """The first request about a post that has no answer yet, or ``None`` where the post is finished."""
-    for told_label in (None, post.label) if role == "reasoning" else (None,):
-        first = Request(post, told_label, role, (), parameters.send)
-        request, answer, is_open = follow(first, lookup, parameters.max_retries)
-        if is_open:
-            return request
-        if answer is not None and response_format.parse(answer.text).prediction == post.label:
-            break
-    return None
+    return [await work(job, answer) for job in progress(jobs, desc="dry run", unit=unit)], reached
 
 
 def finish(questions: Sequence[Question], total: int, unit: str, parameters: TeacherParameters) -> NoReturn:
@@ -84,27 +73,19 @@ def finish(questions: Sequence[Question], total: int, unit: str, parameters: Tea
         DryRunFinished: Always.
     """
     said = f"dry run: {total} {unit}s for {parameters.model}, {total - len(questions)} of them need no request"
-    asked = distinct(questions, parameters)
-    logger.info("%s", "\n".join([said, *(table(asked, estimate(asked, parameters), parameters) if asked else [])]))
+    distinct = list({question_key(question, parameters): question for question in questions}.values())
+    shown = table(distinct, estimate(distinct, parameters), parameters) if distinct else []
+    logger.info("%s", "\n".join([said, *shown]))
     raise DryRunFinished(f"the dry run asked nothing about {unit}s; set teacher.dry_run=false to ask")
-
-
-def distinct(questions: Sequence[QuestionT], parameters: TeacherParameters) -> list[QuestionT]:
-    """The questions, equal ones once.
-
-    Raises:
-        ImageError: If an image is missing.
-    """
-    return list({question_key(question, parameters): question for question in questions}.values())
 
 
 def estimate(questions: Sequence[Question], parameters: TeacherParameters) -> dict[str, Count]:
     """What the open questions come to at least, at most, and for requests about posts, as expected."""
     pricing = Pricing(parameters)
-    counts = {"least": _count(questions, 0, 1, parameters, pricing)}
+    counts = {"least": _count(questions, pricing, 0, 1)}
     if isinstance(questions[0], Request):
-        counts["expected"] = _count(questions, UNUSABLE_SHARE, STAGE_ONE_ACCURACY, parameters, pricing)
-    return {**counts, "most": _count(questions, 1, 0, parameters, pricing, most=True)}
+        counts["expected"] = _count(questions, pricing, UNUSABLE_SHARE, STAGE_ONE_ACCURACY)
+    return {**counts, "most": _count(questions, pricing, 1, 0, most=True)}
 
 
 def table(questions: Sequence[Question], counts: dict[str, Count], parameters: TeacherParameters) -> list[str]:
@@ -135,17 +116,11 @@ def table(questions: Sequence[Question], counts: dict[str, Count], parameters: T
 
 
 def _count(
-    questions: Sequence[Question],
-    unusable: float,
-    accuracy: float,
-    parameters: TeacherParameters,
-    pricing: Pricing,
-    *,
-    most: bool = False,
+    questions: Sequence[Question], pricing: Pricing, unusable: float, accuracy: float, *, most: bool = False
 ) -> Count:
     """Requests, prompt and answer tokens if these shares of answers are unusable, and of usable ones right."""
     prompt_tokens_of = pricing.most_prompt_tokens if most else pricing.prompt_tokens
-    length = parameters.max_tokens if most else min(ANSWER_TOKENS, parameters.max_tokens)
+    length = pricing.parameters.max_tokens if most else min(ANSWER_TOKENS, pricing.parameters.max_tokens)
     # What an unusable answer and its problems add to the next prompt; the bound counts a byte as a token.
     text = "x" * round(length if most else length * CHARACTERS_PER_TOKEN)
     again = questions[0].again(Answer(text=text, model=""), Reasoning().problems)
@@ -156,7 +131,7 @@ def _count(
         """One stage that ``share`` of the posts like this one come to; each retry carries all before it."""
         nonlocal requests, prompt_tokens, answer_tokens
         base = prompt_tokens_of(question)
-        for retry in range(2 + parameters.max_retries - question.attempt):
+        for retry in range(2 + pricing.parameters.max_retries - question.attempt):
             requests += share
             prompt_tokens += share * (base + retry * carried)
             answer_tokens += share * (length if retry else min(length, question.max_tokens or length))
@@ -165,6 +140,6 @@ def _count(
     for question in questions:
         add(question, 1)
         if isinstance(question, Request) and question.role == "reasoning" and question.stage == 1:
-            answered = 1 - unusable ** (2 + parameters.max_retries - question.attempt)
+            answered = 1 - unusable ** (2 + pricing.parameters.max_retries - question.attempt)
             add(replace(question, told_label=question.post.label, history=()), 1 - answered * accuracy)
     return requests, prompt_tokens, answer_tokens

@@ -27,13 +27,11 @@ class TransientFaultError(Exception):
     """A fault that may heal: the same request is sent again.
 
     Attributes:
-        reason: What it was.
         retry_after_s: How long the server asked to wait, in seconds, or ``None``.
         maybe_billed: Whether the server may have worked on an answer that did not arrive.
     """
 
     def __init__(self, reason: str, retry_after_s: float | None = None, *, maybe_billed: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason
         self.retry_after_s = retry_after_s
         self.maybe_billed = maybe_billed

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from mulcot_rd.prompts import judge_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import Sentiment
-from mulcot_rd.teacher.asking import Asked, ask_all
+from mulcot_rd.teacher.asking import ask
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.questions import Answer, Question, Unusable
+from mulcot_rd.teacher.server import ask_server
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +104,10 @@ def judge_conclusions(
     if parameters.writer != "openai":
         raise TeacherError("judge.posts needs a server as teacher: set teacher.provider=openai, or judge.posts=0")
     worded = [conclusion for conclusion in conclusions if conclusion.text.strip()]
-    asked = iter(ask_all(worded, parameters, ledger_path, api_key, "conclusion"))
-    return [_verdict(next(asked)) if conclusion.text.strip() else UNCLEAR for conclusion in conclusions]
-
-
-def _verdict(asked: Asked[Conclusion]) -> Verdict | None:
-    if asked.usable is None:
-        logger.warning("the conclusion about %s is not judged: %s", asked.question.subject, asked.reason)
-        return None
-    return read_verdict(asked.usable.text)
+    work = partial(ask, max_retries=parameters.max_retries)
+    asked = ask_server(worded, work, parameters, ledger_path, api_key, "conclusion")
+    for each in asked:
+        if each.usable is None:
+            logger.warning("the conclusion about %s is not judged: %s", each.question.subject, each.reason)
+    verdicts = iter(None if each.usable is None else read_verdict(each.usable.text) for each in asked)
+    return [next(verdicts) if conclusion.text.strip() else UNCLEAR for conclusion in conclusions]

@@ -7,7 +7,8 @@ goes on from here.
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -60,43 +61,17 @@ class Ledger:
     """An append-only file of answers.
 
     A line that a kill tore is skipped with a warning and never removed; the next row starts on a new line.
+
+    Attributes:
+        path: The file.
+        answers: Every answer that is on disk, by the key of its question.
     """
 
-    def __init__(self, path: Path, *, alone: bool = False) -> None:
-        """Read the answers that ``path`` has; the file need not exist yet.
-
-        Args:
-            path: The file.
-            alone: Whether to keep other processes from asking for the same ledger, until :meth:`release`.
-
-        Raises:
-            TeacherError: If ``alone`` and another process does.
-        """
-        self._lock = FileLock(path.with_suffix(".lock"), LOCK_PATIENCE_S, thread_local=False)
-        if alone:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                # Before the file is read: what another process is just writing would be missed, and paid for again.
-                self._lock.acquire()
-            except Timeout:
-                raise TeacherError(
-                    f"another process is asking a server for the same ledger ({self._lock.lock_file} is locked): wait "
-                    "until it is done"
-                ) from None
+    def __init__(self, path: Path) -> None:
+        """Read the answers that ``path`` has; the file need not exist yet."""
+        self.path = path
+        self.answers = {row.key: row.answer for row in read_rows(path, LedgerRow)}
         self._file = AppendOnlyFile(path)
-        self._answers = {row.key: row.answer for row in read_rows(path, LedgerRow)}
-
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    @property
-    def answers(self) -> Collection[Answer]:
-        """Every answer, one a key."""
-        return self._answers.values()
-
-    def get(self, key: str) -> Answer | None:
-        """The answer to the question with this key, or ``None``."""
-        return self._answers.get(key)
 
     async def append(self, row: LedgerRow) -> None:
         """Write a row; when this returns, the row is on disk and counts. Rows that wait together share one sync.
@@ -108,16 +83,33 @@ class Ledger:
         """
         self._file.add(row)
         await self._file.flush()
-        self._answers[row.key] = row.answer
+        self.answers[row.key] = row.answer
 
     async def close(self) -> None:
-        """Wait for rows that are still being written, then let others in."""
+        """Wait for rows that are still being written."""
         await self._file.flush()
-        self.release()
 
-    def release(self) -> None:
-        """Let other processes ask for this ledger."""
-        self._lock.release()
+
+@contextmanager
+def locked_ledger(path: Path) -> Iterator[Ledger]:
+    """The ledger, with other processes kept from asking a server for it.
+
+    Raises:
+        TeacherError: If another process does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"), LOCK_PATIENCE_S, thread_local=False)
+    try:
+        # Before the file is read: what another process is just writing would be missed, and paid for again.
+        lock.acquire()
+    except Timeout:
+        raise TeacherError(
+            f"another process is asking for the same ledger ({lock.lock_file} is locked): wait until it is done"
+        ) from None
+    try:
+        yield Ledger(path)
+    finally:
+        lock.release()
 
 
 def question_key(question: Question, parameters: TeacherParameters) -> str:

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import httpx2
@@ -18,9 +18,9 @@ from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.capabilities import Capabilities
 from mulcot_rd.teacher.errors import TeacherError, TransientFaultError
-from mulcot_rd.teacher.ledger import question_key
+from mulcot_rd.teacher.ledger import Ledger
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.prices import DETAIL, Pricing
+from mulcot_rd.teacher.prices import Pricing
 from mulcot_rd.teacher.questions import Answer, Question
 from mulcot_rd.teacher.server_errors import KEY_HELP, ServerErrors, error_in
 from mulcot_rd.teacher.transport import Transport
@@ -52,17 +52,14 @@ class OpenAITeacher:
         budget: What was spent and may be.
     """
 
-    def __init__(
-        self, parameters: TeacherParameters, api_key: str | None, capabilities: Capabilities, budget: Budget
-    ) -> None:
+    def __init__(self, parameters: TeacherParameters, api_key: str | None, ledger: Ledger) -> None:
         """Open a client.
 
         Args:
             parameters: Server, model, sampling and limits.
             api_key: This server's key from the credentials, or ``None``; see
                 :func:`~mulcot_rd.credentials.server_key` for where it is looked for then. Only OpenAI needs one.
-            capabilities: The form of requests.
-            budget: Where every request is charged.
+            ledger: Its answers are spent from the budget; the server's capabilities are kept beside it.
 
         Raises:
             TeacherError: If OpenAI is asked without a key, the key can't be sent, or the proxy can't be used.
@@ -93,29 +90,37 @@ class OpenAITeacher:
                 event_hooks={} if key or password else {"request": [_leave_key_out]},
             ),
         )
-        self.transport = Transport(parameters, answered=capabilities.answered)
-        self.capabilities = capabilities
-        self.budget = budget
+        self.capabilities = Capabilities(
+            ledger.path.with_suffix(".server.json"), f"{self.base_url} {parameters.model}", parameters.structured_output
+        )
+        self.transport = Transport(parameters, answered=self.capabilities.answered)
+        self.budget = Budget(parameters.budget_usd, Pricing(parameters), ledger)
         self._parameters = parameters
-        self._pricing = Pricing(parameters)
-        self._encode = lru_cache(CACHED_IMAGES)(partial(encode_image, size=parameters.image_size))
+        self._image = lru_cache(CACHED_IMAGES)(
+            lambda path: data_uri(load_image(path, parameters.image_size), JPEG_QUALITY)
+        )
         # At INFO the HTTP library reports every request, which drowns the progress bar; at DEBUG every response header,
         # where a server may repeat the key.
         for library in ("httpx2", "httpcore2"):
             logging.getLogger(library).setLevel(logging.WARNING)
 
-    async def answer(self, question: Question) -> Answer:
-        """Send one question, again after transport faults, and charge the budget.
+    @property
+    def status(self) -> str:
+        """Money spent and requests in flight, for a progress bar."""
+        in_flight = f"{self.transport.in_flight} of {self._parameters.max_concurrency} in flight"
+        return f"{self.budget.spent_usd:.4f} USD, {in_flight}" if self.budget.pricing.priced else in_flight
+
+    async def answer(self, key: str, question: Question) -> Answer:
+        """Send one question, whose ledger key is ``key``, again after transport faults, and charge the budget.
 
         Raises:
             ImageError: If the question's image is missing or broken.
             RequestFailedError: If this question is refused or its repeats are used up.
             TeacherError: If key, model or address are wrong, the quota or budget is spent, or the server is gone.
         """
-        key = question_key(question, self._parameters)
         if question.image is not None:
             # Before a slot is taken: the next image is encoded while others wait for their answers.
-            await asyncio.to_thread(self._encode, question.image)
+            await asyncio.to_thread(self._image, question.image)
 
         async def attempt() -> Answer:
             reservation = await self.budget.reserve(key, question)
@@ -182,11 +187,12 @@ class OpenAITeacher:
             )
 
     async def close(self) -> None:
-        """Close the connections, and say which transport faults were waited out."""
+        """Close connections and journal, and say which transport faults were waited out."""
         if self.transport.faults:
             counts = ", ".join(f"{reason} ({count})" for reason, count in self.transport.faults.items())
             logger.info("transport faults: %s", counts)
         await self.client.close()
+        await self.budget.close()
 
     async def body(self, question: Question) -> dict[str, Any]:
         """The request that asks a question, as the API's JSON object.
@@ -196,10 +202,10 @@ class OpenAITeacher:
         """
         turns: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in question.messages]
         if question.image is not None:
-            image = await asyncio.to_thread(self._encode, question.image)
+            image = await asyncio.to_thread(self._image, question.image)
             # The image comes before the prompt, as in the trained models. "low" is a fixed 512-pixel view: all that an
             # image of the method's size has, at the lowest price.
-            part = {"type": "image_url", "image_url": {"url": image, "detail": DETAIL}}
+            part = {"type": "image_url", "image_url": {"url": image, "detail": "low"}}
             turns[0]["content"] = [part, {"type": "text", "text": turns[0]["content"]}]
         longest = question.max_tokens or self._parameters.max_tokens
         return {
@@ -233,7 +239,7 @@ class OpenAITeacher:
             usage=usage,
             finish_reason="refusal" if refusal and not text else choice.finish_reason or "stop",
             latency_s=latency_s,
-            cost_usd=self._pricing.cost_usd(usage) if counted else None,
+            cost_usd=self.budget.pricing.usd(usage.prompt_tokens, usage.completion_tokens) if counted else None,
         )
 
 
@@ -276,8 +282,3 @@ class _Completion(BaseModel):
 async def _leave_key_out(request: httpx2.Request) -> None:
     """The SDK can't be without a key; a server that has none is sent none."""
     del request.headers["Authorization"]
-
-
-def encode_image(path: str, size: int) -> str:
-    """A JPEG data URI of ``size`` x ``size`` pixels."""
-    return data_uri(load_image(path, size), JPEG_QUALITY)

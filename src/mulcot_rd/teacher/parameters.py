@@ -17,9 +17,6 @@ class BatchParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     poll_seconds: float = Field(30.0, gt=0, description="Time between two looks at a batch's state, in seconds.")
-    completion_window: str = Field(
-        "24h", description="Time in which the server promises to finish a batch (OpenAI: 24h)."
-    )
     max_requests: int = Field(50_000, ge=1, description="Most questions of one batch (OpenAI: 50,000).")
     max_megabytes: int = Field(200, ge=1, description="Largest input file of one batch, in 10^6 bytes (OpenAI: 200).")
 
@@ -133,18 +130,15 @@ class TeacherParameters(BaseModel):
             raise ValueError("teacher.provider=import needs teacher.import_path, the JSONL file of reasonings to take")
         if self.provider != "import" and self.import_path is not None:
             raise ValueError("teacher.import_path is read only with teacher.provider=import: set that, or leave it out")
-        for group, read, base_url, mode in (
-            ("teacher", self.writer == "openai", self.base_url, self.mode),
-            ("teacher.captions", self.captions.provider == "openai", self.captions.base_url, self.captions.mode),
+        for group, own, writer, sees_images in (
+            ("teacher", self, self.writer, self.send == "image"),
+            ("teacher.captions", self.captions, self.captions.provider, True),
         ):
-            if not read and (base_url is not None or mode == "batch"):
-                named = f"{group}.base_url" if base_url is not None else f"{group}.mode=batch"
+            if writer == "offline" and (own.base_url is not None or own.mode == "batch"):
+                named = f"{group}.mode=batch" if own.base_url is None else f"{group}.base_url"
                 raise ValueError(f"{named} is read only with {group}.provider=openai: set that, or leave it out")
-        if self.budget_usd is not None:
-            if self.writer == "openai":
-                self._refuse_unpriced(self.model, sees_images=self.send == "image")
-            if self.captions.provider == "openai":
-                self._refuse_unpriced(self.captions.model, sees_images=True)
+            if writer == "openai" and self.budget_usd is not None:
+                self._refuse_unpriced(own.model, sees_images=sees_images)
         return self
 
     def _refuse_unpriced(self, model: str, *, sees_images: bool) -> None:

@@ -15,14 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from mulcot_rd.schema import Usage
-
 if TYPE_CHECKING:
     from mulcot_rd.teacher.parameters import TeacherParameters
     from mulcot_rd.teacher.questions import Question
 
-# How the client sends every image: as one small view, at the lowest price.
-DETAIL: Literal["low"] = "low"
 # Measured with o200k_base (gpt-4o, gpt-4o-mini) on 2,400 prompts of Twitter-2015, Twitter-2017 and MVSA-Single: means
 # 4.54 to 4.66, nine prompts in ten between 4.40 and 4.73; cl100k_base (gpt-3.5-turbo) is within one percent of that.
 CHARACTERS_PER_TOKEN = 4.62
@@ -106,17 +102,16 @@ class Pricing:
     """Tokens and cost of requests to the configured model, as the client sends them.
 
     Attributes:
-        model: The model's name; the server's own may be longer (``gpt-4o-2024-08-06``).
+        parameters: The teacher's; the server's own name of ``model`` may be longer (``gpt-4o-2024-08-06``).
         price: The model's row, or an empty one.
         priced: Whether the model has a price.
     """
 
     def __init__(self, parameters: "TeacherParameters") -> None:
         """Take the model's row, found by its exact name."""
-        self.model = parameters.model
-        self.price = parameters.price(self.model) or ModelPrice()
+        self.price = parameters.price(parameters.model) or ModelPrice()
         self.priced = self.price.input_usd is not None
-        self._parameters = parameters
+        self.parameters = parameters
 
     def prompt_tokens(self, question: "Question") -> int:
         """Prompt tokens to expect, the image included; see ``CHARACTERS_PER_TOKEN`` for how near that comes."""
@@ -130,33 +125,22 @@ class Pricing:
         overhead = MOST_TOKENS_A_TURN * len(question.messages) + MOST_TOKENS_A_CONVERSATION
         return most_bytes + overhead + self._image(question)
 
-    def cost_usd(self, usage: Usage) -> float | None:
-        """Cost of an answer in US dollars, or ``None`` where the model has no price."""
-        return self.usd(usage.prompt_tokens, usage.completion_tokens)
-
     def usd(self, prompt_tokens: float, answer_tokens: float) -> float | None:
         """Cost of so many tokens in US dollars, or ``None`` where the model has no price."""
         if self.price.input_usd is None or self.price.output_usd is None:
             return None
-        part = 1 - self.price.batch_discount if self._parameters.mode == "batch" else 1.0
+        part = 1 - self.price.batch_discount if self.parameters.mode == "batch" else 1.0
         return part * (self.price.input_usd * prompt_tokens + self.price.output_usd * answer_tokens) / 1e6
 
     def most_usd(self, question: "Question") -> float:
-        """The most that one request can cost in US dollars: every byte a token, and the longest answer.
-
-        Raises:
-            ValueError: If the model has no price.
-        """
-        longest = question.max_tokens or self._parameters.max_tokens
-        cost = self.usd(self.most_prompt_tokens(question), longest)
-        if cost is None:
-            raise ValueError("a model without a price has no bound on its cost: add it to teacher.prices")
-        return cost
+        """The most that one request can cost in US dollars: every byte a token, and the longest answer; 0 unpriced."""
+        longest = question.max_tokens or self.parameters.max_tokens
+        return self.usd(self.most_prompt_tokens(question), longest) or 0.0
 
     def _texts(self, question: "Question") -> list[str]:
         """The texts that a server tokenises: the turns, and the JSON schema where one goes along."""
         texts = [message.text for message in question.messages]
-        if self._parameters.structured_output != "off" and question.schema is not None:
+        if self.parameters.structured_output != "off" and question.schema is not None:
             texts.append(json.dumps(question.schema))
         return texts
 
@@ -164,7 +148,7 @@ class Pricing:
         images = self.price.images
         if question.image is None or images is None:
             return 0
-        return images.base if isinstance(images, TiledImages) else images.tokens(self._parameters.image_size)
+        return images.base if isinstance(images, TiledImages) else images.tokens(self.parameters.image_size)
 
 
 def _most_bytes(text: str) -> int:

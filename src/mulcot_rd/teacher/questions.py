@@ -5,7 +5,7 @@ Ledger, budget and client see a :class:`Question` and nothing of what it is for.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -38,6 +38,9 @@ class Answer(Record):
     finish_reason: str = "stop"
     latency_s: float = Field(0.0, ge=0)
     cost_usd: float | None = None
+
+
+AnswerTo = Callable[[Any], Awaitable[Answer]]
 
 
 @dataclass(frozen=True)

@@ -1,80 +1,126 @@
-"""A teacher behind a server with all that belongs to it: ledger, budget, and server capabilities."""
+"""A server's answers: only what the ledger lacks is asked, many questions at once, to the end or to an orderly stop."""
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
-from mulcot_rd.credentials import OPENAI_URL, without_password
+from mulcot_rd.progress import progress
+from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.batch import BatchTeacher, open_batches
-from mulcot_rd.teacher.budget import Budget
-from mulcot_rd.teacher.capabilities import Capabilities
-from mulcot_rd.teacher.errors import TeacherError
-from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, question_key
+from mulcot_rd.teacher.errors import BudgetReachedError, TeacherError
+from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, locked_ledger, question_key
 from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.prices import Pricing
-from mulcot_rd.teacher.questions import Answer, Question
+from mulcot_rd.teacher.questions import Answer, AnswerTo, Question
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+JobT = TypeVar("JobT")
+
+
+def ask_server(
+    jobs: Sequence[JobT],
+    work: Callable[[JobT, AnswerTo], Awaitable[T]],
+    parameters: TeacherParameters,
+    ledger_path: Path,
+    api_key: str | None,
+    unit: str,
+) -> list[T]:
+    """Do all jobs with the configured server's answers, behind a progress bar.
+
+    Where one of them ends everything, or the user interrupts, answers that are on their way are still waited for and
+    written down: they are paid for. A second interruption gives them up.
+
+    Args:
+        jobs: What is to be done.
+        work: Does one job; it is given what answers a question.
+        parameters: Server, model and limits.
+        ledger_path: JSONL file of answers; what it has is not asked again. Beside it are kept what was spent
+            (``.spending.jsonl``), the server's capabilities (``.server.json``), and open batches (``.batches``).
+        api_key: Key of the server, or ``None`` to take ``OPENAI_API_KEY``.
+        unit: What a job is about: a post, an image.
+
+    Returns:
+        The results, in the order of the jobs whatever the order in which they came.
+
+    Raises:
+        TeacherError: If the server can answer nothing at all, or another process asks for the same ledger.
+        BudgetReachedError: With the number of jobs that are open.
+        DryRunFinished: In a dry run, if the ledger lacks an answer.
+        ImageError: If an image is missing or broken.
+    """
+    if parameters.dry_run:
+        results, reached = run(dry_run.follow(jobs, work, parameters, ledger_path, unit))
+        if reached:
+            dry_run.finish(reached, len(jobs), unit, parameters)
+        return results
+    # A notebook keeps a failed call's objects: the lock does not depend on them.
+    with locked_ledger(ledger_path) as ledger:
+        return run(Server(parameters, ledger, api_key).work_through(jobs, work, unit))
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on an own event loop, in a thread of its own where this one has a loop (notebooks).
+
+    An interruption stops it in either case, in the orderly way of :func:`ask_server`.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
+
+    async def beside() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        started.set_result((asyncio.get_running_loop(), task))
+        return await coroutine
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        result = executor.submit(asyncio.run, beside())
+        try:
+            return result.result()
+        except KeyboardInterrupt:
+            # The interruption reaches this thread alone; the other one would go on asking, and paying, to the end.
+            loop, task = started.result()
+            if not result.done():
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 class Server:
-    """Asks a server only what the ledger does not know, online or by batches; equal questions are sent once.
+    """Asks a server only what the ledger does not know, online or by batches; equal questions are sent once."""
 
-    Attributes:
-        asked: Answers that the server gave.
-        remembered: Answers taken from the ledger.
-    """
-
-    def __init__(self, parameters: TeacherParameters, ledger_path: Path, api_key: str | None) -> None:
+    def __init__(self, parameters: TeacherParameters, ledger: Ledger, api_key: str | None) -> None:
         """Open the configured server.
 
-        Args:
-            parameters: The teacher's parameters.
-            ledger_path: JSONL file of answers. Beside it are kept what was spent (``.spending.jsonl``), the server's
-                capabilities (``.server.json``), and batches that are under way (``.batches``).
-            api_key: The key, or ``None`` to take it from ``OPENAI_API_KEY``.
-
         Raises:
-            TeacherError: If a key is missing, another process asks for the same ledger, or a batch is in the way.
+            TeacherError: If a key is missing, or a batch is in the way.
         """
-        self.asked = 0
-        self.remembered = 0
-        self._parameters = parameters
-        self._in_flight: dict[str, asyncio.Task[Answer]] = {}
-        self._ledger = Ledger(ledger_path, alone=True)
-        try:
-            self._open(ledger_path, api_key)
-        except BaseException:
-            # A notebook keeps a failed call's objects, and with them the lock.
-            self._ledger.release()
-            raise
-
-    def _open(self, ledger_path: Path, api_key: str | None) -> None:
-        parameters, batches = self._parameters, ledger_path.with_suffix(".batches")
-        if parameters.mode == "online" and (notes := open_batches(batches, parameters.model, self._ledger)):
+        if parameters.mode == "online" and (notes := open_batches(parameters.model, ledger)):
             # Their questions would be paid for online as well.
             raise TeacherError(
                 f"{len(notes)} batch(es) of an earlier run are not collected: run the same command with "
-                f"teacher.mode=batch to collect them, or delete {batches} to have their questions asked again"
+                f"teacher.mode=batch to collect them, or delete {min(notes).parent} to have their questions asked again"
             )
-        capabilities = Capabilities(
-            ledger_path.with_suffix(".server.json"),
-            f"{without_password(parameters.base_url or OPENAI_URL)} {parameters.model}",
-            parameters.structured_output,
-        )
-        self._budget = Budget(parameters.budget_usd, Pricing(parameters), self._ledger, ledger_path)
-        self._client = OpenAITeacher(parameters, api_key, capabilities, self._budget)
+        self._asked = 0
+        self._remembered = 0
+        self._parameters = parameters
+        self._ledger = ledger
+        self._in_flight: dict[str, asyncio.Task[Answer]] = {}
+        self._client = OpenAITeacher(parameters, api_key, ledger)
         self._teacher: OpenAITeacher | BatchTeacher = self._client
         if parameters.mode == "batch":
-            self._teacher = BatchTeacher(self._client, parameters, self._ledger, batches)
-
-    def status(self) -> str:
-        """Money spent and requests in flight, for a progress bar."""
-        in_flight = f"{self._client.transport.in_flight} of {self._parameters.max_concurrency} in flight"
-        return f"{self._budget.spent_usd:.4f} USD, {in_flight}" if self._budget.priced else in_flight
+            self._teacher = BatchTeacher(self._client, parameters, ledger)
 
     async def answer(self, question: Question) -> Answer:
         """The ledger's answer, or the server's once it is on disk.
 
-        Whoever gives up on waiting stops nothing: the answer may have been paid for. See :meth:`drain`.
+        Whoever gives up on waiting stops nothing: the answer may have been paid for.
 
         Raises:
             ImageError: If the question's image is missing or broken.
@@ -82,9 +128,9 @@ class Server:
             TeacherError: If no question can.
         """
         key = question_key(question, self._parameters)
-        known = self._ledger.get(key)
+        known = self._ledger.answers.get(key)
         if known is not None or key in self._in_flight:
-            self.remembered += 1
+            self._remembered += 1
         if known is not None:
             return known
         if key not in self._in_flight:
@@ -93,22 +139,49 @@ class Server:
 
     async def _ask(self, key: str, question: Question) -> Answer:
         try:
-            answer = await self._teacher.answer(question)
-            self.asked += 1
+            answer = await self._teacher.answer(key, question)
+            self._asked += 1
             # A batch writes its answers itself, also those that nobody waits for.
-            if self._ledger.get(key) is None:
+            if key not in self._ledger.answers:
                 await self._ledger.append(LedgerQuestion.of(key, question).answered(answer))
         finally:
             del self._in_flight[key]
         return answer
 
-    async def drain(self) -> None:
-        """Ask nothing more, and write down the answers that are on their way; the run is being stopped."""
-        await self._teacher.drain()
-        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
+    async def work_through(
+        self, jobs: Sequence[JobT], work: Callable[[JobT, AnswerTo], Awaitable[T]], unit: str
+    ) -> list[T]:
+        """Do all jobs, then close connections and files; see :func:`ask_server`."""
+        # Twice as many jobs as requests: the next image is encoded while every slot is taken.
+        at_once = len(jobs) if self._parameters.mode == "batch" else 2 * self._parameters.max_concurrency
+        results: dict[int, T] = {}
+        waiting = iter(enumerate(jobs))
+        with progress(total=len(jobs), desc="teacher (openai)", unit=unit) as bar:
 
-    async def close(self) -> None:
-        """Close the connections, then the files."""
-        await self._teacher.close()
-        await self._budget.close()
-        await self._ledger.close()
+            async def worker() -> None:
+                for index, job in waiting:
+                    results[index] = await work(job, self.answer)
+                    bar.set_postfix_str(self._client.status, refresh=False)
+                    bar.update()
+
+            tasks = [asyncio.create_task(worker()) for _ in range(min(len(jobs), at_once))]
+            try:
+                await asyncio.gather(*tasks)
+            except BaseException as error:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                # Nothing more is asked, and the answers that are on their way are written down.
+                await self._teacher.drain()
+                await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
+                if isinstance(error, BudgetReachedError):
+                    raise BudgetReachedError(
+                        f"{error}; {len(jobs) - len(results)} of {len(jobs)} {unit}s are open and what was answered is "
+                        "kept: raise teacher.budget_usd and run the same command again to go on"
+                    ) from None
+                raise
+            finally:
+                await self._teacher.close()
+                await self._ledger.close()
+        logger.info("%d answer(s) asked for, %d taken from the ledger", self._asked, self._remembered)
+        return [results[index] for index in range(len(jobs))]

@@ -75,7 +75,13 @@ class ServerErrors:
         if status == 407:
             return self._proxy_password()
         if status == 401 or (status == 403 and not any(word in said.lower() for word in _MODERATED)):
-            return TeacherError(f"the server refuses the API key with {status} ({said}): {self._key_help()}")
+            cure = KEY_HELP
+            if not is_openai(self._base_url):
+                cure = (
+                    f"give this server's key under servers, {self._base_url}, api_key in conf/local/credentials.yml, "
+                    "or name its environment variable by api_key_env"
+                )
+            return TeacherError(f"the server refuses the API key with {status} ({said}): {cure}")
         if status == 404:
             return TeacherError(
                 f"the server at {self._base_url} knows no model {self._parameters.model!r} or no such address "
@@ -125,14 +131,6 @@ class ServerErrors:
     def _proxy_password(self) -> TeacherError:
         return TeacherError(
             f"the proxy asks for a name and password: give them in {self._proxy}, as http://NAME:PASSWORD@HOST:PORT"
-        )
-
-    def _key_help(self) -> str:
-        if is_openai(self._base_url):
-            return KEY_HELP
-        return (
-            f"give this server's key under servers, {self._base_url}, api_key in conf/local/credentials.yml, or name "
-            "its environment variable by api_key_env"
         )
 
 

@@ -55,9 +55,8 @@ class Transport:
         try:
             answer = await self._repeat(send)
         except RequestFailedError as error:
-            self._failures_in_a_row += 1
-            if self.answered and isinstance(error, RequestRefusedError):
-                self._failures_in_a_row = 0
+            refused = self.answered and isinstance(error, RequestRefusedError)
+            self._failures_in_a_row = 0 if refused else self._failures_in_a_row + 1
             if self._failures_in_a_row >= FAILURES_BEFORE_GIVING_UP:
                 raise TeacherError(
                     f"the teacher failed {self._failures_in_a_row} requests in a row, the last because {error}; "
@@ -83,13 +82,13 @@ class Transport:
             try:
                 return await self._once(send)
             except TransientFaultError as fault:
-                self.faults[fault.reason] += 1
+                self.faults[str(fault)] += 1
                 if fault.retry_after_s is not None:
                     self._paused_until_s = max(self._paused_until_s, time.monotonic() + fault.retry_after_s)
                 if repeat == self._max_retries:
-                    raise RequestFailedError(f"{fault.reason}, {repeat + 1} time(s)") from None
+                    raise RequestFailedError(f"{fault}, {repeat + 1} time(s)") from None
                 wait_s = self.wait_s(repeat, fault.retry_after_s)
-                logger.debug("%s; again in %.1f s", fault.reason, wait_s)
+                logger.debug("%s; again in %.1f s", fault, wait_s)
             await self._sleep(wait_s)
             repeat += 1
 

@@ -36,10 +36,8 @@ def caption_posts(
         captioned = [*posts_from_frame(posts, "train"), *posts_from_frame(posts, "test")]
     else:
         return [], []
-    captions = caption_images(
-        [post.image for post in captioned], teacher, ledger, credentials.api_key(teacher.captions.base_url)
-    )
-    return captions.records, captions.quarantine
+    images = [post.image for post in captioned]
+    return caption_images(images, teacher, ledger, credentials.api_key(teacher.captions.base_url))
 
 
 def annotate_posts(
