@@ -40,6 +40,13 @@ def test_a_dry_run_without_any_data_says_what_comes_first(kedro):
     assert "run `kedro run --pipeline data_preparation` first" in " ".join(result.stderr.split())
 
 
+def test_a_wrong_assumption_is_named(kedro):
+    result = kedro("run", "--params", "dry_run=true,dry_run_settings.device.tflops=-1")
+    assert result.returncode != 0
+    (said,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "device.tflops" in said and "(given: -1)" in said
+
+
 def test_the_teachers_price_is_that_of_its_own_dry_run(project, kedro):
     params = "teacher.provider=openai,teacher.base_url=http://127.0.0.1:9/v1,arch=2,limit=30"
     assert kedro("run", "--pipeline", "data_preparation").returncode == 0

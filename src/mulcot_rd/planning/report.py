@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from kedro.io import DataCatalog
+from pydantic import ValidationError
 
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.errors import UserError
@@ -57,9 +58,14 @@ def report(catalog: DataCatalog, loader: ProjectConfigLoader, stages: Sequence[s
         stages: The pipelines of the run; work of others is left out.
 
     Raises:
-        UserError: If neither posts.parquet nor raw data are at hand.
+        UserError: If neither posts.parquet nor raw data are at hand, or a parameter is refused.
     """
-    settings = Settings.of(lambda name: catalog.load(f"params:{name}"))
+    try:
+        settings = Settings.of(lambda name: catalog.load(f"params:{name}"))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise UserError(f"{error.title}: {name}: {fault['msg']} (given: {fault['input']})") from error
     posts, source = _posts(catalog, settings)
     plan = make_plan(settings, captioned(posts, settings.teacher.captions.max_words))
     scale = plan.posts["train"] / max(1, sum(post.split == "train" for post in posts))
