@@ -34,8 +34,12 @@ def test_a_dry_run_of_one_pipeline_of_the_papers_models_needs_no_weights(kedro, 
     assert "assistant_training" not in out
 
 
-def test_a_dry_run_without_any_data_says_what_comes_first(kedro):
-    result = kedro("run", "--params", "dry_run=true,dataset=twitter2017")
+def test_a_dry_run_without_data_takes_the_papers_numbers_and_says_what_comes_first(kedro):
+    result = kedro("run", "--env", "workstation", "--params", "dry_run=true,arch=6,dataset=twitter2017,limit=1200")
+    assert result.returncode == 0, result.stderr
+    assert "posts: train 1,200, dev 1,176, test 1,200 (numbers of Table 1, texts of 85 characters" in result.stdout
+    assert "run `kedro run --pipeline data_preparation` first" in result.stdout
+    result = kedro("run", "--params", "dry_run=true,dataset=mine")
     assert result.returncode != 0
     assert "run `kedro run --pipeline data_preparation` first" in " ".join(result.stderr.split())
 

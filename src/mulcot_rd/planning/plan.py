@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mulcot_rd.ingest.read import TWITTER
 from mulcot_rd.models import family_named
 from mulcot_rd.models.inputs import prompt_text
 from mulcot_rd.parameters import RunParameters
@@ -16,7 +18,7 @@ from mulcot_rd.planning.cost_model import Device, Row
 from mulcot_rd.planning.shape import Shape, model_shape
 from mulcot_rd.prompts import Task, response_format
 from mulcot_rd.reporting.published import published
-from mulcot_rd.schema import SPLITS, Post
+from mulcot_rd.schema import SPLITS, Post, Sentiment
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.dry_run import ANSWER_TOKENS
 from mulcot_rd.teacher.judge import JudgeParameters
@@ -26,6 +28,8 @@ from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 # A label answer with its prefix and the end of the turn, as bench/settings.py has it.
 LABEL_TOKENS = 5
+# Characters of a post's text, the mean of Twitter-2015.
+TEXT_CHARACTERS = 85
 # Marks the kind of soft labels that is not configured.
 UNUSED = " (not used)"
 # Posts whose prompts are read for the mean length.
@@ -126,6 +130,23 @@ def kept_share(dataset: str) -> float:
     table = table[(table["table"] == 8) & (table["metric"] == "accuracy")]
     own = table[table["dataset"] == dataset]
     return float((table if own.empty else own)["value"].mean()) / 100
+
+
+def published_posts(dataset: str, limit: int | None) -> list[Post]:
+    """Made-up posts, as many a split as the paper's Table 1 has of a data set; none where it lacks the data set.
+
+    Each has ``TEXT_CHARACTERS`` of text. Their label and image say nothing.
+    """
+    table = published()
+    table = table[(table["table"] == 1) & (table["method"] == "all") & (table["dataset"] == dataset)]
+    aspect = "an aspect" if dataset in TWITTER else None
+    made_up = partial(Post, text="x" * TEXT_CHARACTERS, aspect=aspect, image="none", label=Sentiment.NEUTRAL)
+    posts = []
+    for split in SPLITS:
+        one = made_up(id=split, split=split)
+        count = int(table[table["metric"] == split]["value"].sum())
+        posts += [one] * (count if limit is None else min(count, limit))
+    return posts
 
 
 def captioned(posts: Sequence[Post], max_words: int) -> list[Post]:

@@ -14,7 +14,15 @@ from mulcot_rd.frames import posts_from_frame
 from mulcot_rd.ingest import IngestError, IngestParameters, read_unchecked
 from mulcot_rd.models import WeightsError
 from mulcot_rd.planning.cost_model import GIB
-from mulcot_rd.planning.plan import UNUSED, Plan, Settings, captioned, make_plan
+from mulcot_rd.planning.plan import (
+    TEXT_CHARACTERS,
+    UNUSED,
+    Plan,
+    Settings,
+    captioned,
+    make_plan,
+    published_posts,
+)
 from mulcot_rd.schema import SPLITS, Post
 from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.annotate import annotator
@@ -58,7 +66,7 @@ def report(catalog: DataCatalog, loader: ProjectConfigLoader, stages: Sequence[s
         stages: The pipelines of the run; work of others is left out.
 
     Raises:
-        UserError: If neither posts.parquet nor raw data are at hand, or a parameter is refused.
+        UserError: If there are no posts, raw data, or numbers of the paper, or a parameter is refused.
     """
     try:
         settings = Settings.of(lambda name: catalog.load(f"params:{name}"))
@@ -99,10 +107,10 @@ def _posts(catalog: DataCatalog, settings: Settings) -> tuple[list[Post], str]:
         ingest = IngestParameters.model_validate(catalog.load("params:ingest"))
         found = read_unchecked(run.dataset, Path(run.raw_dir), ingest)
     except IngestError as error:
-        raise UserError(
-            f"dry_run counts posts, and there is no posts.parquet yet: run `kedro run --pipeline data_preparation` "
-            f"first, with the same --params; the raw data can't be counted either: {error}"
-        ) from error
+        cure = f"run `kedro run --pipeline data_preparation` first, with the same --params: {error}"
+        if made_up := published_posts(run.dataset, run.limit):
+            return made_up, f"numbers of Table 1, texts of {TEXT_CHARACTERS} characters. To count your posts, {cure}"
+        raise UserError(f"dry_run counts posts, and there are none: {cure}") from error
     kept = [post for split in SPLITS for post in [p for p in found if p.split == split][: run.limit]]
     if not kept:
         raise UserError(f"data set {run.dataset}: no raw row is a post; run `kedro run --pipeline data_preparation`")
