@@ -1,10 +1,9 @@
 """Evaluation: posts a second, label and reasoning of each post, greedy, without retries.
 
 At tiny scale the assistant is trained on the shipped sample by the project's own pipelines, so that its answers end by
-themselves and differ in length; it answers 480 posts of another sample, in as many processes as a split of a thousand
-posts gets (their start is not measured). At real_vocab scale the weights are random and answers would never end: the
-end of a turn is out of reach for both forms, every label answer has 5 tokens and every reasoning 200. Both forms use
-the same number of rows, and texts are compared post by post.
+themselves and differ in length; it answers 480 posts of another sample. At real_vocab scale the weights are random and
+answers would never end: the end of a turn is out of reach for both forms, every label answer has 5 tokens and every
+reasoning 200. Both forms run in one process, as an evaluation does, and texts are compared post by post.
 """
 
 import os
@@ -12,30 +11,25 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
-from copy import deepcopy
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from as_written import written_answers
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.demo.sample_generator.write import write_sample
-from mulcot_rd.generation.answers import Answerer, answer_posts
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.loaded import load_model
-from mulcot_rd.models.lora import TrainedModel, merged_adapter, without_adapter
+from mulcot_rd.models.lora import TrainedModel, merged_adapter
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post
-from mulcot_rd.worker_pool import WorkerPool, pool_size
 from settings import ROOT, Setting, random_example
-from timing import alternate, row, with_workers
+from timing import alternate, row
 
 LIMITS: dict[str, dict[Task, int]] = {
     "tiny": {"label": 16, "reasoning": 256},
@@ -58,7 +52,6 @@ class Evaluation:
         prompts: Post id to its prompts.
         limits: Longest answer by task, in tokens.
         parameters: Of the engine.
-        workers: Processes that answer together.
     """
 
     model: TrainedModel
@@ -67,23 +60,6 @@ class Evaluation:
     prompts: dict[str, dict[Task, Prompt]]
     limits: dict[Task, int]
     parameters: GenerationParameters
-    workers: int = 1
-
-    def together(self, stack: ExitStack) -> Callable[[], dict[tuple[Task, str], str]]:
-        """What makes the texts as an evaluation does, by processes that run until ``stack`` closes."""
-        if self.workers == 1:
-            return self.ours
-        model = without_adapter(deepcopy(self.model))
-        pool = WorkerPool(Answerer(model, self.encoder), self.workers)
-
-        def texts() -> dict[tuple[Task, str], str]:
-            answers = answer_posts(
-                model, self.encoder, self.posts, TASKS, self.parameters,
-                seed=1, log=None, description="bench", pool=pool,
-            )  # fmt: skip
-            return {(task, answer.post_id): answer.text for task in TASKS for answer in answers[task]}
-
-        return with_workers(pool, texts, stack)
 
     def ours(self, *, merge: bool = True) -> dict[tuple[Task, str], str]:
         """The texts by the engine in this process, the adapter merged or beside the weights."""
@@ -113,10 +89,8 @@ def rows(scratch: Path, repetitions: int) -> Iterator[dict]:
             name = f"as written: generate once per prompt, batch {batch_size}"
 
             plain = partial(evaluation.as_written, batch_size)
-            with ExitStack() as stack:
-                ours = evaluation.together(stack)
-                same = _same(evaluation.posts, ours(), plain())
-                fast, slow = alternate([ours, plain], repetitions)
+            same = _same(evaluation.posts, evaluation.ours(), plain())
+            fast, slow = alternate([evaluation.ours, plain], repetitions)
             count = len(evaluation.posts)
             yield row("evaluation_posts_per_s", scale, count / fast, count / slow, name, "posts/s", repetitions)
             yield row("evaluation_same_texts", scale, same, 1.0, name, "share of posts", 1)
@@ -152,7 +126,6 @@ def trained(folder: Path) -> Evaluation:
         prompts=_prompts(posts, role.encoder.prompt),
         limits=LIMITS["tiny"],
         parameters=_parameters("tiny", batch_size=parameters["generation"]["batch_size"]),
-        workers=pool_size(None, torch.device("cpu"), len(posts)),
     )
 
 
