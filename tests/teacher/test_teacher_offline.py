@@ -174,9 +174,12 @@ def test_linear_vader_scores_as_vader_does(text):
 def test_the_time_for_a_long_post_grows_no_faster_than_its_length(post_of, piece):
     def seconds(characters):
         post = post_of(piece * (characters // len(piece)))
-        started = time.perf_counter()
-        read_text(post)
-        return time.perf_counter() - started
+        tries = []
+        for _ in range(3):
+            started = time.process_time()
+            read_text(post)
+            tries.append(time.process_time() - started)
+        return min(tries)
 
     seconds(1_000)
     # Ten times the length takes ten times the time, and a hundred times where each word looks at all others.
