@@ -4,7 +4,7 @@ Everything above this module speaks in these types; this module knows nothing of
 """
 
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -203,8 +203,3 @@ class PredictionRecord(Record):
             final_conclusion=self.final_conclusion,
             prediction=self.reasoning_prediction,
         )
-
-
-def as_rows(records: list[Any]) -> list[dict[str, Any]]:
-    """Records as plain JSON-able dictionaries, in order."""
-    return [record.model_dump(mode="json") for record in records]

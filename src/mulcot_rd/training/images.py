@@ -1,6 +1,5 @@
 """Features of a vision tower that is not trained, made once a run."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -71,10 +70,6 @@ class ImageStore:
                 for path, features in zip(chosen, self._features(chosen), strict=True):
                     replace_file(self._file(path), lambda target, own=features: save_file(own, target))
                 bar.update(len(chosen))
-
-    def discard(self) -> None:
-        """Remove the files: they are as large as the images are many, and made again in a moment."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     @torch.no_grad()
     def _features(self, paths: Sequence[str]) -> Iterator[dict[str, Tensor]]:
