@@ -152,8 +152,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_in_one_sentence
 def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
     """Draw test posts and write a blind sheet of what teacher, assistant and student wrote of them."""
-    from mulcot_rd.frames import posts_from_frame
-    from mulcot_rd.pipelines.posts import check_made_from
+    from mulcot_rd.pipelines.posts import checked_posts
     from mulcot_rd.ratings import make_sheet, write_sheet
 
     context, folder = _run_context(params, env)
@@ -164,11 +163,7 @@ def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
         # A variant without reasonings has rows of labels alone.
         if any(record.attempts for record in rows)
     }
-    table = context.catalog.load("posts")
-    for name, rows in records.items():
-        pipeline = "teacher_annotation" if name == "teacher_references" else "evaluation"
-        check_made_from(table, "test", rows, f"{name}.jsonl", pipeline)
-    posts = posts_from_frame(table, "test")
+    posts = [post for post in checked_posts(context.catalog.load("posts"), records) if post.split == "test"]
     made = make_sheet(posts, systems, posts_rated=posts_rated, seed=context.params["run_settings"].seed)
     for path in write_sheet(*made, folder).values():
         click.echo(str(path))

@@ -5,7 +5,7 @@ import pytest
 
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import StaleInputError
-from mulcot_rd.frames import posts_to_frame
+from mulcot_rd.frames import posts_from_frame, posts_to_frame
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.ingest import IngestParameters
 from mulcot_rd.metrics.efficiency import EfficiencyParameters
@@ -13,12 +13,7 @@ from mulcot_rd.models import AdapterParameters, BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters, RunParameters
 from mulcot_rd.pipelines.data_expansion.nodes import join_training_set
 from mulcot_rd.pipelines.evaluation.nodes import record_config, score_quality, score_run
-from mulcot_rd.pipelines.posts import (
-    check_answers,
-    check_teacher_reasoning,
-    check_training_set,
-    with_fingerprints,
-)
+from mulcot_rd.pipelines.posts import checked_posts, with_fingerprints
 from mulcot_rd.pipelines.reporting.nodes import report_run
 from mulcot_rd.schema import InputView, Post, PredictionRecord, Sentiment, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost, TeacherParameters
@@ -103,9 +98,9 @@ OTHERS = {
 def test_reasonings_and_training_rows_of_other_posts_are_refused(posts, words):
     reasoning = taught(of("train"))
     with pytest.raises(StaleInputError, match=rf"^teacher_reasoning\.jsonl .*{words}.*run=NAME"):
-        check_teacher_reasoning(posts, reasoning, [])
+        checked_posts(posts, {"teacher_reasoning": reasoning}, [])
     with pytest.raises(StaleInputError, match=rf"^student_training_set\.jsonl .*{words}"):
-        check_training_set(posts, teacher_rows(reasoning), [])
+        checked_posts(posts, {"student_training_set": teacher_rows(reasoning)}, [])
     with pytest.raises(StaleInputError, match=words):
         join_training_set(posts, reasoning, [], [])
 
@@ -113,20 +108,20 @@ def test_reasonings_and_training_rows_of_other_posts_are_refused(posts, words):
 def test_the_same_posts_are_taken_wherever_their_images_lie_and_less_what_is_in_quarantine():
     elsewhere = table([p.model_copy(update={"image": f"/mnt/{p.id[-1]}.jpg"}) for p in POSTS])
     reasoning = taught(of("train"))
-    check_teacher_reasoning(elsewhere, reasoning, [])
-    check_training_set(elsewhere, teacher_rows(reasoning), [])
+    records = {"teacher_reasoning": reasoning, "student_training_set": teacher_rows(reasoning)}
+    assert checked_posts(elsewhere, records, []) == posts_from_frame(elsewhere)
     quarantine = [QuarantinedPost(id="train-2", label="positive", reason="no usable answer", answers=())]
-    check_teacher_reasoning(table(), reasoning[:2], quarantine)
+    checked_posts(table(), {"teacher_reasoning": reasoning[:2]}, quarantine)
     assert len(join_training_set(table(), reasoning[:2], quarantine, [])) == 2
     with pytest.raises(StaleInputError, match="no row of post train-2"):
-        check_teacher_reasoning(table(), reasoning[:2], [])
+        checked_posts(table(), {"teacher_reasoning": reasoning[:2]}, [])
 
 
 def test_rows_of_earlier_versions_are_checked_by_id_and_label():
     old = [record.model_copy(update={"post_fingerprint": None}) for record in taught(of("train"))]
-    check_teacher_reasoning(OTHERS["another text"][0], old, [])
+    checked_posts(OTHERS["another text"][0], {"teacher_reasoning": old}, [])
     with pytest.raises(StaleInputError, match="train-1 has another"):
-        check_teacher_reasoning(OTHERS["another label"][0], old, [])
+        checked_posts(OTHERS["another label"][0], {"teacher_reasoning": old}, [])
 
 
 def test_a_row_carries_its_posts_fingerprint_into_the_training_set():
@@ -144,8 +139,10 @@ def test_a_row_carries_its_posts_fingerprint_into_the_training_set():
     ],
 )
 def test_answers_to_other_posts_are_not_scored(posts, words):
+    references = taught(of("test"))[:2] if "9" in words else []
+    records = {"teacher_references": references, "assistant_test": [], "student_test": answered(of("test"))}
     with pytest.raises(StaleInputError, match=words):
-        check_answers(posts, [], answered(of("test")), taught(of("test"))[:2] if "9" in words else [])
+        checked_posts(posts, records, [])
 
 
 def test_qualities_of_answers_whose_post_is_gone_are_refused(tmp_path):

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.pipelines.models import initial_checkpoint
-from mulcot_rd.pipelines.posts import check_teacher_reasoning, model_posts
+from mulcot_rd.pipelines.posts import model_posts
 from mulcot_rd.schema import CaptionRecord, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.assistant import train_assistant
@@ -26,8 +26,7 @@ def train_assistant_adapter(
 
     A variant without an assistant leaves it untrained.
     """
-    check_teacher_reasoning(posts, teacher_reasoning, quarantine)
-    all_posts = model_posts(posts, captions, assistant.inputs)
+    all_posts = model_posts(posts, captions, assistant.inputs, {"teacher_reasoning": teacher_reasoning}, quarantine)
     checkpoint = initial_checkpoint(all_posts, teacher_reasoning, assistant, models)
     if not assistant.method.trains_assistant:
         return untrained_manifest("assistant", assistant, checkpoint, all_posts, models)

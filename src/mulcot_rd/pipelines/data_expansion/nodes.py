@@ -10,7 +10,7 @@ from mulcot_rd.generation import AnswerLog, answer_posts
 from mulcot_rd.generation.predict import prompts_fingerprint
 from mulcot_rd.kept import Kept
 from mulcot_rd.pipelines.models import answering_model, trained_model
-from mulcot_rd.pipelines.posts import check_made_from, check_teacher_reasoning, model_posts, with_fingerprints
+from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
@@ -67,8 +67,8 @@ def join_training_set(
     assistant_reasoning: list[ExpansionRecord],
 ) -> list[TrainingRow]:
     """Join the teacher's and the assistant's reasonings to the student's training set (Eq. 8)."""
-    check_teacher_reasoning(posts, teacher_reasoning, quarantine)
-    check_made_from(posts, "train", assistant_reasoning, "assistant_reasoning.jsonl", "data_expansion")
+    records = {"teacher_reasoning": teacher_reasoning, "assistant_reasoning": assistant_reasoning}
+    checked_posts(posts, records, quarantine)
     return student_rows(teacher_reasoning, assistant_reasoning)
 
 
@@ -84,8 +84,7 @@ def cache_soft_labels(
     """Compute the assistant's soft labels at every target token of the student's training set (Eq. 10)."""
     if not assistant.method.trains_assistant:
         return NoSoftLabels("the variant has no trained assistant")
-    check_made_from(posts, "train", training_set, "student_training_set.jsonl", "data_expansion")
-    all_posts = model_posts(posts, captions, assistant.inputs)
+    all_posts = model_posts(posts, captions, assistant.inputs, {"student_training_set": training_set})
     trained = trained_model(all_posts, adapter, assistant)
     tasks = assistant.method.tasks
     examples = training_examples(training_set, all_posts, trained.encoder, "the student's training set", tasks)

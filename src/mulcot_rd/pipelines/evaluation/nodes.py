@@ -7,7 +7,7 @@ import pandas as pd
 
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import StaleInputError
-from mulcot_rd.frames import posts_fingerprint, posts_from_frame
+from mulcot_rd.frames import posts_fingerprint
 from mulcot_rd.generation.cost import prediction_cost
 from mulcot_rd.generation.predict import predict
 from mulcot_rd.metrics.efficiency import EfficiencyParameters
@@ -16,7 +16,7 @@ from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.models import answering_model, trained_model
-from mulcot_rd.pipelines.posts import check_answers, model_posts, with_fingerprints
+from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
 from mulcot_rd.schema import CaptionRecord, PredictionRecord, TeacherRecord
@@ -126,8 +126,9 @@ def score_run(
 
     A model that the variant does without is ``None``.
     """
-    check_answers(posts, assistant_test, student_test, teacher_references)
-    test = posts_from_frame(posts, "test")
+    records = {"teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test}
+    all_posts = checked_posts(posts, records, quarantine=())
+    test = [post for post in all_posts if post.split == "test"]
     if len(test) - len(teacher_references) != teacher_summary["references"]["missing"]:
         raise StaleInputError(
             f"teacher_references.jsonl was made for other posts than the {len(test)} test posts at hand: use the "
@@ -147,7 +148,7 @@ def score_run(
             "seed": run.seed,
             # A limit that no split reaches has cut nothing.
             "limit": run.limit if sizes.max() == run.limit else None,
-            "posts": posts_fingerprint(posts_from_frame(posts)),
+            "posts": posts_fingerprint(all_posts),
             "captions": _captioners(posts, captions) if evaluation["captions_needed"] else None,
             "aspects": bool(posts["aspect"].notna().any()),
             "teacher": ", ".join(teacher_summary["models"]),
@@ -176,8 +177,8 @@ def score_quality(
     ledger: Path,
 ) -> dict[str, Any]:
     """Score the qualities of the reasonings that need no reference: by rules, and by a judge where one is asked for."""
-    check_answers(posts, assistant_test, student_test, teacher_references)
-    by_id = {post.id: post for post in posts_from_frame(posts, "test")}
+    records = {"teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test}
+    by_id = {post.id: post for post in checked_posts(posts, records, quarantine=())}
     written = {
         "teacher": [(by_id[r.id], r.reasoning, write(r.reasoning)) for r in teacher_references],
         "assistant": [(by_id[r.id], r.reasoning, r.raw_text) for r in assistant_test if r.attempts],

@@ -14,7 +14,7 @@ from mulcot_rd.errors import StaleInputError, UserError
 from mulcot_rd.frames import posts_fingerprint, posts_from_frame
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.parameters import RunParameters
-from mulcot_rd.pipelines.posts import check_made_from
+from mulcot_rd.pipelines.posts import checked_posts
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.display import Html, page, side_by_side
@@ -83,8 +83,7 @@ def show_case_study(
     title = f"{run.dataset}, {run.name}, student"
     if not student_test:
         return page(title, Html("The student of this run has answered no test post yet."))
-    check_made_from(posts, "test", student_test, "student_test.jsonl", "evaluation")
-    by_id = {post.id: post for post in posts_from_frame(posts, "test")}
+    by_id = {post.id: post for post in checked_posts(posts, {"student_test": student_test})}
     answered = sorted(record.id for record in student_test)
     chosen = reporting.case_posts
     if chosen is None:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.pipelines.models import initial_checkpoint
-from mulcot_rd.pipelines.posts import check_training_set, model_posts
+from mulcot_rd.pipelines.posts import model_posts
 from mulcot_rd.schema import CaptionRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.manifest import untrained_manifest
@@ -28,8 +28,7 @@ def distil_student_adapter(
 
     A zero-shot variant leaves it untrained.
     """
-    check_training_set(posts, training_set, quarantine)
-    all_posts = model_posts(posts, captions, student.inputs)
+    all_posts = model_posts(posts, captions, student.inputs, {"student_training_set": training_set}, quarantine)
     from_teacher = [row for row in training_set if row.source == "teacher"]
     checkpoint = initial_checkpoint(all_posts, from_teacher, student, models)
     if not student.method.trained:
