@@ -206,7 +206,7 @@ def _run_context(params: dict[str, Any], env: str | None) -> tuple[KedroContext,
     with KedroSession.create(project_path=project, env=env, runtime_params=params) as session:
         context = session.load_context()
     run = context.params["run_settings"]
-    return context, project / "data" / "08_reporting" / run.dataset / run.name / "ratings"
+    return context, project / run.data_root / "08_reporting" / run.dataset / run.name / "ratings"
 
 
 cli.add_command(run)

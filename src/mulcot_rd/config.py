@@ -14,6 +14,7 @@ from omegaconf.resolvers import oc
 
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import UserError
+from mulcot_rd.files import local_path
 from mulcot_rd.messages import nearest
 from mulcot_rd.yaml_reader import read_mapping
 
@@ -51,6 +52,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if key == "catalog":
             flat = self["parameters"].items()
             found |= {f"_{name}": value for name, value in flat if not isinstance(value, dict | list)}
+            found["_data_root"] = str(local_path(str(found["_data_root"]), "workspaces, ledgers and soft labels"))
         if key == "credentials":
             return _credentials(found)
         resolved = OmegaConf.to_container(OmegaConf.create(found), resolve=True)

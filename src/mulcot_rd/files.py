@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
+from mulcot_rd.errors import UserError
+
 # A path that a user gives, with ~ for the home folder.
 UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
 
@@ -71,6 +73,21 @@ def read_text(path: Path, error: type[Exception]) -> str:
         raise error(
             f"{path}: line {line} is not UTF-8 (byte 0x{raw[problem.start]:02x}): save it as UTF-8"
         ) from problem
+
+
+def local_path(path: str, what: str) -> Path:
+    """The path of a folder or file that must lie on a file system that every process of a run sees.
+
+    Args:
+        path: As the catalog names it.
+        what: What lies there, for the message.
+
+    Raises:
+        UserError: If it is a URL of another file system.
+    """
+    if "://" in path:
+        raise UserError(f"{path}: {what} must be in a folder that all processes share, not at a URL: correct data_root")
+    return Path(path).expanduser()
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

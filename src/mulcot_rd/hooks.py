@@ -52,7 +52,7 @@ class ProjectHooks:
         project = Path(run_params["project_path"])
         os.chdir(project)
         run = RunParameters.model_validate(catalog.load("params:run_settings"))
-        check_names(project / "data", run.dataset, run.name)
+        check_names(project / run.data_root, run.dataset, run.name)
         if run.dry_run:
             # Imported here: most commands need no torch.
             from mulcot_rd.planning import report

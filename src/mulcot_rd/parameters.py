@@ -51,6 +51,9 @@ class RunParameters(BaseModel):
     raw_dir: Annotated[str, BeforeValidator(lambda given: str(Path(str(given)).expanduser()))] = Field(
         description="Folder that holds the raw data sets"
     )
+    data_root: Annotated[str, BeforeValidator(lambda given: str(Path(str(given)).expanduser()))] = Field(
+        "data", description="Folder of every layer but the raw data"
+    )
     limit: int | None = Field(None, ge=1, description="Posts a split, the first so many; null takes all")
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random (42 in the authors' code)")
     engine: Literal["local"] = Field(description="Where training and generation run: in this process")

@@ -24,6 +24,7 @@ from mulcot_rd.datasets import (
     ReportTableDataset,
     SoftLabelsDataset,
 )
+from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.frames import posts_from_frame, posts_to_frame
 from mulcot_rd.kept import DamagedError, Kept, file_hashes, write_manifest
@@ -173,6 +174,12 @@ def test_a_path_is_made_and_never_saved(tmp_path):
     assert not file.exists()
     with pytest.raises(DatasetError, match="place to work in"):
         PathDataset(filepath=str(tmp_path)).save(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [PathDataset, SoftLabelsDataset])
+def test_what_processes_share_is_refused_at_a_url(kind):
+    with pytest.raises(UserError, match=r"s3://bucket/work: .* must be in a folder .*: correct data_root"):
+        kind(filepath="s3://bucket/work")
 
 
 def test_a_report_table_is_four_files(tmp_path):

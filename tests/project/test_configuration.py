@@ -107,6 +107,11 @@ def test_paths_are_below_data_set_and_run():
     assert other_seed["parameters"]["run_settings"]["name"] == "arch4-tiny-full-seed43"
     named = _load(run="mine", seed=43)["catalog"]
     assert named["metrics"]["filepath"] == "data/08_reporting/sample/mine/metrics.json"
+    moved = _load(data_root="/mnt/share", run="mine")["catalog"]
+    assert moved["metrics"]["filepath"] == "/mnt/share/08_reporting/sample/mine/metrics.json"
+    with pytest.raises(UserError, match="s3://bucket: workspaces, ledgers and soft labels must be in a folder"):
+        _load(data_root="s3://bucket")["catalog"]
+    assert all("data/0" not in str(entry.get("filepath")) for entry in moved.values())
 
 
 def test_every_dataset_of_the_pipelines_that_others_or_users_read_has_an_entry():

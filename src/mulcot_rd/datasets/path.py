@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from mulcot_rd.files import local_path
+
 
 class PathDataset(AbstractDataset[Path, Path]):
     """Hands a node the path of a folder or file to work in: long work keeps its progress there.
@@ -27,8 +29,11 @@ class PathDataset(AbstractDataset[Path, Path]):
             filepath: The folder or file.
             folder: Whether it is a folder.
             metadata: Anything; kedro-viz reads its part.
+
+        Raises:
+            UserError: If it is a URL.
         """
-        self._filepath = Path(filepath)
+        self._filepath = local_path(filepath, "a workspace")
         self._folder = folder
         self.metadata = metadata
 

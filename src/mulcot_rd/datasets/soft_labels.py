@@ -1,11 +1,11 @@
 """Folders of soft labels."""
 
-from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
 
 from mulcot_rd.datasets.previews import JSONPreview
+from mulcot_rd.files import local_path
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.kept import MANIFEST, Kept, read_manifest, write_manifest
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabels
@@ -30,8 +30,11 @@ class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | 
         Args:
             filepath: The folder.
             metadata: Anything; kedro-viz reads its part.
+
+        Raises:
+            UserError: If it is a URL.
         """
-        self._filepath = Path(filepath)
+        self._filepath = local_path(filepath, "soft labels")
         self.metadata = metadata
 
     def load(self) -> SoftLabels | None:

@@ -66,13 +66,10 @@ def execute(runs: Sequence[PlannedRun], project: Path, *, force: bool = False) -
             logger.error("%s: failed after %.0f s: %s", report.name, report.seconds, report.reason)
         else:
             logger.info("%s: %s (%.0f s)", report.name, report.state, report.seconds)
-    whole = [
-        planned
-        for planned, report in zip(runs, reports, strict=True)
-        if report.state != "failed" and "reporting" in planned.stages
-    ]
-    if whole:
-        reports.append(_make_reports(whole[0], project))
+    for planned, state, report in zip(runs, states, reports, strict=True):
+        if isinstance(state, RunState) and report.state != "failed" and "reporting" in planned.stages:
+            reports.append(_make_reports(planned, state, project))
+            break
     return reports
 
 
@@ -103,7 +100,7 @@ def _carry_out(planned: PlannedRun, state: RunState, project: Path, which: str, 
         return RunReport(state.name, state.dataset, "up to date", 0.0)
     logger.info("%s: %s, %s", which, state.name, planned.params_option)
     started = time.monotonic()
-    log = project / "data" / "08_reporting" / state.dataset / state.name / "experiment.log"
+    log = state.record.with_name("experiment.log")
     # A record of the earlier run must not outlive a failure of this one.
     state.record.unlink(missing_ok=True)
     reason = _run_kedro(planned, planned.stages, project, log, outputs=state.outputs)
@@ -114,13 +111,13 @@ def _carry_out(planned: PlannedRun, state: RunState, project: Path, which: str, 
     return RunReport(state.name, state.dataset, "done", seconds, log=log)
 
 
-def _make_reports(planned: PlannedRun, project: Path) -> RunReport:
+def _make_reports(planned: PlannedRun, state: RunState, project: Path) -> RunReport:
     """The pipeline reporting, once, from a run that is complete; its tables are of all runs on disk."""
     started = time.monotonic()
-    log = project / "data" / "08_reporting" / "experiments_reporting.log"
+    log = state.reports / "experiments_reporting.log"
     reason = _run_kedro(planned, ["reporting"], project, log)
-    state: State = "done" if reason is None else "failed"
-    return RunReport("reporting", "", state, time.monotonic() - started, reason or "", log)
+    ended: State = "done" if reason is None else "failed"
+    return RunReport("reporting", "", ended, time.monotonic() - started, reason or "", log)
 
 
 def _run_kedro(

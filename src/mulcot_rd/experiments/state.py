@@ -29,6 +29,7 @@ class RunState:
     Attributes:
         name: The run's name, which is also that of its folders.
         dataset: The data set's name.
+        reports: Folder of the reports of all runs.
         record: The file that says what the finished run was made from.
         outputs: What the run writes: all outputs of its stages, and of the reports those that are its own.
         fingerprint: Of everything that determines the run's results: the parameters that its stages read, raw data,
@@ -59,7 +60,8 @@ class RunState:
         if "reporting" in planned.stages:
             # Tables and figures of all runs are made once, behind the last run.
             self.outputs |= {name for name in stage("reporting").all_outputs() if not name.startswith(_OF_ALL_RUNS)}
-        self.record = project / "data" / "08_reporting" / self.dataset / self.name / "experiment.json"
+        self.reports = project / settings.data_root / "08_reporting"
+        self.record = self.reports / self.dataset / self.name / "experiment.json"
         read = sorted(
             {name.removeprefix("params:") for each in self._stages for name in each.inputs() if "params:" in name}
         )
