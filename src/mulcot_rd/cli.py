@@ -128,6 +128,27 @@ def experiments(plan: Path, force: bool) -> None:
         raise click.ClickException(f"{failed} of {len(reports)} failed; the same command does what is left")
 
 
+@cli.command()
+@click.option(
+    "--student",
+    "folder",
+    required=True,
+    type=click.Path(resolve_path=True, path_type=Path),
+    help="Folder of a trained student, or of an assistant.",
+)
+@click.argument("out", type=click.Path(resolve_path=True, path_type=Path))
+@_in_one_sentence
+def export(folder: Path, out: Path) -> None:
+    """Write a trained model with its adapter merged to OUT, a checkpoint that transformers and vLLM load.
+
+    docs/serving.md says how to serve it.
+    """
+    from mulcot_rd.models.export import merge_model
+
+    merge_model(folder, out)
+    click.echo(str(out))
+
+
 @cli.group()
 def ratings() -> None:
     """Human ratings of a run's reasonings: make a blind sheet, score what raters filled in."""

@@ -4,7 +4,7 @@ import string
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import T5Tokenizer
+from transformers import AutoTokenizer, T5Config, T5Tokenizer
 
 from mulcot_rd.models import family_named
 from mulcot_rd.models.inputs import InputEncoder
@@ -100,6 +100,17 @@ def test_saved_with_a_model_it_is_the_same_tokenizer(encoder, posts, tmp_path):
     assert tokenizer_fingerprint(again.tokenizer) == tokenizer_fingerprint(encoder.tokenizer)
     for task in ANSWER_PREFIXES:
         assert again.prompt(posts[0], task) == encoder.prompt(posts[0], task)
+
+
+def test_in_a_merged_checkpoint_the_stock_tokenizer_is_the_same(encoder, reasonings, tmp_path):
+    FAMILY.export_processor(encoder.processor, 56, tmp_path)
+    T5Config().save_pretrained(tmp_path)
+    stock = AutoTokenizer.from_pretrained(tmp_path)
+    text = write(reasonings[0].reasoning) + '\nIt says "great", not \\ {so} ~ `x` <b> ^.'
+    ids = encoder.tokenizer(text)["input_ids"]
+    assert stock(text)["input_ids"] == ids
+    assert stock.decode(ids, skip_special_tokens=True) == text
+    assert (stock.eos_token_id, stock.pad_token_id) == (encoder.tokenizer.eos_token_id, encoder.tokenizer.pad_token_id)
 
 
 def test_the_encoder_reads_both_forms_and_the_decoder_begins_with_one(encoder, posts):

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -105,6 +106,16 @@ class Family(ABC):
     @abstractmethod
     def load_processor(self, location: str, revision: str | None = None) -> Processor:
         """The processor of a checkpoint; never through ``AutoProcessor``, which needs torchvision for videos."""
+
+    def export_processor(self, processor: Processor, image_size: int, folder: Path) -> None:
+        """Write a processor into a merged checkpoint, so that stock classes make the same inputs of the same post.
+
+        Args:
+            processor: The processor; it is changed.
+            image_size: Side in pixels of the square that images are resized to before it sees them.
+            folder: The checkpoint's folder.
+        """
+        processor.save_pretrained(folder)
 
     def image_text(self, tokens: int) -> str:
         """What stands in the text for an image that takes ``tokens`` tokens, in place of its one placeholder."""

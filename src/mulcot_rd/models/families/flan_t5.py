@@ -5,12 +5,13 @@ prefix, so that the encoder runs once for both tasks, in training and in generat
 """
 
 import string
+from pathlib import Path
 from typing import ClassVar
 
 import transformers
 from tokenizers import AddedToken, decoders, pre_tokenizers
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, T5Config
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config
 
 from mulcot_rd.models.family import ChatFormat, Family, TinySize, head_columns
 
@@ -79,6 +80,11 @@ class FlanT5(Family):
     def load_processor(self, location: str, revision: str | None = None) -> PreTrainedTokenizerBase:
         """The checkpoint's tokenizer, able to write every sign of the response format."""
         return with_every_sign(AutoTokenizer.from_pretrained(location, revision=revision))
+
+    def export_processor(self, processor: PreTrainedTokenizerBase, image_size: int, folder: Path) -> None:
+        """The tokenizer as a general one: T5's own class would build its handling of blanks anew."""
+        special = processor.special_tokens_map
+        PreTrainedTokenizerFast(tokenizer_object=processor.backend_tokenizer, **special).save_pretrained(folder)
 
 
 def with_every_sign(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -20,6 +20,7 @@ class Qwen25VL(QwenVL):
     config_class = Qwen2_5_VLConfig
     model_class = Qwen2_5_VLForConditionalGeneration
     processor_class = Qwen2_5_VLProcessor
+    video_processor = "Qwen2VLVideoProcessor"
     patch_size = 14
     full_configs: ClassVar = {
         "Qwen/Qwen2.5-VL-72B-Instruct": "qwen2_5_vl_72b.json",

@@ -23,6 +23,7 @@ class Qwen3VL(QwenVL):
     config_class = Qwen3VLConfig
     model_class = Qwen3VLForConditionalGeneration
     processor_class = Qwen3VLProcessor
+    video_processor = "Qwen3VLVideoProcessor"
     patch_size = 16
     full_configs: ClassVar = {
         "Qwen/Qwen3-VL-8B-Instruct": "qwen3_vl_8b.json",

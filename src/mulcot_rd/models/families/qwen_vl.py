@@ -1,6 +1,8 @@
 """What Qwen2.5-VL and Qwen3-VL share: tokens, chat template, image processor, positions in three dimensions."""
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +18,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from mulcot_rd.files import write_json
 from mulcot_rd.models.family import ChatFormat, Family
 
 _PAD, _START, _END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -49,10 +52,12 @@ class QwenVL(Family):
 
     Attributes:
         processor_class: Its processor, without the video part that needs torchvision.
+        video_processor: The stock class of that part.
         patch_size: Side of an image patch in pixels.
     """
 
     processor_class: ClassVar[type[ImageOnlyProcessor]]
+    video_processor: ClassVar[str]
     patch_size: ClassVar[int]
     chat = ChatFormat(
         pad=_PAD,
@@ -76,6 +81,25 @@ class QwenVL(Family):
         return self.processor_class(
             images, tokenizer, chat_template=processor.get("chat_template", tokenizer.chat_template)
         )
+
+    def export_processor(self, processor: ProcessorMixin, image_size: int, folder: Path) -> None:
+        """Fix the image processor's size, and name the video part that the stock class asks for and nobody uses.
+
+        The image processor rounds the sides of an image to whole merged patches. Its limits lie so that every square,
+        whatever its size, gets the side that images had in training.
+        """
+        images = processor.image_processor
+        piece = images.patch_size * images.merge_size
+        side = piece * math.isqrt(self.image_tokens(processor, image_size))
+        images.size = {"shortest_edge": (side - piece) ** 2 + 1, "longest_edge": (side + piece) ** 2 - 1}
+        processor.save_pretrained(folder)
+        # Where vLLM and versions of transformers before 5 look for it.
+        images.save_pretrained(folder)
+        video = {
+            "video_processor_type": self.video_processor,
+            **{name: getattr(images, name) for name in ("patch_size", "merge_size", "temporal_patch_size")},
+        }
+        write_json(folder / "video_preprocessor_config.json", video)
 
     def image_inputs(self, processor: ProcessorMixin, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
         """``pixel_values`` [patches of all images, values a patch] and ``image_grid_thw`` [images, 3]."""

@@ -1,0 +1,226 @@
+"""A merged checkpoint says to stock classes, in a process without this project, what the trained model says here."""
+
+import json
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+from mulcot_rd.cli import cli
+from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.generation.engine import write_answers
+from mulcot_rd.images import load_image
+from mulcot_rd.kept import file_hashes, write_manifest
+from mulcot_rd.models import AdapterParameters, attach_adapter, load_backbone
+from mulcot_rd.models.checkpoint import location_below
+from mulcot_rd.models.export import merge_model
+from mulcot_rd.models.loaded import load_model
+from mulcot_rd.models.lora import without_adapter
+from mulcot_rd.schema import InputView
+
+IMAGE_SIZE = 56
+STOCK = """
+import json, sys
+import torch
+import transformers
+from PIL import Image
+
+asked = json.load(sys.stdin)
+folder = asked["folder"]
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+if asked["image"] is None:
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+    read = tokenizer(asked["text"], add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([[*read, tokenizer.eos_token_id]])
+    inputs = {"input_ids": ids, "decoder_input_ids": torch.tensor([asked["decoder_ids"]])}
+else:
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder)
+    content = [{"type": "image"}, {"type": "text", "text": asked["text"]}]
+    turns = [{"role": "user", "content": content}]
+    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    text = text.replace(asked["placeholder"], asked["image_text"])
+    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+    images = transformers.AutoImageProcessor.from_pretrained(folder)
+    inputs = dict(images(images=[Image.open(asked["image"])], return_tensors="pt"))
+    inputs.pop("pixel_attention_mask", None)
+    inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if "image_grid_thw" in inputs:
+        inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).int()
+with torch.no_grad():
+    logits = model(**inputs).logits[0]
+    # The head is wider than the tokenizer; columns that no training ever chose are nothing to compare.
+    beyond = list(range(len(tokenizer), logits.shape[-1]))
+    wrote = model.generate(**inputs, max_new_tokens=24, suppress_tokens=beyond)[0]
+begun = len(asked["decoder_ids"]) if asked["image"] is None else ids.shape[1]
+json.dump(
+    {
+        "modules": [name for name in sys.modules if name.startswith(("mulcot_rd", "peft"))],
+        "class": type(model).__module__,
+        "ids": ids[0].tolist(),
+        "logits": logits.tolist(),
+        "wrote": wrote[begun:].tolist(),
+    },
+    sys.stdout,
+)
+"""
+
+
+def _trained(model, parameters, checkpoint, folder: Path) -> Path:
+    """A folder as training leaves it, with weights that are other than the base model's."""
+    trained = attach_adapter(model, parameters.adapter, 5)
+    with torch.no_grad():
+        for index, parameter in enumerate(p for p in trained.parameters() if p.requires_grad):
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) * 0.05)
+    trained.save_pretrained(folder)
+    manifest = {
+        "fingerprint": "a test's",
+        "role": "student",
+        "trained": True,
+        "files": file_hashes(folder),
+        "base": location_below(checkpoint, folder.parent),
+        "backbone": parameters.model_dump(),
+        "inputs": {"image_size": IMAGE_SIZE, "input_view": InputView().model_dump()},
+    }
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(backbone_parameters, checkpoint):
+    """The folder of a trained model."""
+    folder = Path(checkpoint["location"]).parents[1] / "student"
+    if not folder.exists():
+        model = load_backbone(backbone_parameters, checkpoint["location"]).model
+        _trained(model, backbone_parameters, checkpoint, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def merged(student, tmp_path_factory):
+    """The checkpoint made of it by the command."""
+    out = tmp_path_factory.mktemp("merged") / "checkpoint"
+    result = CliRunner().invoke(cli, ["export", "--student", str(student), str(out)])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip() == str(out)
+    return out
+
+
+def _stock(merged, encoder, post, tmp_path):
+    """What stock classes make of the label prompt of a post."""
+    image = tmp_path / "sent.png"
+    load_image(post.image, IMAGE_SIZE).save(image)
+    asked = {
+        "folder": str(merged),
+        "text": encoder.turn(post, "label"),
+        "image": str(image) if encoder.sees_images else None,
+        "placeholder": encoder.family.image_token,
+        "image_text": encoder.family.image_text(encoder.image_tokens),
+        "decoder_ids": encoder.prompt(post, "label").ending,
+    }
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", STOCK],
+        input=json.dumps(asked), env={**outside, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path,
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_stock_classes_give_the_same_logits_and_answers(student, merged, posts, plain_logits, tmp_path):
+    trained = load_model(student)
+    model, encoder, post = without_adapter(trained.model), trained.encoder, posts[3]
+    said = _stock(merged, encoder, post, tmp_path)
+    assert said["modules"] == []
+    assert said["class"].startswith("transformers.models.")
+    prompt = encoder.prompt(post, "label")
+    assert said["ids"] == (prompt.opening if encoder.family.encoder_decoder else prompt.ids)
+    with torch.no_grad():
+        wanted = plain_logits(model, encoder, prompt.opening, prompt.ending, post.image)
+    logits = torch.tensor(said["logits"])[-len(wanted) :]
+    torch.testing.assert_close(logits, wanted, rtol=1e-5, atol=1e-5)
+    parameters = GenerationParameters(max_label_tokens=24, max_retries=0)
+    (answer,) = write_answers(model, encoder, [post], {post.id: {"label": prompt}}, parameters, seed=1)
+    assert encoder.answer(said["wrote"], "label") == answer.text
+
+
+def test_the_layout_is_the_stock_one(merged, student):
+    written = {path.name for path in merged.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= written
+    assert not {path.name for path in merged.iterdir() if "adapter" in path.name}
+    greedy = json.loads((merged / "generation_config.json").read_text())
+    assert greedy["eos_token_id"] == load_model(student).encoder.tokenizer.eos_token_id
+    assert "temperature" not in greedy
+    assert "repetition_penalty" not in greedy
+
+
+def test_a_server_leaves_images_of_the_methods_size_and_resizes_other_squares_to_it(merged, student):
+    encoder = load_model(student).encoder
+    if not encoder.family.name.startswith("qwen"):
+        pytest.skip("the family has one size, or reads text alone")
+    images = json.loads((merged / "preprocessor_config.json").read_text())
+    piece = images["patch_size"] * images["merge_size"]
+    limits = {"min_pixels": images["size"]["shortest_edge"], "max_pixels": images["size"]["longest_edge"]}
+    tokens = {
+        height * width // piece**2
+        for side in range(20, 1500)
+        for height, width in [smart_resize(side, side, piece, **limits)]
+    }
+    assert tokens == {encoder.image_tokens}
+    video = json.loads((merged / "video_preprocessor_config.json").read_text())
+    assert video["video_processor_type"] in ("Qwen2VLVideoProcessor", "Qwen3VLVideoProcessor")
+    assert video["patch_size"] == images["patch_size"]
+
+
+@pytest.mark.parametrize("whole", [["lm_head"], []])
+def test_a_head_stays_a_copy_of_the_embeddings_unless_training_parted_them(
+    backbone_parameters, checkpoint, posts, plain_logits, tmp_path, whole
+):
+    if backbone_parameters.adapter.full:
+        pytest.skip("Flan-T5 has a head of its own")
+    backbone = load_backbone(backbone_parameters, checkpoint["location"])
+    model = backbone.model
+    config = deepcopy(model.config)
+    config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = True
+    tied = type(model)(config)
+    tied.load_state_dict({name: value for name, value in model.state_dict().items() if name != "lm_head.weight"}, False)
+    tied.save_pretrained(tmp_path / "tied")
+    backbone.processor.save_pretrained(tmp_path / "tied")
+    parameters = backbone_parameters.model_copy(
+        update={
+            "model": str(tmp_path / "tied"),
+            "adapter": AdapterParameters(target_modules=["q_proj"], modules_to_save=whole),
+        }
+    )
+    base = load_backbone(parameters, parameters.model).model
+    assert base.get_output_embeddings().weight is base.get_input_embeddings().weight
+    student = _trained(base, parameters, {"location": parameters.model}, tmp_path / "student")
+    merge_model(student, tmp_path / "merged")
+    written = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert written["tie_word_embeddings"] == written["text_config"]["tie_word_embeddings"] == (not whole)
+    trained, post = load_model(student), posts[0]
+    prompt = trained.encoder.prompt(post, "label")
+    with torch.no_grad():
+        wanted = plain_logits(trained.model, trained.encoder, prompt.opening, prompt.ending, post.image)
+    said = torch.tensor(_stock(tmp_path / "merged", trained.encoder, post, tmp_path)["logits"])[-len(wanted) :]
+    torch.testing.assert_close(said, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_folder_with_content_is_refused(student, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    result = CliRunner().invoke(cli, ["export", "--student", str(student), str(tmp_path)])
+    assert result.exit_code == 1
+    assert "not an empty folder" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    result = CliRunner().invoke(cli, ["export", "--student", str(tmp_path), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "holds no model" in result.output
