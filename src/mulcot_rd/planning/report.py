@@ -1,9 +1,9 @@
 """The dry run's report: one table for the run, one with a row an architecture."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kedro.io import DataCatalog
 from pydantic import ValidationError
@@ -24,14 +24,12 @@ from mulcot_rd.planning.plan import (
     published_posts,
 )
 from mulcot_rd.schema import SPLITS, Post
-from mulcot_rd.teacher import dry_run
 from mulcot_rd.teacher.annotate import annotator
-from mulcot_rd.teacher.asking import ask
 from mulcot_rd.teacher.captions import CaptionQuestion
+from mulcot_rd.teacher.dry_run import ANSWER_TOKENS, Estimate, estimate, follow
 from mulcot_rd.teacher.judge import Conclusion
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.prices import Pricing
-from mulcot_rd.teacher.questions import Question, Request
+from mulcot_rd.teacher.questions import Question, Request, ask
 from mulcot_rd.teacher.server import run
 
 # Requests a second that the client has reached (docs/benchmarks.md, The teacher's client).
@@ -40,21 +38,6 @@ CLIENT_REQUESTS = 299
 SAMPLED_REQUESTS = 100
 # A conclusion to judge, in characters: an assumption.
 CONCLUSION = "x" * 200
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a server would be asked of one kind: its estimate, and the lines that show it."""
-
-    what: str
-    counts: dict[str, dry_run.Count]
-    usd: float | None
-    lines: list[str]
-
-    @property
-    def requests(self) -> float:
-        """Requests, as expected where that is known, else at least."""
-        return self.counts.get("expected", self.counts["least"])[0]
 
 
 def report(catalog: DataCatalog, loader: ProjectConfigLoader, stages: Sequence[str]) -> str:
@@ -93,8 +76,8 @@ def report(catalog: DataCatalog, loader: ProjectConfigLoader, stages: Sequence[s
     ]
     if not asked:
         lines += ["server: nothing to ask", ""]
-    for each in asked:
-        lines += [f"server, {each.what}:", *each.lines, ""]
+    for what, each in asked.items():
+        lines += [f"server, {what}:", *each.lines, ""]
     lines += [*_bottleneck(plan, asked, stages), "", *_architectures(loader, posts, scale)]
     return "\n".join(lines)
 
@@ -117,59 +100,46 @@ def _posts(catalog: DataCatalog, settings: Settings) -> tuple[list[Post], str]:
     return kept, f"raw data in {run.raw_dir}, images not opened"
 
 
-def _asked(settings: Settings, posts: list[Post], ledger: Path, scale: float, stages: Sequence[str]) -> list[Asked]:
-    """What servers would be asked, by the teacher's own dry run; what the ledger has needs no request."""
-    teacher, found = settings.teacher, []
-    by_split = {split: [post for post in posts if post.split == split] for split in SPLITS}
+def _asked(
+    settings: Settings, posts: list[Post], ledger: Path, scale: float, stages: Sequence[str]
+) -> dict[str, Estimate]:
+    """What servers would be asked, by the teacher's own dry run; what the ledger has needs no request.
+
+    Requests about training posts count ``scale`` times, those about test posts once.
+    """
+    teacher, judge = settings.teacher, settings.judge
+    train, test = ([post for post in posts if post.split == split] for split in ("train", "test"))
+    found: dict[str, tuple[list[tuple[Question, float]], TeacherParameters]] = {}
     if "teacher_annotation" in stages:
         captioner = teacher.for_captions()
         needed = settings.roles["assistant"].inputs.captions_needed
-        images = posts if needed else by_split["train"] + by_split["test"] if teacher.send == "caption" else []
-        if captioner.provider == "openai" and images:
+        images = posts if needed else train + test if teacher.send == "caption" else []
+        if captioner.provider == "openai":
             questions = [CaptionQuestion(image, teacher.captions.max_words) for image in {p.image: 0 for p in images}]
             work = partial(ask, max_retries=captioner.max_retries)
-            _, reached = run(dry_run.follow(questions, work, captioner, ledger, "image"))
-            found += _estimated("captions", [(reached, scale)], captioner)
+            found["captions"] = (_open(questions, work, captioner, ledger, "image", scale), captioner)
         if teacher.writer == "openai":
-            found += _estimated("reasonings", _reasonings(teacher, by_split, ledger, scale), teacher)
-    judge = settings.judge
-    if "evaluation" in stages and judge.posts:
-        about = by_split["test"][: judge.posts]
-        written = [Conclusion(post.id, post.aspect, CONCLUSION) for post in about]
+            if teacher.send == "caption":
+                train, test = (captioned(own, teacher.captions.max_words) for own in (train, test))
+            annotate_one = annotator(train + test, teacher)
+            open_questions = [
+                *_open([(post, "reasoning") for post in train], annotate_one, teacher, ledger, "post", scale),
+                *_open([(post, "reference") for post in test], annotate_one, teacher, ledger, "post", 1.0),
+            ]
+            found["reasonings"] = (open_questions, teacher)
+    if "evaluation" in stages:
         # Teacher, assistant and student.
-        found += _estimated("judge", [(written, 3.0)], judge.teacher)
-    return found
+        judged = [(Conclusion(post.id, post.aspect, CONCLUSION), 3.0) for post in test[: judge.posts]]
+        found["judge"] = (judged, judge.teacher)
+    return {what: estimate(questions, asked) for what, (questions, asked) in found.items() if questions}
 
 
-def _reasonings(
-    teacher: TeacherParameters, by_split: dict[str, list[Post]], ledger: Path, scale: float
-) -> list[tuple[list[Question], float]]:
-    """Open requests about training posts, which are scaled, and about test posts, which are not."""
-    posts = by_split
-    if teacher.send == "caption":
-        posts = {split: captioned(own, teacher.captions.max_words) for split, own in by_split.items()}
-    annotate_one = annotator(posts["train"] + posts["test"], teacher)
-    train_jobs = [(post, "reasoning") for post in posts["train"]]
-    test_jobs = [(post, "reference") for post in posts["test"]]
-    _, train = run(dry_run.follow(train_jobs, annotate_one, teacher, ledger, "post"))
-    _, test = run(dry_run.follow(test_jobs, annotate_one, teacher, ledger, "post"))
-    return [(train, scale), (test, 1.0)]
-
-
-def _estimated(
-    what: str, parts: Sequence[tuple[Sequence[Question], float]], parameters: TeacherParameters
-) -> list[Asked]:
-    """The estimate of questions, each part times its factor; equal questions count each."""
-    parts = [(questions, factor) for questions, factor in parts if questions]
-    if not parts:
-        return []
-    sums: dict[str, tuple[float, ...]] = {}
-    for questions, factor in parts:
-        for name, count in dry_run.estimate(questions, parameters).items():
-            sums[name] = tuple(a + factor * b for a, b in zip(sums.get(name, (0, 0, 0)), count, strict=True))
-    _, prompt, answer = sums.get("expected", sums["least"])
-    usd = Pricing(parameters).usd(prompt, answer)
-    return [Asked(what, sums, usd, dry_run.table(parts[0][0], sums, parameters))]
+def _open(
+    jobs: Sequence[Any], work: Callable[..., Any], parameters: TeacherParameters, ledger: Path, unit: str, times: float
+) -> list[tuple[Question, float]]:
+    """The open questions of these jobs, each so many times."""
+    _, reached = run(follow(jobs, work, parameters, ledger, unit))
+    return [(question, times) for question in reached]
 
 
 def _work(plan: Plan, stages: Sequence[str]) -> list[str]:
@@ -186,7 +156,7 @@ def _work(plan: Plan, stages: Sequence[str]) -> list[str]:
         f"reaches {shares.training:.2%} ({shares.training_activations_kept:.2%} with activations kept), soft labels "
         f"{shares.soft_labels:.2%}, answering {shares.answering:.1%}; {plan.device.usd_per_hour:g} USD an hour",
         "  - answers are first answers, written by the device even where generation.backend is served; reasonings have "
-        f"{dry_run.ANSWER_TOKENS} tokens (mean of the authors' released ones)",
+        f"{ANSWER_TOKENS} tokens (mean of the authors' released ones)",
         "",
     ]
 
@@ -211,14 +181,13 @@ def _disk(plan: Plan) -> list[str]:
     return [*_table(rows), ""] if plan.disk else []
 
 
-def _bottleneck(plan: Plan, asked: Sequence[Asked], stages: Sequence[str]) -> list[str]:
+def _bottleneck(plan: Plan, asked: Mapping[str, Estimate], stages: Sequence[str]) -> list[str]:
     hours = {f"{work.stage}, {work.what}": work.hours for work in plan.work if work.stage in stages}
     money = {what: time * plan.device.usd_per_hour for what, time in hours.items()}
-    for each in asked:
-        hours[f"server, {each.what} (at least: {CLIENT_REQUESTS} requests a second)"] = (
-            each.requests / CLIENT_REQUESTS / 3600
-        )
-        money |= {} if each.usd is None else {f"server, {each.what}": each.usd}
+    for what, each in asked.items():
+        taken = each.requests / CLIENT_REQUESTS / 3600
+        hours[f"server, {what} (at least: {CLIENT_REQUESTS} requests a second)"] = taken
+        money |= {} if each.usd is None else {f"server, {what}": each.usd}
     lines = ["bottlenecks:"]
     for name, found, unit in (("time", hours, "hours"), ("money", money, "USD")):
         if found:
@@ -269,9 +238,8 @@ def _teacher_usd(settings: Settings, posts: list[Post], scale: float) -> float |
         own = [post for post in posts if post.split == split]
         some = captioned(own[:SAMPLED_REQUESTS], teacher.captions.max_words)
         requests = [Request(post, None, role, (), teacher.send) for post in some]
-        parts.append((requests, factor * len(own) / max(1, len(some))))
-    asked = _estimated("reasonings", parts, teacher)
-    return asked[0].usd if asked else 0.0
+        parts += [(request, factor * len(own) / len(some)) for request in requests]
+    return estimate(parts, teacher).usd if parts else 0.0
 
 
 def _gib(size: float) -> str:

@@ -50,17 +50,10 @@ def annotate(
     ledger_path: Path,
     api_key: str | None = None,
 ) -> Annotation:
-    """Annotate training posts and write references for test posts.
+    """Annotate training posts ``x_i`` in two stages, and write references for test posts, whose label is never told.
 
-    Answers of a server are kept in the ledger; the same call after a kill goes on from there, and after the
-    end asks nothing.
-
-    Args:
-        posts: Training posts ``x_i`` with their labels; the label is told in stage two alone.
-        references_for: Posts of the test split, whose label is never told.
-        parameters: The teacher's parameters.
-        ledger_path: JSONL file of answers; made on the first answer of a server.
-        api_key: Key of the server, or ``None`` to take ``OPENAI_API_KEY``.
+    Answers of a server are kept in the ledger, as :func:`~mulcot_rd.teacher.server.ask_server` does: the same call
+    after a kill goes on from there, and after the end asks nothing.
 
     Raises:
         TeacherError: If the annotation can't go on; the message says why and what to do.

@@ -114,11 +114,9 @@ class BatchTeacher:
             self._reserved |= {key: reservation for key, reservation in taken_over.items() if reservation is not None}
 
     async def answer(self, key: str, question: Question) -> Answer:
-        """Wait for the batch that brings the answer to a question whose ledger key is ``key``.
+        """Wait for the batch that brings the answer; ``key`` and errors are as for one sent online.
 
         Raises:
-            ImageError: If the question's image is missing or broken.
-            RequestFailedError: If this question is refused, or failed too often.
             TeacherError: If a batch was refused or cancelled, the budget is reached, or the server is gone.
         """
         if self._failure is not None:

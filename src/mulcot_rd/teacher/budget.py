@@ -36,11 +36,7 @@ class JournalRow(Record):
 
 @dataclass
 class Reservation:
-    """What one request may cost, set aside until one of the methods says what it did.
-
-    Attributes:
-        most_usd: The bound, in US dollars; 0 where the model has no price.
-    """
+    """The most that one request may cost (0 without a price), set aside until a method says what it did."""
 
     budget: "Budget"
     key: str
@@ -76,12 +72,9 @@ class Budget:
     """
 
     def __init__(self, limit_usd: float | None, pricing: Pricing, ledger: Ledger) -> None:
-        """Add up what ledger and journal say was spent.
+        """Add up what ledger and journal (``<name>.spending.jsonl`` beside it) say was spent.
 
-        Args:
-            limit_usd: ``teacher.budget_usd``.
-            pricing: The model's prices; without one nothing is counted or written.
-            ledger: The answers so far; the journal is ``<name>.spending.jsonl`` beside it.
+        Without a price nothing is counted or written.
         """
         self._limit_usd = float("inf") if limit_usd is None else limit_usd
         self.pricing = pricing

@@ -36,13 +36,7 @@ class Capabilities:
     """The form of requests to one model of one server."""
 
     def __init__(self, path: Path, server: str, structured_output: StructuredOutput) -> None:
-        """Recall what earlier runs found out.
-
-        Args:
-            path: JSON file of what is known, by server.
-            server: Address and model.
-            structured_output: The parameter; with "auto" the format is tried, else it is what the parameter says.
-        """
+        """Recall what earlier runs found out; ``path`` is a JSON file of that, by ``server`` (address and model)."""
         self._path = path
         self._server = server
         self._known = _read(path).get(server, Known())
@@ -59,13 +53,7 @@ class Capabilities:
         return self._known != Known()
 
     def fields(self, schema: dict[str, Any] | None, name: str, max_tokens: int) -> dict[str, Any]:
-        """The fields of a request that depend on the server.
-
-        Args:
-            schema: JSON schema of the wanted answer, or ``None`` for free text.
-            name: What to call the schema.
-            max_tokens: Longest answer, in tokens.
-        """
+        """The fields of a request that depend on the server; ``schema`` is ``None`` for free text."""
         fields: dict[str, Any] = {self._limit: max_tokens}
         if schema is None or self._format == "plain":
             return fields
@@ -89,13 +77,7 @@ class Capabilities:
                 write_json(self._path, {server: each.model_dump() for server, each in rows.items()})
 
     def refused(self, sent: dict[str, Any], status: int, error: dict[str, Any]) -> bool:
-        """Whether a refusal was about the form, so that the request can be sent again in another.
-
-        Args:
-            sent: The request's body.
-            status: The HTTP status.
-            error: What the server said: ``message``, ``code``, ``param``, as far as it did.
-        """
+        """Whether a refusal of the body ``sent`` was about the form, so that it can be sent again in another."""
         if status not in (400, 422, 500, 501):
             return False
         words = " ".join(map(str, error.values())).lower()

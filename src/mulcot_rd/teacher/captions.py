@@ -16,11 +16,10 @@ from mulcot_rd.progress import progress
 from mulcot_rd.prompts import caption_prompt, caption_retry_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import CaptionRecord, Post, Record
-from mulcot_rd.teacher.asking import ask
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.offline import MODEL_NAME
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.questions import REFUSALS, Answer, Question, Unusable
+from mulcot_rd.teacher.questions import REFUSALS, Answer, Question, Unusable, ask
 from mulcot_rd.teacher.server import ask_server
 
 logger = logging.getLogger(__name__)
@@ -88,14 +87,8 @@ def caption_images(
 ) -> tuple[list[CaptionRecord], list[QuarantinedImage]]:
     """Caption every distinct image once.
 
-    Images of equal content share one question, whatever their paths. Answers of a server are kept in the ledger:
-    called again, nothing that was answered is asked again.
-
-    Args:
-        images: Paths; repeated ones count once.
-        parameters: The teacher's parameters, whose group ``captions`` says who captions.
-        ledger_path: JSONL file of answers, the annotation's own.
-        api_key: Key of the server, or ``None`` to take ``OPENAI_API_KEY``.
+    Images of equal content share one question, whatever their paths. ``parameters.captions`` says who captions; a
+    server's answers are kept in the annotation's ledger, and nothing that was answered is asked again.
 
     Returns:
         Captions of the images that got one, in the order of the images, and the images that got none.

@@ -10,9 +10,8 @@ from typing import Literal
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send
 from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord
-from mulcot_rd.teacher.asking import Asked, ask
 from mulcot_rd.teacher.errors import RequestRefusedError
-from mulcot_rd.teacher.questions import AnswerTo, PostRole, Request
+from mulcot_rd.teacher.questions import AnswerTo, Asked, PostRole, Request, ask
 
 
 class RawAnswer(Record):

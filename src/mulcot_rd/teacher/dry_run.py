@@ -7,7 +7,7 @@ two, is counted by assumptions that the table names.
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -41,11 +41,10 @@ async def follow(
     ledger_path: Path,
     unit: str,
 ) -> tuple[list[T], list[Question]]:
-    """Do all jobs with the ledger's answers alone: :func:`~mulcot_rd.teacher.server.ask_server` in a dry run.
+    """Do all jobs with the ledger's answers alone, as :func:`~mulcot_rd.teacher.server.ask_server` in a dry run.
 
     Returns:
-        The results, and of each job that needs a further answer the question, which fails; images stay closed as long
-        as the ledger is empty.
+        The results, and the question of each job that needs a further answer. An empty ledger opens no image.
     """
     answers = Ledger(ledger_path).answers
     reached: list[Question] = []
@@ -61,36 +60,43 @@ async def follow(
 
 
 def finish(questions: Sequence[Question], total: int, unit: str, parameters: TeacherParameters) -> NoReturn:
-    """Print what the open questions come to.
-
-    Args:
-        questions: The open questions; equal ones are asked once.
-        total: Posts, images or conclusions, with those that need no request.
-        unit: What these are.
-        parameters: Model, prices and limits.
+    """Print what the open questions come to, equal ones once; ``total`` counts posts, images or conclusions.
 
     Raises:
         DryRunFinished: Always.
     """
     said = f"dry run: {total} {unit}s for {parameters.model}, {total - len(questions)} of them need no request"
-    distinct = list({question_key(question, parameters): question for question in questions}.values())
-    shown = table(distinct, estimate(distinct, parameters), parameters) if distinct else []
+    distinct = {question_key(question, parameters): (question, 1.0) for question in questions}
+    shown = estimate([*distinct.values()], parameters).lines if distinct else []
     logger.info("%s", "\n".join([said, *shown]))
     raise DryRunFinished(f"the dry run asked nothing about {unit}s; set teacher.dry_run=false to ask")
 
 
-def estimate(questions: Sequence[Question], parameters: TeacherParameters) -> dict[str, Count]:
-    """What the open questions come to at least, at most, and for requests about posts, as expected."""
+@dataclass(frozen=True)
+class Estimate:
+    """What open questions come to.
+
+    Attributes:
+        requests: As expected, or where that is not known, at least.
+        usd: The same in US dollars; ``None`` without a price.
+        lines: All numbers as a table, and the assumptions.
+    """
+
+    requests: float
+    usd: float | None
+    lines: list[str]
+
+
+def estimate(questions: Sequence[tuple[Question, float]], parameters: TeacherParameters) -> Estimate:
+    """Requests, tokens and US dollars of open questions: at least, at most, and of requests about posts, as expected.
+
+    Each question counts as often as the number beside it says.
+    """
     pricing = Pricing(parameters)
     counts = {"least": _count(questions, pricing, 0, 1)}
-    if isinstance(questions[0], Request):
+    if isinstance(questions[0][0], Request):
         counts["expected"] = _count(questions, pricing, UNUSABLE_SHARE, STAGE_ONE_ACCURACY)
-    return {**counts, "most": _count(questions, pricing, 1, 0, most=True)}
-
-
-def table(questions: Sequence[Question], counts: dict[str, Count], parameters: TeacherParameters) -> list[str]:
-    """Requests, tokens and US dollars of an :func:`estimate`, and the assumptions, a line each."""
-    pricing = Pricing(parameters)
+    counts["most"] = _count(questions, pricing, 1, 0)
     remarks = [
         "least: every answer is usable and right; most: every answer is unusable and as long as teacher.max_tokens "
         "allows, and every byte of a prompt is a token; repeats after transport faults are not counted",
@@ -102,33 +108,36 @@ def table(questions: Sequence[Question], counts: dict[str, Count], parameters: T
             f"expected: {UNUSABLE_SHARE:.0%} of answers are unusable (79% valid within two answers, Appendix E), "
             f"{STAGE_ONE_ACCURACY:.0%} of stage one is right (mean of the teachers in Tables 3 and 4; 49 to 77%)"
         )
-    if any(question.image is not None for question in questions) and pricing.price.images is None:
+    if any(question.image is not None for question, _ in questions) and pricing.price.images is None:
         remarks.append(f"images are not counted: teacher.prices does not say how {parameters.model} counts them")
     if pricing.priced and pricing.price.date is not None:
         remarks.append(f"the price was looked up {pricing.price.date}: check it before a large run")
+    usd = {name: pricing.usd(prompt, answer) for name, (_, prompt, answer) in counts.items()}
     rows = [("", "requests", "prompt tokens", "answer tokens", "cost in USD")]
-    for name, (requests, prompt_tokens, answer_tokens) in counts.items():
-        cost = pricing.usd(prompt_tokens, answer_tokens)
-        numbers = (f"{number:,.0f}" for number in (requests, prompt_tokens, answer_tokens))
-        rows.append((name, *numbers, "no price" if cost is None else f"{cost:,.2f}"))
-    lines = ["  " + row[0].ljust(8) + "".join(cell.rjust(16) for cell in row[1:]) for row in rows]
-    return [*lines, *(f"  - {remark}" for remark in remarks)]
+    for name, count in counts.items():
+        cost = usd[name]
+        rows.append((name, *(f"{number:,.0f}" for number in count), "no price" if cost is None else f"{cost:,.2f}"))
+    lines = ["  " + name.ljust(8) + "".join(cell.rjust(16) for cell in cells) for name, *cells in rows]
+    likely = "expected" if "expected" in counts else "least"
+    return Estimate(counts[likely][0], usd[likely], [*lines, *(f"  - {remark}" for remark in remarks)])
 
 
-def _count(
-    questions: Sequence[Question], pricing: Pricing, unusable: float, accuracy: float, *, most: bool = False
-) -> Count:
-    """Requests, prompt and answer tokens if these shares of answers are unusable, and of usable ones right."""
+def _count(questions: Sequence[tuple[Question, float]], pricing: Pricing, unusable: float, accuracy: float) -> Count:
+    """Requests, prompt and answer tokens if these shares of answers are unusable, and of usable ones right.
+
+    If all answers are unusable, prompts and answers are as long as they may be.
+    """
+    most = unusable == 1
     prompt_tokens_of = pricing.most_prompt_tokens if most else pricing.prompt_tokens
     length = pricing.parameters.max_tokens if most else min(ANSWER_TOKENS, pricing.parameters.max_tokens)
     # What an unusable answer and its problems add to the next prompt; the bound counts a byte as a token.
     text = "x" * round(length if most else length * CHARACTERS_PER_TOKEN)
-    again = questions[0].again(Answer(text=text, model=""), Reasoning().problems)
-    carried = prompt_tokens_of(again) - prompt_tokens_of(questions[0])
+    first = questions[0][0]
+    carried = prompt_tokens_of(first.again(Answer(text=text, model=""), Reasoning().problems)) - prompt_tokens_of(first)
     requests = prompt_tokens = answer_tokens = 0.0
 
     def add(question: Question, share: float) -> None:
-        """One stage that ``share`` of the posts like this one come to; each retry carries all before it."""
+        """One stage that ``share`` posts like this one come to; each retry carries all before it."""
         nonlocal requests, prompt_tokens, answer_tokens
         base = prompt_tokens_of(question)
         for retry in range(2 + pricing.parameters.max_retries - question.attempt):
@@ -137,9 +146,10 @@ def _count(
             answer_tokens += share * (length if retry else min(length, question.max_tokens or length))
             share *= unusable
 
-    for question in questions:
-        add(question, 1)
+    for question, share in questions:
+        add(question, share)
         if isinstance(question, Request) and question.role == "reasoning" and question.stage == 1:
             answered = 1 - unusable ** (2 + pricing.parameters.max_retries - question.attempt)
-            add(replace(question, told_label=question.post.label, history=()), 1 - answered * accuracy)
+            told = replace(question, told_label=question.post.label, history=())
+            add(told, share * (1 - answered * accuracy))
     return requests, prompt_tokens, answer_tokens

@@ -16,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from mulcot_rd.prompts import judge_prompt
 from mulcot_rd.reasoning import without_thoughts
 from mulcot_rd.schema import Sentiment
-from mulcot_rd.teacher.asking import ask
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.questions import Answer, Question, Unusable
+from mulcot_rd.teacher.questions import Answer, Question, Unusable, ask
 from mulcot_rd.teacher.server import ask_server
 
 logger = logging.getLogger(__name__)
@@ -86,16 +85,10 @@ def read_verdict(text: str) -> Verdict | None:
 def judge_conclusions(
     conclusions: Sequence[Conclusion], parameters: TeacherParameters, ledger_path: Path, api_key: str | None = None
 ) -> list[Verdict | None]:
-    """Ask the teacher's server which label each conclusion comes to.
+    """Ask the teacher's server which label each conclusion comes to; ``None`` where it gave no usable answer.
 
-    Args:
-        conclusions: What to judge; an empty text comes to nothing and is not asked about.
-        parameters: The teacher's parameters; the provider must be a server.
-        ledger_path: JSONL file of answers, the annotation's own: what was judged once is not asked again.
-        api_key: Key of the server, or ``None`` to take ``OPENAI_API_KEY``.
-
-    Returns:
-        A verdict for each, in order; ``None`` where the server gave no usable answer.
+    An empty text is unclear and not asked about. The ledger is the annotation's: what was judged once is not asked
+    again.
 
     Raises:
         TeacherError: If the teacher is no server, or can answer nothing at all.

@@ -34,10 +34,6 @@ def find_leak(reasoning: Reasoning, post_text: str) -> str | None:
     """The first phrase that gives away that the label was known, or ``None``.
 
     A phrase that the post itself contains is taken for a quotation of the post.
-
-    Args:
-        reasoning: An answer of stage two.
-        post_text: The text of the post that it explains.
     """
     quoted = " ".join(post_text.lower().split())
     for section in reasoning.sections.values():

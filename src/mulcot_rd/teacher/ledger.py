@@ -58,13 +58,9 @@ class LedgerRow(LedgerQuestion):
 
 
 class Ledger:
-    """An append-only file of answers.
+    """An append-only file of answers; ``answers`` has every one that is on disk, by the key of its question.
 
     A line that a kill tore is skipped with a warning and never removed; the next row starts on a new line.
-
-    Attributes:
-        path: The file.
-        answers: Every answer that is on disk, by the key of its question.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,15 +97,13 @@ def locked_ledger(path: Path) -> Iterator[Ledger]:
     lock = FileLock(path.with_suffix(".lock"), LOCK_PATIENCE_S, thread_local=False)
     try:
         # Before the file is read: what another process is just writing would be missed, and paid for again.
-        lock.acquire()
+        acquired = lock.acquire()
     except Timeout:
         raise TeacherError(
             f"another process is asking for the same ledger ({lock.lock_file} is locked): wait until it is done"
         ) from None
-    try:
+    with acquired:
         yield Ledger(path)
-    finally:
-        lock.release()
 
 
 def question_key(question: Question, parameters: TeacherParameters) -> str:

@@ -41,25 +41,11 @@ class OpenAITeacher:
     """Sends questions to a server and reads its answers.
 
     The SDK's own retries are off, since they tell neither the budget nor other requests of a fault;
-    :class:`~mulcot_rd.teacher.transport.Transport` repeats requests.
-
-    Attributes:
-        base_url: The server's address, without a password.
-        client: The SDK's client.
-        transport: Requests at once, pauses, retries.
-        capabilities: What the server is known to take.
-        errors: What its errors mean.
-        budget: What was spent and may be.
+    :class:`~mulcot_rd.teacher.transport.Transport` repeats requests. ``base_url`` is without a password.
     """
 
     def __init__(self, parameters: TeacherParameters, api_key: str | None, ledger: Ledger) -> None:
-        """Open a client.
-
-        Args:
-            parameters: Server, model, sampling and limits.
-            api_key: This server's key from the credentials, or ``None``; see
-                :func:`~mulcot_rd.credentials.server_key` for where it is looked for then. Only OpenAI needs one.
-            ledger: Its answers are spent from the budget; the server's capabilities are kept beside it.
+        """Open a client; the budget counts the ledger's answers, and the capabilities are kept beside it.
 
         Raises:
             TeacherError: If OpenAI is asked without a key, the key can't be sent, or the proxy can't be used.
@@ -157,9 +143,7 @@ class OpenAITeacher:
     async def call(self, send: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
         """Any other call of the SDK (files, batches), again after transport faults, free of charge.
 
-        Args:
-            send: The call.
-            timeout_s: Its longest time, in seconds, or ``None`` for ``teacher.timeout_s``.
+        It may take ``timeout_s`` seconds, or ``teacher.timeout_s`` without it.
 
         Raises:
             RequestFailedError: If it failed for good or its repeats are used up.

@@ -137,18 +137,17 @@ class TeacherParameters(BaseModel):
             if writer == "offline" and (own.base_url is not None or own.mode == "batch"):
                 named = f"{group}.mode=batch" if own.base_url is None else f"{group}.base_url"
                 raise ValueError(f"{named} is read only with {group}.provider=openai: set that, or leave it out")
-            if writer == "openai" and self.budget_usd is not None:
-                self._refuse_unpriced(own.model, sees_images=sees_images)
+            if writer == "offline" or self.budget_usd is None:
+                continue
+            price = self.price(own.model)
+            if price is None or price.input_usd is None:
+                raise ValueError(
+                    f"teacher.budget_usd needs the price of {own.model!r}: add it to teacher.prices, or leave the "
+                    "budget null"
+                )
+            if sees_images and price.images is None:
+                raise ValueError(
+                    f"teacher.budget_usd needs to know how {own.model!r} counts an image: add images to its row of "
+                    "teacher.prices, or set teacher.send to what it reads"
+                )
         return self
-
-    def _refuse_unpriced(self, model: str, *, sees_images: bool) -> None:
-        price = self.price(model)
-        if price is None or price.input_usd is None:
-            raise ValueError(
-                f"teacher.budget_usd needs the price of {model!r}: add it to teacher.prices, or leave the budget null"
-            )
-        if sees_images and price.images is None:
-            raise ValueError(
-                f"teacher.budget_usd needs to know how {model!r} counts an image: add images to its row of "
-                "teacher.prices, or set teacher.send to what it reads"
-            )

@@ -99,16 +99,10 @@ def list_prices() -> dict[str, ModelPrice]:
 
 
 class Pricing:
-    """Tokens and cost of requests to the configured model, as the client sends them.
-
-    Attributes:
-        parameters: The teacher's; the server's own name of ``model`` may be longer (``gpt-4o-2024-08-06``).
-        price: The model's row, or an empty one.
-        priced: Whether the model has a price.
-    """
+    """Tokens and cost of requests to the configured model, as the client sends them."""
 
     def __init__(self, parameters: "TeacherParameters") -> None:
-        """Take the model's row, found by its exact name."""
+        """Take the model's row, found by its exact name, or an empty one."""
         self.price = parameters.price(parameters.model) or ModelPrice()
         self.priced = self.price.input_usd is not None
         self.parameters = parameters

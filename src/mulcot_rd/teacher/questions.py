@@ -1,4 +1,4 @@
-"""A question goes to a teacher, one answer comes back.
+"""A question goes to a teacher, one answer comes back; where it is unusable, the question goes again (Appendix E).
 
 Ledger, budget and client see a :class:`Question` and nothing of what it is for. Questions about posts are
 :class:`Request`; rules and imports answer those alone.
@@ -8,13 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field
 
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send, retry_prompt, teacher_prompt
 from mulcot_rd.schema import Post, Record, Sentiment, Usage
+from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError
 from mulcot_rd.teacher.leaks import find_leak
 
 # The model declined in the API's own field, or the server withheld what it wrote.
@@ -41,6 +42,7 @@ class Answer(Record):
 
 
 AnswerTo = Callable[[Any], Awaitable[Answer]]
+QuestionT = TypeVar("QuestionT", bound="Question")
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,10 @@ class Question(ABC):
 
 @dataclass(frozen=True)
 class Request(Question):
-    """A question to a teacher about one post.
+    """A question to a teacher about one post, whose label the teacher sees through ``told_label`` alone.
 
-    Attributes:
-        post: The post; its label is never shown to the teacher except through ``told_label``.
-        told_label: ``None`` in stage one (Eq. 2), the gold label in stage two (Eq. 4).
-        role: Whether the answer is to become training data or a reference of the test split.
-        history: The unusable answers of this stage so far (Appendix E), oldest first.
-        send: What the teacher gets to know of the post's image.
+    ``told_label`` is ``None`` in stage one (Eq. 2), the gold label in stage two (Eq. 4); ``history`` has the unusable
+    answers of this stage (Appendix E); ``send`` is what the teacher gets to know of the post's image.
     """
 
     post: Post
@@ -176,3 +174,60 @@ class Request(Question):
     def schema(self) -> dict[str, Any]:
         """The four sections and the label; in stage two the told label alone."""
         return response_format.json_schema(self.told_label)
+
+
+@dataclass(frozen=True)
+class Asked(Generic[QuestionT]):
+    """What asking came to.
+
+    Attributes:
+        question: The last one, with the unusable answers before it.
+        usable: Its usable answer, or ``None``.
+        failure: Why the last question got no answer at all, or ``None``.
+    """
+
+    question: QuestionT
+    usable: Answer | None
+    failure: RequestFailedError | None = None
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """All answers, the usable one last."""
+        unusable = tuple(earlier.answer for earlier in self.question.history)
+        return unusable if self.usable is None else (*unusable, self.usable)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all answers together."""
+        return Usage(
+            prompt_tokens=sum(answer.usage.prompt_tokens for answer in self.answers),
+            completion_tokens=sum(answer.usage.completion_tokens for answer in self.answers),
+        )
+
+    @property
+    def reason(self) -> str:
+        """Why there is no usable answer."""
+        history = self.question.history
+        if self.failure is not None:
+            return str(self.failure)
+        return f"no usable answer among {len(history)}: {'; '.join(history[-1].problems)}"
+
+
+async def ask(question: QuestionT, answer_to: AnswerTo, max_retries: int) -> Asked[QuestionT]:
+    """Ask until an answer is usable, at most ``1 + max_retries`` times (Appendix E).
+
+    Raises:
+        TeacherError: If no question can be answered at all.
+    """
+    for _ in range(1 + max_retries):
+        try:
+            answer = await answer_to(question)
+        except RequestFailedError as error:
+            # Refused after answers, the conversation has grown too long: it ends with the answers that it has.
+            too_long = isinstance(error, RequestRefusedError) and question.history
+            return Asked(question, None, None if too_long else error)
+        problems = question.find_problems(answer)
+        if not problems:
+            return Asked(question, answer)
+        question = question.again(answer, problems)
+    return Asked(question, None)

@@ -32,20 +32,13 @@ def ask_server(
 ) -> list[T]:
     """Do all jobs with the configured server's answers, behind a progress bar.
 
+    ``work`` does one job, and is given what answers a question; ``unit`` is what a job is about: a post, an image. The
+    results come in the order of the jobs. What the ledger (a JSONL file) has is not asked again. Beside it are kept
+    what was spent (``.spending.jsonl``), the server's capabilities (``.server.json``) and open batches (``.batches``).
+    Without ``api_key`` the key is :func:`~mulcot_rd.credentials.server_key`'s.
+
     Where one of them ends everything, or the user interrupts, answers that are on their way are still waited for and
     written down: they are paid for. A second interruption gives them up.
-
-    Args:
-        jobs: What is to be done.
-        work: Does one job; it is given what answers a question.
-        parameters: Server, model and limits.
-        ledger_path: JSONL file of answers; what it has is not asked again. Beside it are kept what was spent
-            (``.spending.jsonl``), the server's capabilities (``.server.json``), and open batches (``.batches``).
-        api_key: Key of the server, or ``None`` to take ``OPENAI_API_KEY``.
-        unit: What a job is about: a post, an image.
-
-    Returns:
-        The results, in the order of the jobs whatever the order in which they came.
 
     Raises:
         TeacherError: If the server can answer nothing at all, or another process asks for the same ledger.
@@ -96,11 +89,7 @@ class Server:
     """Asks a server only what the ledger does not know, online or by batches; equal questions are sent once."""
 
     def __init__(self, parameters: TeacherParameters, ledger: Ledger, api_key: str | None) -> None:
-        """Open the configured server.
-
-        Raises:
-            TeacherError: If a key is missing, or a batch is in the way.
-        """
+        """Open the configured server; raises ``TeacherError`` if a key is missing, or a batch is in the way."""
         if parameters.mode == "online" and (notes := open_batches(parameters.model, ledger)):
             # Their questions would be paid for online as well.
             raise TeacherError(

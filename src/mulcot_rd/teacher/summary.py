@@ -12,9 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mulcot_rd.schema import Sentiment
-from mulcot_rd.teacher.asking import Asked
 from mulcot_rd.teacher.controller import Outcome, reasoning_of
-from mulcot_rd.teacher.questions import Request
+from mulcot_rd.teacher.questions import Asked, Request
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +36,7 @@ def stage_one_verdicts(outcomes: Sequence[Outcome]) -> Verdicts:
 
 
 def summarise(trained: list[Outcome], referred: list[Outcome], provider: str, max_retries: int) -> dict[str, Any]:
-    """Statistics of an annotation.
-
-    Args:
-        trained: Outcomes of the training posts.
-        referred: Outcomes of the test posts.
-        provider: The provider's name.
-        max_retries: Further answers that a stage may ask for.
+    """Statistics of an annotation, from the outcomes of training posts and of test posts.
 
     Returns:
         Counts of training posts: ``posts``, ``stage_1`` and ``stage_2`` (``N_t1`` and ``N_t2`` of Eqs. 3 and 4),
@@ -121,16 +114,12 @@ def log_summary(summary: Mapping[str, Any]) -> None:
 
 
 def teacher_report(summary: Mapping[str, Any], title: str) -> str:
-    """The summary as Markdown.
+    """The summary of :func:`summarise` as Markdown.
 
-    Args:
-        summary: What :func:`summarise` gives, with ``stage_one`` where it was scored: by split the ``posts``, the
-            ``accuracy``, ``weighted_f1``, ``macro_f1`` and ``valid_rate`` as fractions, and ``confusion`` (gold label
-            -> answered label -> posts).
-        title: Data set and run.
+    Where stage one was scored it holds ``stage_one``: by split the ``posts``, the ``accuracy``, ``weighted_f1``,
+    ``macro_f1`` and ``valid_rate`` as fractions, and ``confusion`` (gold label -> answered label -> posts).
     """
-    report = _TEMPLATES.get_template("report.md.j2")
-    return report.render(
+    return _TEMPLATES.get_template("report.md.j2").render(
         summary={"stage_one": {}, **summary},
         title=title,
         stages=STAGES,
