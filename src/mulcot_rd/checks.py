@@ -23,7 +23,7 @@ def check_parameters(loader: ProjectConfigLoader) -> None:
 
     Raises:
         UserError: If a name is unknown (with the nearest known one) or one of an earlier version, a group is given one
-            value, or a choice does not exist.
+            value, a choice does not exist, or one served model is to answer for two trained ones.
     """
     base, *environment = loader.layers("parameters")
     from_globals = {name: value for name, value in loader["globals"].items() if name in base}
@@ -50,6 +50,25 @@ def check_parameters(loader: ProjectConfigLoader) -> None:
             if piece not in there:
                 _check_read(loader, path[: depth + 1], nearest(piece, there))
                 break
+    _check_served(parameters)
+
+
+def _check_served(parameters: DictConfig) -> None:
+    """Check that no served model answers both as assistant and as student where these are two trained models.
+
+    Raises:
+        UserError: If one does.
+    """
+    assistant, student = (parameters[role].generation for role in ("assistant", "student"))
+    one = assistant.backend == student.backend == "served" and all(
+        assistant.served[name] == student.served[name] for name in ("base_url", "model")
+    )
+    if one and parameters.method.trained and parameters.method.assistant:
+        raise UserError(
+            f"the served model {student.served.model} would answer as assistant and as student, which are two models: "
+            "name the one that it is, by student.generation.backend, student.generation.served.base_url and "
+            "student.generation.served.model in place of generation.*, or the same of the assistant"
+        )
 
 
 def _check_read(loader: ProjectConfigLoader, path: tuple[str, ...], hint: str) -> None:

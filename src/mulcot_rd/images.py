@@ -66,11 +66,16 @@ def load_image(path: Path | str, size: int | None = None) -> Image.Image:
     return image if size is None else image.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def data_uri(image: Image.Image, quality: int = 85) -> str:
-    """An image as a JPEG data URI, for a page or a request that must need no file beside it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def data_uri(image: Image.Image, quality: int | None = 85) -> str:
+    """An image as a data URI, for a page or a request that must need no file beside it.
+
+    Args:
+        image: The image.
+        quality: Of a JPEG; ``None`` makes a PNG, which keeps every pixel.
+    """
+    buffer, kind = io.BytesIO(), "png" if quality is None else "jpeg"
+    image.save(buffer, kind, **({} if quality is None else {"quality": quality}))
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def thumbnail_uri(path: Path | str, side: int) -> str:

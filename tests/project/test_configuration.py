@@ -371,6 +371,18 @@ def test_names_that_only_a_user_knows_are_taken(tmp_path):
     assert loader["parameters"]["teacher"]["model"] == "gpt-4o"
 
 
+def test_one_served_model_is_not_two_trained_ones():
+    generation = {"backend": "served", "served": {"base_url": "http://localhost:8000/v1", "model": "student"}}
+    with pytest.raises(UserError, match=r"model student would answer as assistant and as student.*student\.generation"):
+        check_parameters(_load(generation=generation))
+    for given in ({"student": {"generation": generation}}, {"assistant": {"generation": generation}}):
+        check_parameters(_load(**given))
+    for variant in ("zero_shot", "no_assistant"):
+        check_parameters(_load(variant=variant, generation=generation))
+    other = {"backend": "served", "served": {"base_url": "http://localhost:8001/v1", "model": "assistant"}}
+    check_parameters(_load(student={"generation": generation}, assistant={"generation": other}))
+
+
 def test_an_environment_that_is_missing_is_named_and_the_users_own_may_be(tmp_path):
     conf = _conf(tmp_path, mine__parameters="")
     assert not (conf / "local").exists()

@@ -67,7 +67,7 @@ def test_zero_shot_trains_nothing_and_asks_the_prediction_prompt(project, kedro)
 def test_a_served_base_model_answers_once_and_under_its_own_name(project, kedro):
     """Such as the 72B teacher's starred row: one model in place of both roles, and no weights here."""
     answer = written(sections("positive"), "positive")
-    with FaultServer(reply=lambda body: answer).running() as server:
+    with FaultServer(reply=lambda body: answer, models=("big-one",)).running() as server:
         keys = f'openai: {{servers: {{"{server.url}": {{api_key: secret}}}}}}'
         (project / "conf" / "local" / "credentials.yml").write_text(keys, encoding="utf-8")
         served = f"generation.backend=served,generation.served.base_url={server.url},generation.served.model=big-one"

@@ -214,6 +214,7 @@ class FaultServer:
         faults: Worked off first, one a request: a name out of ``FAULTS`` or (status, headers, body).
         delay_s: Seconds before every reaction, besides the script's.
         answers_sent: Answers handed to a connection whole.
+        models: What it lists at ``/models``.
         most_requests: After as many it answers 503 to everything: a client gone wild ends a test soon.
         requests: Bodies of all requests, in order of arrival.
         log: What became of them.
@@ -224,6 +225,7 @@ class FaultServer:
     faults: list[Any] = field(default_factory=list)
     delay_s: float = 0.0
     most_requests: int = 100_000
+    models: tuple[str, ...] = (MODEL,)
     requests: list[dict[str, Any]] = field(default_factory=list)
     log: list[Logged] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -343,7 +345,7 @@ class FaultServer:
                 "first_s": self.log[0].arrived_s if self.log else None,
                 "last_s": max((entry.answered_s or 0.0 for entry in self.log), default=None),
             }
-        return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "tests"}]}
+        return {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
 
     async def _react(
         self, body: dict[str, Any], key: str | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -22,7 +22,7 @@ class ServedParameters(BaseModel):
         None, description="Address of an OpenAI-compatible server (ends in /v1): vLLM, say"
     )
     api_key_env: str | None = Field(None, description="As teacher.api_key_env, for this server")
-    model: str | None = Field(None, description="The trained model as the server knows it: merged, or with adapter")
+    model: str | None = Field(None, description="The trained model as the server names it")
     max_concurrency: int = Field(64, ge=1, description="Requests in flight at once")
     max_request_retries: int = Field(6, ge=0, description="Repeats of one request after a transport fault")
     timeout_s: float = Field(300.0, gt=0, description="Longest time that one request may take, in seconds")

@@ -1,23 +1,34 @@
-"""Answers of a trained model behind an OpenAI-compatible server, such as vLLM with the adapter loaded or merged.
+"""Answers of a trained model behind an OpenAI-compatible server, such as vLLM with a merged checkpoint.
 
 The client is the teacher's: its retries, its limits, and its ledger, by which a run goes on where it was interrupted.
-The prompts are the trained ones. First answers are greedy; retries are sampled by the server, and since each answer is
-kept under its attempt, a run that goes on has the same texts.
+The prompts are the trained ones, and images arrive with the pixels of training: at its size, as PNG. First answers are
+greedy; retries are sampled by the server, and since each answer is kept under its attempt, a run that goes on has the
+same texts.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
+import openai
+from pydantic import BaseModel, ValidationError
+
+from mulcot_rd.credentials import is_openai
+from mulcot_rd.errors import UserError
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer
+from mulcot_rd.models.backbone import looks_local
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 from mulcot_rd.teacher import TeacherParameters
-from mulcot_rd.teacher.errors import RequestFailedError
+from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
+from mulcot_rd.teacher.openai_client import CONNECT_TIMEOUT_S, SDK_ERRORS, OpenAITeacher
 from mulcot_rd.teacher.questions import AnswerTo, Message
 from mulcot_rd.teacher.server import ask_server
 
@@ -37,6 +48,7 @@ class TrainedQuestion:
     role: Literal["reasoning"] = "reasoning"
     stage: None = None
     schema: None = None
+    lossless: Literal[True] = True
 
     @property
     def messages(self) -> list[Message]:
@@ -55,12 +67,20 @@ def served_answers(
 ) -> list[Answer]:
     """All answers of the server's model, those to one prompt in the order of their attempts.
 
-    Arguments are those of :func:`~mulcot_rd.generation.answer_posts`; ``folder`` keeps what was answered, for this
-    model, these prompts and parameters.
+    The prompts of a post follow each other, so that a server with prefix caching reads image and post once. Arguments
+    are those of :func:`~mulcot_rd.generation.answer_posts`; ``folder`` keeps what was answered, for this model, these
+    prompts and parameters.
 
     Raises:
-        TeacherError: If the server can answer nothing at all.
+        TeacherError: If the server can answer nothing at all; before the first prompt, if it can't be reached or has no
+            model of that name.
+        UserError: If the answers begin with a prefix that no chat can give them.
     """
+    if encoder.family.encoder_decoder and encoder.view.prompts == "trained":
+        raise UserError(
+            f"a model of the family {encoder.family.name} is told by its decoder's prefix which answer to write, and a "
+            "chat has none: leave generation.backend at local"
+        )
     answers: list[Answer] = []
     prompts = [(task, post) for post in posts for task in tasks]
     for attempt in range(1, parameters.max_retries + 2):
@@ -106,4 +126,47 @@ def _ask(
         return Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop")
 
     ledger_path = folder / ("first.jsonl" if attempt == 1 else "retries.jsonl")
-    return ask_server(prompts, ask, teacher, ledger_path, api_key, "answer")
+    check = None if is_openai(served.base_url) else partial(_check_served, str(served.model))
+    return ask_server(prompts, ask, teacher, ledger_path, api_key, "answer", check)
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    """What a server lists at ``/models``."""
+
+    data: list[_Model]
+
+
+async def _check_served(model: str, client: OpenAITeacher) -> None:
+    """See that the server is there and has the model.
+
+    Raises:
+        TeacherError: If not, with the address, and with the command that starts a server, or what it has.
+    """
+    port = urlsplit(client.base_url).port or 80
+    start = f"vllm serve FOLDER --served-model-name {model} --port {port}"
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            listed = _Models.model_validate(await client.client.get("/models", cast_to=object))
+    except (*SDK_ERRORS, ValidationError) as error:
+        reason = "it lists no models"
+        if not isinstance(error, openai.NotFoundError | ValidationError):
+            meant = client.errors.of_exception(error, answered=True)
+            if isinstance(meant, TeacherError):
+                raise meant from None
+            reason = str(meant)
+        raise TeacherError(
+            f"no server for generation.backend=served at {client.base_url} ({reason}): correct "
+            f"generation.served.base_url, which most often ends in /v1, or start one, such as `{start}` with a FOLDER "
+            "that kedro export wrote (docs/serving.md), and give the same command again"
+        ) from None
+    names = [one.id for one in listed.data]
+    # transformers serve takes the path of a folder for a name, and does not list it.
+    if model not in names and not looks_local(model):
+        raise TeacherError(
+            f"the server at {client.base_url} has no model {model!r}, it serves: {', '.join(names) or 'none'}; "
+            f"set generation.served.model to one of them, or start the server with another: `{start}`"
+        )

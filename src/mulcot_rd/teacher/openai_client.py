@@ -34,7 +34,7 @@ JPEG_QUALITY = 90
 CACHED_IMAGES = 2048
 CONNECT_TIMEOUT_S = 30.0
 # The last two: the body of a response with status 200 that is no JSON.
-_SDK_ERRORS = (TimeoutError, openai.APIError, json.JSONDecodeError, UnicodeDecodeError)
+SDK_ERRORS = (TimeoutError, openai.APIError, json.JSONDecodeError, UnicodeDecodeError)
 
 
 class OpenAITeacher:
@@ -83,7 +83,7 @@ class OpenAITeacher:
         self.budget = Budget(parameters.budget_usd, Pricing(parameters), ledger)
         self._parameters = parameters
         self._image = lru_cache(CACHED_IMAGES)(
-            lambda path: data_uri(load_image(path, parameters.image_size), JPEG_QUALITY)
+            lambda path, lossless: data_uri(load_image(path, parameters.image_size), None if lossless else JPEG_QUALITY)
         )
         # At INFO the HTTP library reports every request, which drowns the progress bar; at DEBUG every response header,
         # where a server may repeat the key.
@@ -106,7 +106,7 @@ class OpenAITeacher:
         """
         if question.image is not None:
             # Before a slot is taken: the next image is encoded while others wait for their answers.
-            await asyncio.to_thread(self._image, question.image)
+            await asyncio.to_thread(self._image, question.image, question.lossless)
 
         async def attempt() -> Answer:
             reservation = await self.budget.reserve(key, question)
@@ -129,7 +129,7 @@ class OpenAITeacher:
             try:
                 async with asyncio.timeout(self._parameters.timeout_s):
                     completion = await self.client.post("/chat/completions", body=body, cast_to=object)
-            except _SDK_ERRORS as error:
+            except SDK_ERRORS as error:
                 if isinstance(error, openai.APIStatusError) and self.capabilities.refused(
                     body, error.status_code, error_in(error.body)
                 ):
@@ -154,7 +154,7 @@ class OpenAITeacher:
             try:
                 async with asyncio.timeout(timeout_s or self._parameters.timeout_s):
                     return await send()
-            except _SDK_ERRORS as error:
+            except SDK_ERRORS as error:
                 raise self.errors.of_exception(error, answered=self.transport.answered) from None
 
         return await self.transport.call(attempt)
@@ -186,7 +186,7 @@ class OpenAITeacher:
         """
         turns: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in question.messages]
         if question.image is not None:
-            image = await asyncio.to_thread(self._image, question.image)
+            image = await asyncio.to_thread(self._image, question.image, question.lossless)
             # The image comes before the prompt, as in the trained models. "low" is a fixed 512-pixel view: all that an
             # image of the method's size has, at the lowest price.
             part = {"type": "image_url", "image_url": {"url": image, "detail": "low"}}

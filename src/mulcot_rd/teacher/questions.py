@@ -73,6 +73,7 @@ class Question(ABC):
         stage: Stage of the annotation, or ``None`` for questions that are no annotation.
         max_tokens: Longest answer in tokens, or ``None`` for ``teacher.max_tokens``.
         schema: JSON schema of the wanted answer, for servers that can hold a model to one; ``None`` for free text.
+        lossless: Whether the image must arrive pixel for pixel, as PNG; else it goes as JPEG.
     """
 
     subject: str
@@ -83,6 +84,7 @@ class Question(ABC):
     stage: int | None = None
     max_tokens: int | None = None
     schema: dict[str, Any] | None = None
+    lossless: bool = False
 
     @abstractmethod
     def find_problems(self, answer: Answer) -> list[str]:

@@ -29,13 +29,15 @@ def ask_server(
     ledger_path: Path,
     api_key: str | None,
     unit: str,
+    check: Callable[[OpenAITeacher], Awaitable[None]] | None = None,
 ) -> list[T]:
     """Do all jobs with the configured server's answers, behind a progress bar.
 
     ``work`` does one job, and is given what answers a question; ``unit`` is what a job is about: a post, an image. The
     results come in the order of the jobs. What the ledger (a JSONL file) has is not asked again. Beside it are kept
     what was spent (``.spending.jsonl``), the server's capabilities (``.server.json``) and open batches (``.batches``).
-    Without ``api_key`` the key is :func:`~mulcot_rd.credentials.server_key`'s.
+    Without ``api_key`` the key is :func:`~mulcot_rd.credentials.server_key`'s. ``check`` looks at the server before the
+    first question that the ledger lacks; what it raises ends everything.
 
     Where one of them ends everything, or the user interrupts, answers that are on their way are still waited for and
     written down: they are paid for. A second interruption gives them up.
@@ -53,7 +55,7 @@ def ask_server(
         return results
     # A notebook keeps a failed call's objects: the lock does not depend on them.
     with locked_ledger(ledger_path) as ledger:
-        return run(Server(parameters, ledger, api_key).work_through(jobs, work, unit))
+        return run(Server(parameters, ledger, api_key, check).work_through(jobs, work, unit))
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -88,7 +90,13 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 class Server:
     """Asks a server only what the ledger does not know, online or by batches; equal questions are sent once."""
 
-    def __init__(self, parameters: TeacherParameters, ledger: Ledger, api_key: str | None) -> None:
+    def __init__(
+        self,
+        parameters: TeacherParameters,
+        ledger: Ledger,
+        api_key: str | None,
+        check: Callable[[OpenAITeacher], Awaitable[None]] | None = None,
+    ) -> None:
         """Open the configured server; raises ``TeacherError`` if a key is missing, or a batch is in the way."""
         if parameters.mode == "online" and (notes := open_batches(parameters.model, ledger)):
             # Their questions would be paid for online as well.
@@ -102,6 +110,8 @@ class Server:
         self._ledger = ledger
         self._in_flight: dict[str, asyncio.Task[Answer]] = {}
         self._client = OpenAITeacher(parameters, api_key, ledger)
+        self._check = check
+        self._checked: asyncio.Future[None] | None = None
         self._teacher: OpenAITeacher | BatchTeacher = self._client
         if parameters.mode == "batch":
             self._teacher = BatchTeacher(self._client, parameters, ledger)
@@ -128,6 +138,9 @@ class Server:
 
     async def _ask(self, key: str, question: Question) -> Answer:
         try:
+            if self._check is not None:
+                self._checked = self._checked or asyncio.ensure_future(self._check(self._client))
+                await asyncio.shield(self._checked)
             answer = await self._teacher.answer(key, question)
             self._asked += 1
             # A batch writes its answers itself, also those that nobody waits for.

@@ -136,6 +136,8 @@ def score_run(
         )
     run, evaluation = RunParameters.model_validate(config["run"]), config["evaluation"]
     answered = evaluation["student"]["generation"]
+    # A trained model stays the run's own, wherever it answers.
+    stands_in = answered["backend"] == "served" and not config["student"]["method"]["trained"]
     sizes = posts["split"].value_counts()
     models = (("assistant", assistant_test), ("student", student_test))
     return {
@@ -153,7 +155,7 @@ def score_run(
             "aspects": bool(posts["aspect"].notna().any()),
             "teacher": ", ".join(teacher_summary["models"]),
             "checkpoints": custom_checkpoints(config[name]["backbone"]["model"] for name, _ in models),
-            "served": answered["served"]["model"] if answered["backend"] == "served" else None,
+            "served": answered["served"]["model"] if stands_in else None,
         },
         "dataset": {
             **{split: int(sizes.get(split, 0)) for split in ("train", "dev", "test")},
