@@ -8,13 +8,12 @@ from typing import Any
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import ParameterValidationError
-from kedro.validation.parameter_validator import ParameterValidator
 from omegaconf import DictConfig
 
 from mulcot_rd.config import CHOICES, ProjectConfigLoader, leaves, value_at
 from mulcot_rd.errors import UserError
 from mulcot_rd.messages import nearest
-from mulcot_rd.pipeline_registry import STAGES, stage
+from mulcot_rd.pipeline_registry import STAGES, stage, validated
 from mulcot_rd.renamed import refuse_earlier_names
 
 
@@ -81,16 +80,15 @@ def _check_read(loader: ProjectConfigLoader, path: tuple[str, ...], hint: str) -
     unknown = UserError(f'there is no parameter "{".".join(map(str, path))}"; {hint}')
     if not isinstance(path[-1], str):
         raise unknown
-    stages = {name: stage(name) for name in STAGES}
     parameters = loader["parameters"]
     try:
-        ParameterValidator(stages).validate_raw_params(parameters)
+        validated(parameters)
     except ParameterValidationError as error:
         if re.search(rf"\b{re.escape(path[-1])}\n +Extra inputs", str(error)):
             raise unknown from error
         raise
     without = loader.with_params(_without(loader.runtime_params, path))["parameters"]
-    read = {name.removeprefix("params:") for each in stages.values() for name in each.inputs() if "params:" in name}
+    read = {name.removeprefix("params:") for each in map(stage, STAGES) for name in each.inputs() if "params:" in name}
     if all(value_at(parameters, name.split(".")) == value_at(without, name.split(".")) for name in read):
         raise unknown
 

@@ -10,13 +10,12 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
-from kedro.validation.parameter_validator import ParameterValidator
 
 from mulcot_rd.checks import check_names, check_parameters, check_runner
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.errors import DryRunEnded, UserError
 from mulcot_rd.parameters import RunParameters
-from mulcot_rd.pipeline_registry import STAGES, stage
+from mulcot_rd.pipeline_registry import STAGES, stage, validated
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
 
 logger = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ def _names(pipeline: Pipeline) -> set[str]:
 
 def default_parameters(loader: ProjectConfigLoader) -> dict[str, Any]:
     """The parameters of the shipped configuration, each group as the class that describes it."""
-    return ParameterValidator({name: stage(name) for name in STAGES}).validate_raw_params(loader.defaults())
+    return validated(loader.defaults())
 
 
 def fill_optional_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:

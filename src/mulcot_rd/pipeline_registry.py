@@ -1,9 +1,11 @@
 """The project's pipelines."""
 
 from importlib import import_module
+from typing import Any
 
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
+from kedro.validation.parameter_validator import ParameterValidator
 
 STAGES = (
     "data_preparation",
@@ -26,6 +28,15 @@ def register_pipelines() -> dict[str, Pipeline]:
 def stage(name: str) -> Pipeline:
     """One stage, whether or not it was asked for."""
     return import_module(f"mulcot_rd.pipelines.{name}").create_pipeline()
+
+
+def validated(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters, each group as the class by which nodes take it.
+
+    Raises:
+        ParameterValidationError: If a class refuses its group.
+    """
+    return ParameterValidator({name: stage(name) for name in STAGES}).validate_raw_params(parameters)
 
 
 def _folding(name: str, pipeline: Pipeline) -> Pipeline:

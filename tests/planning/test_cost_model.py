@@ -11,7 +11,7 @@ from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.models.lora import parameter_numbers
 from mulcot_rd.parameters import InputParameters
 from mulcot_rd.planning import cost_model as cost
-from mulcot_rd.planning.plan import DryRunParameters, Settings, captioned, make_plan
+from mulcot_rd.planning.plan import DryRunParameters, captioned, make_plan, parameter_groups
 from mulcot_rd.planning.shape import meta_model, model_shape
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import make_example
@@ -24,11 +24,11 @@ MEASURED_ROW = cost.Row(115 + 102, {"label": 35, "reasoning": 35}, {"label": 5, 
 
 
 def settings(**given):
-    return Settings.of(load(**given)["parameters"].__getitem__)
+    return parameter_groups(load(**given))
 
 
 def shape(role, **given):
-    parameters = settings(**given).roles[role]
+    parameters = settings(**given)[role]
     return model_shape(parameters.backbone, parameters.inputs)
 
 
@@ -44,15 +44,16 @@ def assistant():
 
 @pytest.mark.parametrize("arch", range(1, 7))
 def test_parameters_are_those_of_table_10(arch):
-    for role, parameters in settings(arch=arch, scale="full").roles.items():
+    groups = settings(arch=arch, scale="full")
+    for role in ("assistant", "student"):
         found = shape(role, arch=arch, scale="full")
-        assert (found.total, found.trained) == parameter_counts(parameters.backbone.model)
+        assert (found.total, found.trained) == parameter_counts(groups[role].backbone.model)
 
 
 @pytest.mark.parametrize("scale", ["full", "tiny"])
 def test_bytes_of_the_weights_are_those_of_the_models_tensors(scale):
     for arch in (4, 5, 6):
-        parameters = settings(arch=arch, scale=scale).roles["student"]
+        parameters = settings(arch=arch, scale=scale)["student"]
         found = model_shape(parameters.backbone, parameters.inputs)
         model = meta_model(parameters.backbone, parameters.inputs.tiny_vocabulary_size)[1]
         sizes = [each.numel() * (4 if each.requires_grad else found.item) for each in model.parameters()]
@@ -88,22 +89,22 @@ def test_twice_the_posts_take_twice_the_hours(arch, posts):
     posts = captioned([post.model_copy(update={"split": split}) for post in posts for split in ("train", "test")], 80)
 
     def planned(count):
-        dry_run = DryRunParameters(train_posts=count, device=given.dry_run.device)
-        return make_plan(replace(given, dry_run=dry_run), posts)
+        dry_run = DryRunParameters(train_posts=count, device=given["dry_run_settings"].device)
+        return make_plan({**given, "dry_run_settings": dry_run}, posts)
 
     one, two = planned(5000), planned(10000)
     for before, after in zip(one.work, two.work, strict=True):
         grows = 1 if before.stage == "evaluation" or before.what == "scoring of epochs" else 2
         assert after.hours == pytest.approx(grows * before.hours, rel=1e-3), before
-    assert one.memory == two.memory
-    assert two.rows["student"] == pytest.approx(2 * one.rows["student"], abs=1)
+    for before, after in zip(one.models, two.models, strict=True):
+        assert before.training_bytes == after.training_bytes and before.answering_bytes == after.answering_bytes
+        assert after.rows == pytest.approx(2 * before.rows, abs=1)
 
 
 def test_a_variant_without_assistant_trains_the_student_alone(posts):
     plan = make_plan(settings(scale="full", variant="no_assistant"), posts)
     assert {work.stage for work in plan.work} == {"student_distillation", "evaluation"}
-    assert [each.role for each in plan.memory] == ["student"]
-    assert plan.rows["student"] == len(posts)
+    assert [(role.name, role.rows) for role in plan.models] == [("student", len(posts))]
 
 
 def test_a_model_of_the_users_own_is_read_from_its_folder(checkpoint, backbone_parameters):
@@ -147,7 +148,7 @@ def test_memory_of_answering_is_near_what_was_measured(student, rows, answer, me
 
 
 def test_speed_is_what_was_measured(student, assistant):
-    device = settings(arch=4, scale="full").dry_run.device
+    device = settings(arch=4, scale="full")["dry_run_settings"].device
     seconds = cost.answer_seconds(student, MEASURED_ROW, 24, device)
     assert 1 / seconds == pytest.approx(10.33, rel=0.02)
     flops = cost.training_flops(student, MEASURED_ROW, assistant)

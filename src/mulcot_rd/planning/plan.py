@@ -1,30 +1,29 @@
 """What a run takes: the cost model applied to a run's parameters and posts."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.errors import UserError
 from mulcot_rd.ingest.read import TWITTER
 from mulcot_rd.models import family_named
 from mulcot_rd.models.inputs import prompt_text
-from mulcot_rd.parameters import RunParameters
+from mulcot_rd.pipeline_registry import validated
 from mulcot_rd.planning import cost_model as cost
 from mulcot_rd.planning.cost_model import Device, Row
 from mulcot_rd.planning.shape import Shape, model_shape
 from mulcot_rd.prompts import Task, response_format
 from mulcot_rd.reporting.published import published
 from mulcot_rd.schema import SPLITS, Post, Sentiment
-from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.dry_run import ANSWER_TOKENS
-from mulcot_rd.teacher.judge import JudgeParameters
 from mulcot_rd.teacher.prices import CHARACTERS_PER_TOKEN
 from mulcot_rd.training.parameters import ModelParameters
-from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 # A label answer with its prefix and the end of the turn, as bench/settings.py has it.
 LABEL_TOKENS = 5
@@ -57,20 +56,51 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes of a role's model on the device; ``training`` has them by part, activations in both ways."""
+class Role:
+    """Assistant or student of a run: its model's sizes, its mean row, and the number of its training rows.
 
-    role: str
+    ``assistant`` has the sizes of the model whose head makes exact soft labels for this one.
+    """
+
+    name: str
+    parameters: ModelParameters
     shape: Shape
-    checkpointing: bool
-    training: dict[str, float]
-    answering: dict[str, float]
+    row: Row
+    rows: int
+    assistant: Shape | None
+
+    @property
+    def training_bytes(self) -> dict[str, float]:
+        """Bytes on the device in training, by part; activations in both ways. Nothing where nothing is trained."""
+        if not self.parameters.method.trained:
+            return {}
+        optimisation = self.parameters.training.optimisation
+        images = optimisation.batch_size
+        if optimisation.batch_tokens is not None:
+            images = max(1, round(optimisation.batch_tokens / self.row.tokens))
+        activations = partial(cost.activation_bytes, self.shape, images * self.row.tokens, images)
+        return {
+            "frozen weights": cost.frozen_bytes(self.shape),
+            "trained, gradients, AdamW": cost.trained_bytes(self.shape),
+            "activations, recomputed": activations(checkpointing=True),
+            "activations, kept": activations(checkpointing=False),
+            "logits": cost.logit_bytes(self.shape.vocabulary),
+            "assistant's head": 0 if self.assistant is None else self.assistant.head * self.assistant.item,
+        }
 
     @property
     def training_peak(self) -> float:
         """Bytes of training as configured."""
-        unused = "activations, kept" if self.checkpointing else "activations, recomputed"
-        return sum(size for part, size in self.training.items() if part != unused)
+        unused = f"activations, {'kept' if self.parameters.backbone.gradient_checkpointing else 'recomputed'}"
+        return sum(size for part, size in self.training_bytes.items() if part != unused)
+
+    @property
+    def answering_bytes(self) -> dict[str, float]:
+        """Bytes on the device while the model answers, by part."""
+        generation = self.parameters.generation
+        columns = self.row.prefix + max(self.row.suffixes.values()) + generation.max_new_tokens
+        cache = cost.cache_bytes(self.shape, columns, generation.batch_size)
+        return {"weights": cost.answering_bytes(self.shape), "KV cache": cache}
 
 
 @dataclass(frozen=True)
@@ -78,50 +108,36 @@ class Plan:
     """All that a run takes, but for the teacher.
 
     Attributes:
-        run: The run.
-        device: What it is planned for.
         posts: Posts by split.
-        rows: Training rows by role; the student's are N + N_a (Eq. 8).
         kept: Share of training posts whose reasoning by the assistant is correct: an assumption.
-        row: Mean lengths by role.
+        roles: Assistant and student.
+        models: Those of them that the variant has.
         work: Pieces of work, of all stages.
-        memory: By role.
         disk: Bytes by what they hold.
     """
 
-    run: RunParameters
-    device: Device
     posts: dict[str, int]
-    rows: dict[str, int]
     kept: float
-    row: dict[str, Row]
-    work: list[Work] = field(default_factory=list)
-    memory: list[Memory] = field(default_factory=list)
-    disk: dict[str, float] = field(default_factory=dict)
+    roles: list[Role]
+    models: list[Role]
+    work: list[Work]
+    disk: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The parameter groups that a plan reads."""
+def parameter_groups(loader: ProjectConfigLoader) -> dict[str, Any]:
+    """The groups of parameters by name, each as the class that describes it.
 
-    run: RunParameters
-    roles: dict[str, ModelParameters]
-    soft_labels: SoftLabelParameters
-    teacher: TeacherParameters
-    judge: JudgeParameters
-    dry_run: DryRunParameters
-
-    @classmethod
-    def of(cls, read: Callable[[str], Any]) -> "Settings":
-        """The groups from what gives a group by name, raw or validated."""
-        return cls(
-            RunParameters.model_validate(read("run_settings")),
-            {role: ModelParameters.model_validate(read(role)) for role in ("assistant", "student")},
-            SoftLabelParameters.model_validate(read("soft_labels")),
-            TeacherParameters.model_validate(read("teacher")),
-            JudgeParameters.model_validate(read("judge")),
-            DryRunParameters.model_validate(read("dry_run_settings")),
-        )
+    Raises:
+        ParameterValidationError: If a pipeline refuses its parameters.
+        UserError: If ``dry_run_settings`` are refused.
+    """
+    groups = validated(loader["parameters"])
+    try:
+        return {**groups, "dry_run_settings": DryRunParameters.model_validate(groups["dry_run_settings"])}
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise UserError(f"dry_run_settings.{name}: {fault['msg']} (given: {fault['input']})") from error
 
 
 def kept_share(dataset: str) -> float:
@@ -173,106 +189,70 @@ def mean_row(posts: Sequence[Post], shape: Shape, parameters: ModelParameters) -
     return Row(tokens - suffixes[tasks[0]] + shape.image_tokens, suffixes, answers)
 
 
-def make_plan(settings: Settings, posts: Sequence[Post]) -> Plan:
-    """Plan a run.
-
-    Args:
-        settings: The run's parameters.
-        posts: All posts, with captions where models read them.
-    """
-    device, roles = settings.dry_run.device, settings.roles
+def make_plan(groups: dict[str, Any], posts: Sequence[Post]) -> Plan:
+    """Plan a run with these :func:`parameter_groups` and all these posts, with captions where models read them."""
+    dry_run, method, device = groups["dry_run_settings"], groups["assistant"].method, groups["dry_run_settings"].device
     counts = {split: sum(post.split == split for post in posts) for split in SPLITS}
-    counts["train"] = settings.dry_run.train_posts or counts["train"]
-    method = roles["assistant"].method
-    kept = kept_share(settings.run.dataset)
-    rows = {"assistant": counts["train"] if method.trains_assistant else 0}
-    expanded = round(kept * counts["train"]) if method.expands else 0
-    rows["student"] = counts["train"] + expanded if method.trained else 0
-    shapes = {role: model_shape(parameters.backbone, parameters.inputs) for role, parameters in roles.items()}
-    lengths = {role: mean_row(posts, shapes[role], roles[role]) for role in roles}
-    plan = Plan(settings.run, device, counts, rows, kept, lengths)
-    soft = shapes["assistant"] if method.trains_assistant else None
-    exact = soft if settings.soft_labels.kind == "exact" else None
+    counts["train"] = dry_run.train_posts or counts["train"]
+    kept = kept_share(groups["run_settings"].dataset)
+    # The student's rows are N + N_a (Eq. 8).
+    rows = {
+        "assistant": counts["train"] if method.trains_assistant else 0,
+        "student": counts["train"] + (round(kept * counts["train"]) if method.expands else 0) if method.trained else 0,
+    }
+    shapes = {name: model_shape(groups[name].backbone, groups[name].inputs) for name in rows}
+    exact = method.trains_assistant and groups["soft_labels"].kind == "exact"
+    heads = {"assistant": None, "student": shapes["assistant"] if exact else None}
+    assistant, student = roles = [
+        Role(name, groups[name], shapes[name], mean_row(posts, shapes[name], groups[name]), rows[name], heads[name])
+        for name in rows
+    ]
+    # A variant without assistant has no rows for it.
+    models = [role for role in roles if role.rows or not method.trained]
+    work: list[Work] = []
+    disk: dict[str, float] = {}
     if method.trains_assistant:
-        plan.work.extend(_training("assistant", roles["assistant"], shapes["assistant"], plan, None))
+        work += _training("assistant_training", assistant, counts["dev"], device)
     if method.expands:
-        reasonings = _only(lengths["assistant"], "reasoning")
-        plan.work.append(
-            _answers("data_expansion", "expansion", roles["assistant"], shapes["assistant"], reasonings, plan, "train")
-        )
-    if soft is not None:
-        flops = cost.forward_flops(soft, lengths["assistant"]) * rows["student"]
+        work.append(_answers("data_expansion", "expansion", assistant, counts["train"], device, ["reasoning"]))
+    if method.trains_assistant:
+        flops = cost.forward_flops(assistant.shape, assistant.row) * student.rows
         hours = device.hours(flops, device.utilisation.soft_labels)
-        tokens = rows["student"] * lengths["assistant"].tokens
-        plan.work.append(Work("data_expansion", "soft labels", hours, tokens))
-        positions = rows["student"] * lengths["student"].targets
+        work.append(Work("data_expansion", "soft labels", hours, student.rows * assistant.row.tokens))
+        positions = student.rows * student.row.targets
         for kind in ("exact", "compact"):
-            chosen = settings.soft_labels.model_copy(update={"kind": kind})
-            unused = "" if kind == settings.soft_labels.kind else UNUSED
-            plan.disk[f"soft labels, {kind}{unused}"] = cost.soft_label_bytes(positions, soft, chosen)
+            chosen = groups["soft_labels"].model_copy(update={"kind": kind})
+            unused = "" if kind == groups["soft_labels"].kind else UNUSED
+            disk[f"soft labels, {kind}{unused}"] = cost.soft_label_bytes(positions, assistant.shape, chosen)
     if method.trained:
-        plan.work.extend(_training("student", roles["student"], shapes["student"], plan, exact))
-    for role, parameters in roles.items():
-        shape, row = shapes[role], lengths[role]
-        if method.trained and not rows[role]:
-            # The variant has no such model.
-            continue
-        plan.work.append(_answers("evaluation", role, parameters, shape, row, plan, "test"))
-        plan.memory.append(_memory(role, parameters, shape, row, exact if role == "student" else None))
+        work += _training("student_distillation", student, counts["dev"], device)
+    for role in models:
+        work.append(_answers("evaluation", role.name, role, counts["test"], device, method.tasks))
         if method.trained:
-            plan.disk[f"{role}, trained weights"] = 4 * shape.trained
-            plan.disk[f"{role}, checkpoint in work"] = 12 * shape.trained
-    return plan
+            disk[f"{role.name}, trained weights"] = 4 * role.shape.trained
+            disk[f"{role.name}, checkpoint in work"] = 12 * role.shape.trained
+    return Plan(counts, kept, roles, models, work, disk)
 
 
-def _only(row: Row, task: Task) -> Row:
-    return Row(row.prefix, {task: row.suffixes[task]}, {task: row.answers[task]})
-
-
-def _training(role: str, parameters: ModelParameters, shape: Shape, plan: Plan, assistant: Shape | None) -> list[Work]:
+def _training(stage: str, role: Role, dev: int, device: Device) -> list[Work]:
     """Training for all epochs, and the answers that score each of them."""
-    stage = "assistant_training" if role == "assistant" else "student_distillation"
-    optimisation, device, rows, row = parameters.training.optimisation, plan.device, plan.rows[role], plan.row[role]
-    shares = device.utilisation
-    share = shares.training if parameters.backbone.gradient_checkpointing else shares.training_activations_kept
-    seen = rows * optimisation.epochs
+    optimisation, shares = role.parameters.training.optimisation, device.utilisation
+    recomputed = role.parameters.backbone.gradient_checkpointing
+    share = shares.training if recomputed else shares.training_activations_kept
+    seen = role.rows * optimisation.epochs
+    hours = device.hours(seen * cost.training_flops(role.shape, role.row, role.assistant), share)
     window = optimisation.batch_size * optimisation.gradient_accumulation_steps
-    hours = device.hours(seen * cost.training_flops(shape, row, assistant), share)
-    steps = math.ceil(rows / window) * optimisation.epochs
-    dev = min(plan.posts["dev"], optimisation.validation.posts or plan.posts["dev"])
-    scored = {task: row.answers[task] for task in optimisation.validation.tasks if task in row.answers}
-    asked = Row(row.prefix, {task: row.suffixes[task] for task in scored}, scored)
-    seconds = cost.answer_seconds(shape, asked, parameters.generation.batch_size, device) if scored else 0.0
-    answered = dev * optimisation.epochs
+    steps = math.ceil(role.rows / window) * optimisation.epochs
+    scored = min(dev, optimisation.validation.posts or dev) * optimisation.epochs
     return [
-        Work(stage, "training", hours, seen * row.tokens, steps),
-        Work(stage, "scoring of epochs", answered * seconds / 3600, answered * asked.targets),
+        Work(stage, "training", hours, seen * role.row.tokens, steps),
+        _answers(stage, "scoring of epochs", role, scored, device, optimisation.validation.tasks),
     ]
 
 
-def _answers(
-    stage: str, what: str, parameters: ModelParameters, shape: Shape, row: Row, plan: Plan, split: str
-) -> Work:
-    seconds = cost.answer_seconds(shape, row, parameters.generation.batch_size, plan.device)
-    return Work(stage, what, plan.posts[split] * seconds / 3600, plan.posts[split] * row.targets)
-
-
-def _memory(role: str, parameters: ModelParameters, shape: Shape, row: Row, assistant: Shape | None) -> Memory:
-    optimisation, rows = parameters.training.optimisation, parameters.generation.batch_size
-    images = optimisation.batch_size
-    if optimisation.batch_tokens is not None:
-        images = max(1, round(optimisation.batch_tokens / row.tokens))
-    positions = images * row.tokens
-    training: Mapping[str, float] = {}
-    if parameters.method.trained:
-        training = {
-            "frozen weights": cost.frozen_bytes(shape),
-            "trained, gradients, AdamW": cost.trained_bytes(shape),
-            "activations, recomputed": cost.activation_bytes(shape, positions, images, checkpointing=True),
-            "activations, kept": cost.activation_bytes(shape, positions, images, checkpointing=False),
-            "logits": cost.logit_bytes(shape.vocabulary),
-            "assistant's head": 0 if assistant is None else assistant.head * assistant.item,
-        }
-    columns = row.prefix + max(row.suffixes.values()) + parameters.generation.max_new_tokens
-    answering = {"weights": cost.answering_bytes(shape), "KV cache": cost.cache_bytes(shape, columns, rows)}
-    return Memory(role, shape, parameters.backbone.gradient_checkpointing, dict(training), answering)
+def _answers(stage: str, what: str, role: Role, posts: int, device: Device, tasks: Sequence[Task]) -> Work:
+    """Answers to those of the tasks that are learned."""
+    learned = {task: role.row.answers[task] for task in tasks if task in role.row.answers}
+    row = Row(role.row.prefix, {task: role.row.suffixes[task] for task in learned}, learned)
+    seconds = cost.answer_seconds(role.shape, row, role.parameters.generation.batch_size, device) if learned else 0.0
+    return Work(stage, what, posts * seconds / 3600, posts * row.targets)

@@ -6,21 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from kedro.io import DataCatalog
-from pydantic import ValidationError
 
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.errors import UserError
 from mulcot_rd.frames import posts_from_frame
-from mulcot_rd.ingest import IngestError, IngestParameters, read_unchecked
+from mulcot_rd.ingest import IngestError, read_unchecked
 from mulcot_rd.models import WeightsError
-from mulcot_rd.planning.cost_model import GIB
+from mulcot_rd.planning.cost_model import GIB, Device
 from mulcot_rd.planning.plan import (
     TEXT_CHARACTERS,
     UNUSED,
     Plan,
-    Settings,
     captioned,
     make_plan,
+    parameter_groups,
     published_posts,
 )
 from mulcot_rd.schema import SPLITS, Post
@@ -41,86 +40,93 @@ CONCLUSION = "x" * 200
 
 
 def report(catalog: DataCatalog, loader: ProjectConfigLoader, stages: Sequence[str]) -> str:
-    """What the run would take, as text; no weights are loaded and nothing is asked.
-
-    Args:
-        catalog: The run's catalog.
-        loader: The configuration, for the other architectures.
-        stages: The pipelines of the run; work of others is left out.
+    """What these pipelines of a run would take, as text; no weights are loaded and nothing is asked.
 
     Raises:
-        UserError: If there are no posts, raw data, or numbers of the paper, or a parameter is refused.
+        ParameterValidationError: If a pipeline refuses its parameters.
+        UserError: If there are no posts, raw data, or numbers of the paper, or ``dry_run_settings`` are refused.
     """
-    try:
-        settings = Settings.of(lambda name: catalog.load(f"params:{name}"))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        name = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{error.title}: {name}: {fault['msg']} (given: {fault['input']})") from error
-    posts, source = _posts(catalog, settings)
-    plan = make_plan(settings, captioned(posts, settings.teacher.captions.max_words))
+    groups = parameter_groups(loader)
+    settings, device = groups["run_settings"], groups["dry_run_settings"].device
+    posts, source = _posts(catalog, groups)
+    plan = make_plan(groups, captioned(posts, groups["teacher"].captions.max_words))
     scale = plan.posts["train"] / max(1, sum(post.split == "train" for post in posts))
     # Loading it would make its folder.
     ledger = Path(catalog.get("teacher_ledger")._describe()["filepath"])
-    asked = _asked(settings, posts, ledger, scale, stages)
+    asked = _asked(groups, posts, ledger, scale, stages)
+    work = [
+        (each.stage, each.what, "" if each.steps is None else f"{each.steps:,}", f"{each.tokens:,.0f}",
+         _number(each.hours), _number(each.hours * device.usd_per_hour))
+        for each in plan.work if each.stage in stages
+    ]  # fmt: skip
+    shares = device.utilisation
     lines = [
-        f"dry run of {plan.run.name} on {plan.run.dataset}: nothing is done. Device: {plan.device.name}.",
+        f"dry run of {settings.name} on {settings.dataset}: nothing is done. Device: {device.name}.",
         f"posts: {', '.join(f'{split} {plan.posts[split]:,}' for split in SPLITS)} ({source})",
-        f"training rows: {', '.join(f'{role} {number:,}' for role, number in plan.rows.items())} (assumption for N_a: "
+        f"training rows: {', '.join(f'{role.name} {role.rows:,}' for role in plan.roles)} (assumption for N_a: "
         f"{plan.kept:.1%} of the assistant's reasonings are correct, Table 8)",
-        "tokens a row: " + ", ".join(f"{role} {row.tokens:.0f}" for role, row in plan.row.items()),
+        "tokens a row: " + ", ".join(f"{role.name} {role.row.tokens:.0f}" for role in plan.roles),
         "",
-        *_work(plan, stages),
+        *_table([("stage", "work", "steps", "tokens", "hours", "USD"), *work]),
+        f"  - all epochs; {device.tflops:g} TFLOP/s and {device.bandwidth_tb_s:g} TB/s, of which training "
+        f"reaches {shares.training:.2%} ({shares.training_activations_kept:.2%} with activations kept), soft labels "
+        f"{shares.soft_labels:.2%}, answering {shares.answering:.1%}; {device.usd_per_hour:g} USD an hour",
+        "  - answers are first answers, written by the device even where generation.backend is served; reasonings have "
+        f"{ANSWER_TOKENS} tokens (mean of the authors' released ones)",
+        "",
         *_memory(plan),
-        *_disk(plan),
+        "",
     ]
-    if not asked:
-        lines += ["server: nothing to ask", ""]
+    if plan.disk:
+        lines += [*_table([("disk", "GiB"), *((what, _gib(size)) for what, size in plan.disk.items())]), ""]
     for what, each in asked.items():
         lines += [f"server, {what}:", *each.lines, ""]
-    lines += [*_bottleneck(plan, asked, stages), "", *_architectures(loader, posts, scale)]
+    if not asked:
+        lines += ["server: nothing to ask", ""]
+    lines += [*_bottleneck(plan, device, asked, stages), "", *_architectures(loader, posts, scale)]
     return "\n".join(lines)
 
 
-def _posts(catalog: DataCatalog, settings: Settings) -> tuple[list[Post], str]:
-    run = settings.run
+def _posts(catalog: DataCatalog, groups: dict[str, Any]) -> tuple[list[Post], str]:
+    settings = groups["run_settings"]
     if catalog.exists("posts"):
         return posts_from_frame(catalog.load("posts")), "posts.parquet"
     try:
-        ingest = IngestParameters.model_validate(catalog.load("params:ingest"))
-        found = read_unchecked(run.dataset, Path(run.raw_dir), ingest)
+        found = read_unchecked(settings.dataset, Path(settings.raw_dir), groups["ingest"])
     except IngestError as error:
         cure = f"run `kedro run --pipeline data_preparation` first, with the same --params: {error}"
-        if made_up := published_posts(run.dataset, run.limit):
+        if made_up := published_posts(settings.dataset, settings.limit):
             return made_up, f"numbers of Table 1, texts of {TEXT_CHARACTERS} characters. To count your posts, {cure}"
         raise UserError(f"dry_run counts posts, and there are none: {cure}") from error
-    kept = [post for split in SPLITS for post in [p for p in found if p.split == split][: run.limit]]
+    kept = [post for split in SPLITS for post in [p for p in found if p.split == split][: settings.limit]]
     if not kept:
-        raise UserError(f"data set {run.dataset}: no raw row is a post; run `kedro run --pipeline data_preparation`")
-    return kept, f"raw data in {run.raw_dir}, images not opened"
+        raise UserError(
+            f"data set {settings.dataset}: no raw row is a post; run `kedro run --pipeline data_preparation`"
+        )
+    return kept, f"raw data in {settings.raw_dir}, images not opened"
 
 
 def _asked(
-    settings: Settings, posts: list[Post], ledger: Path, scale: float, stages: Sequence[str]
+    groups: dict[str, Any], posts: list[Post], ledger: Path, scale: float, stages: Sequence[str]
 ) -> dict[str, Estimate]:
     """What servers would be asked, by the teacher's own dry run; what the ledger has needs no request.
 
     Requests about training posts count ``scale`` times, those about test posts once.
     """
-    teacher, judge = settings.teacher, settings.judge
+    teacher, judge = groups["teacher"], groups["judge"]
     train, test = ([post for post in posts if post.split == split] for split in ("train", "test"))
     found: dict[str, tuple[list[tuple[Question, float]], TeacherParameters]] = {}
     if "teacher_annotation" in stages:
-        captioner = teacher.for_captions()
-        needed = settings.roles["assistant"].inputs.captions_needed
-        images = posts if needed else train + test if teacher.send == "caption" else []
-        if captioner.provider == "openai":
-            questions = [CaptionQuestion(image, teacher.captions.max_words) for image in {p.image: 0 for p in images}]
+        captioner, max_words = teacher.for_captions(), teacher.captions.max_words
+        needed = groups["assistant"].inputs.captions_needed
+        images = {post.image: 0 for post in (posts if needed else train + test if teacher.send == "caption" else [])}
+        if captioner.provider == "openai" and images:
             work = partial(ask, max_retries=captioner.max_retries)
+            questions = [CaptionQuestion(image, max_words) for image in images]
             found["captions"] = (_open(questions, work, captioner, ledger, "image", scale), captioner)
         if teacher.writer == "openai":
             if teacher.send == "caption":
-                train, test = (captioned(own, teacher.captions.max_words) for own in (train, test))
+                train, test = captioned(train, max_words), captioned(test, max_words)
             annotate_one = annotator(train + test, teacher)
             open_questions = [
                 *_open([(post, "reasoning") for post in train], annotate_one, teacher, ledger, "post", scale),
@@ -131,7 +137,7 @@ def _asked(
         # Teacher, assistant and student.
         judged = [(Conclusion(post.id, post.aspect, CONCLUSION), 3.0) for post in test[: judge.posts]]
         found["judge"] = (judged, judge.teacher)
-    return {what: estimate(questions, asked) for what, (questions, asked) in found.items() if questions}
+    return {what: estimate(questions, server) for what, (questions, server) in found.items() if questions}
 
 
 def _open(
@@ -142,48 +148,25 @@ def _open(
     return [(question, times) for question in reached]
 
 
-def _work(plan: Plan, stages: Sequence[str]) -> list[str]:
-    rows = [("stage", "work", "steps", "tokens", "hours", "USD")]
-    for work in plan.work:
-        if work.stage in stages:
-            steps = "" if work.steps is None else f"{work.steps:,}"
-            usd = _number(work.hours * plan.device.usd_per_hour)
-            rows.append((work.stage, work.what, steps, f"{work.tokens:,.0f}", _number(work.hours), usd))
-    shares = plan.device.utilisation
-    return [
-        *_table(rows),
-        f"  - all epochs; {plan.device.tflops:g} TFLOP/s and {plan.device.bandwidth_tb_s:g} TB/s, of which training "
-        f"reaches {shares.training:.2%} ({shares.training_activations_kept:.2%} with activations kept), soft labels "
-        f"{shares.soft_labels:.2%}, answering {shares.answering:.1%}; {plan.device.usd_per_hour:g} USD an hour",
-        "  - answers are first answers, written by the device even where generation.backend is served; reasonings have "
-        f"{ANSWER_TOKENS} tokens (mean of the authors' released ones)",
-        "",
-    ]
-
-
 def _memory(plan: Plan) -> list[str]:
-    parts = list(plan.memory[0].training)
-    rows = [("GiB", *(each.role for each in plan.memory))]
-    rows += [("model", *(each.shape.name for each in plan.memory))]
-    rows += [("parameters", *(f"{each.shape.total:,}" for each in plan.memory))]
-    rows += [("trained", *(f"{each.shape.trained:,}" for each in plan.memory))]
-    for part in parts:
-        rows.append((f"training: {part}", *(_gib(each.training[part]) for each in plan.memory)))
-    if parts:
-        rows.append(("training, as configured", *(_gib(each.training_peak) for each in plan.memory)))
-    for part in plan.memory[0].answering:
-        rows.append((f"answering: {part}", *(_gib(each.answering[part]) for each in plan.memory)))
-    return [*_table(rows), ""]
+    """A column a model."""
+    parts = {
+        "model": [role.shape.name for role in plan.models],
+        "parameters": [f"{role.shape.total:,}" for role in plan.models],
+        "trained": [f"{role.shape.trained:,}" for role in plan.models],
+    }
+    for role in plan.models:
+        sizes = {f"training: {part}": size for part, size in role.training_bytes.items()}
+        sizes |= {"training, as configured": role.training_peak} if sizes else {}
+        sizes |= {f"answering: {part}": size for part, size in role.answering_bytes.items()}
+        for part, size in sizes.items():
+            parts.setdefault(part, []).append(_gib(size))
+    return _table([("GiB", *(role.name for role in plan.models)), *((part, *cells) for part, cells in parts.items())])
 
 
-def _disk(plan: Plan) -> list[str]:
-    rows = [("disk", "GiB"), *((what, _gib(size)) for what, size in plan.disk.items())]
-    return [*_table(rows), ""] if plan.disk else []
-
-
-def _bottleneck(plan: Plan, asked: Mapping[str, Estimate], stages: Sequence[str]) -> list[str]:
+def _bottleneck(plan: Plan, device: Device, asked: Mapping[str, Estimate], stages: Sequence[str]) -> list[str]:
     hours = {f"{work.stage}, {work.what}": work.hours for work in plan.work if work.stage in stages}
-    money = {what: time * plan.device.usd_per_hour for what, time in hours.items()}
+    money = {what: time * device.usd_per_hour for what, time in hours.items()}
     for what, each in asked.items():
         taken = each.requests / CLIENT_REQUESTS / 3600
         hours[f"server, {what} (at least: {CLIENT_REQUESTS} requests a second)"] = taken
@@ -193,10 +176,10 @@ def _bottleneck(plan: Plan, asked: Mapping[str, Estimate], stages: Sequence[str]
         if found:
             most = max(found, key=found.get)
             lines.append(f"  {name}: {most}, {_number(found[most])} of {_number(sum(found.values()))} {unit}")
-    needs = {each.role: max(each.training_peak, sum(each.answering.values())) / GIB for each in plan.memory}
-    role = max(needs, key=needs.get)
-    fits = "fits" if needs[role] <= plan.device.memory_gib else "DOES NOT FIT"
-    lines.append(f"  memory: {role}, {needs[role]:.1f} GiB: {fits} {plan.device.name} ({plan.device.memory_gib:g} GiB)")
+    needs = {role.name: max(role.training_peak, sum(role.answering_bytes.values())) / GIB for role in plan.models}
+    most = max(needs, key=needs.get)
+    fits = "fits" if needs[most] <= device.memory_gib else "DOES NOT FIT"
+    lines.append(f"  memory: {most}, {needs[most]:.1f} GiB: {fits} {device.name} ({device.memory_gib:g} GiB)")
     if used := {what: size for what, size in plan.disk.items() if not what.endswith(UNUSED)}:
         most = max(used, key=used.get)
         lines.append(f"  disk: {most}, {_gib(plan.disk[most])} GiB")
@@ -206,21 +189,19 @@ def _bottleneck(plan: Plan, asked: Mapping[str, Estimate], stages: Sequence[str]
 def _architectures(loader: ProjectConfigLoader, posts: list[Post], scale: float) -> list[str]:
     """A row an architecture, for the same posts, device and scale, all stages, every reasoning asked of a server."""
     rows = [("arch", "assistant", "student", "training GiB", "soft labels GiB", "hours", "USD", "teacher USD")]
-    given = loader.runtime_params
     for arch in loader["parameters"]["architectures"]:
-        parameters = loader.with_params({**given, "arch": int(arch)})["parameters"]
-        settings = Settings.of(parameters.__getitem__)
+        groups = parameter_groups(loader.with_params({**loader.runtime_params, "arch": int(arch)}))
         try:
-            plan = make_plan(settings, captioned(posts, settings.teacher.captions.max_words))
+            plan = make_plan(groups, captioned(posts, groups["teacher"].captions.max_words))
         except WeightsError:
             # Another architecture than the run's, whose models of the user's own are not here.
             rows.append((arch, "its checkpoints are not at hand", *[""] * 6))
             continue
         hours = sum(work.hours for work in plan.work)
-        peak = max(each.training_peak for each in plan.memory)
-        names = [each.shape.name.rpartition("/")[2].removesuffix("-Instruct") for each in plan.memory]
-        disk = plan.disk.get(f"soft labels, {settings.soft_labels.kind}", 0)
-        money = (hours * plan.device.usd_per_hour, _teacher_usd(settings, posts, scale))
+        peak = max(role.training_peak for role in plan.models)
+        names = [role.shape.name.rpartition("/")[2].removesuffix("-Instruct") for role in plan.models]
+        disk = plan.disk.get(f"soft labels, {groups['soft_labels'].kind}", 0)
+        money = (hours * groups["dry_run_settings"].device.usd_per_hour, _teacher_usd(groups["teacher"], posts, scale))
         usd = ("no price" if each is None else _number(each) for each in money)
         rows.append((arch, names[0], names[-1], _gib(peak), _gib(disk), _number(hours), *usd))
     return [
@@ -230,16 +211,14 @@ def _architectures(loader: ProjectConfigLoader, posts: list[Post], scale: float)
     ]
 
 
-def _teacher_usd(settings: Settings, posts: list[Post], scale: float) -> float | None:
+def _teacher_usd(teacher: TeacherParameters, posts: list[Post], scale: float) -> float | None:
     """US dollars of all reasonings from the architecture's teacher, nothing known yet."""
-    teacher = settings.teacher.model_copy(update={"provider": "openai", "import_path": None})
-    parts = []
-    for split, role, factor in (("train", "reasoning", scale), ("test", "reference", 1.0)):
+    requests: list[tuple[Question, float]] = []
+    for split, role, times in (("train", "reasoning", scale), ("test", "reference", 1.0)):
         own = [post for post in posts if post.split == split]
         some = captioned(own[:SAMPLED_REQUESTS], teacher.captions.max_words)
-        requests = [Request(post, None, role, (), teacher.send) for post in some]
-        parts += [(request, factor * len(own) / len(some)) for request in requests]
-    return estimate(parts, teacher).usd if parts else 0.0
+        requests += [(Request(post, None, role, (), teacher.send), times * len(own) / len(some)) for post in some]
+    return estimate(requests, teacher).usd if requests else 0.0
 
 
 def _gib(size: float) -> str:
