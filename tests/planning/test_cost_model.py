@@ -57,7 +57,7 @@ def test_bytes_of_the_weights_are_those_of_the_models_tensors(scale):
         found = model_shape(parameters.backbone, parameters.inputs)
         model = meta_model(parameters.backbone, parameters.inputs.tiny_vocabulary_size)[1]
         sizes = [each.numel() * (4 if each.requires_grad else found.item) for each in model.parameters()]
-        assert cost.frozen_bytes(found) + cost.trained_bytes(found) / 4 == sum(sizes)
+        assert cost.frozen_bytes(found) + cost.TRAINED_BYTES * found.trained / 4 == sum(sizes)
 
 
 def test_soft_labels_take_what_is_written(checkpoint, backbone_parameters, posts, reasonings, tmp_path):
@@ -132,7 +132,7 @@ def test_operations_of_a_token_are_those_that_were_counted(student, assistant):
 def test_memory_of_training_is_near_what_was_measured(student, assistant, checkpointing, measured):
     parts = (
         cost.frozen_bytes(student),
-        cost.trained_bytes(student),
+        cost.TRAINED_BYTES * student.trained,
         cost.logit_bytes(student.vocabulary),
         assistant.head * assistant.item,
         cost.activation_bytes(student, 2 * MEASURED_ROW.tokens, 2, checkpointing=checkpointing),

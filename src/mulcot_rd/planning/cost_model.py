@@ -51,17 +51,11 @@ class Device(BaseModel):
 
 @dataclass(frozen=True)
 class Row:
-    """Mean lengths of a training row, in tokens.
+    """Mean lengths of a training row, in tokens."""
 
-    Attributes:
-        prefix: What both tasks share, image tokens among them; in an encoder, where there is one.
-        suffixes: By task, what stands between prefix and answer.
-        answers: By task, the answer.
-    """
-
-    prefix: float
-    suffixes: dict[str, float]
-    answers: dict[str, float]
+    prefix: float  # what both tasks share, image tokens among them; in an encoder, where there is one
+    suffixes: dict[str, float]  # by task, what stands between prefix and answer
+    answers: dict[str, float]  # by task
 
     @property
     def targets(self) -> float:
@@ -78,39 +72,29 @@ class Row:
         """Tokens of the whole row."""
         return self.prefix + self.branches
 
-    def read_by_text(self, shape: Shape) -> float:
-        """Tokens that the text model (or decoder) reads; an encoder reads the prefix."""
-        return self.branches if shape.encoder is not None else self.tokens
-
 
 def training_flops(shape: Shape, row: Row, assistant: Shape | None = None) -> float:
     """Model FLOPs of a training row, forward and backward.
 
     Frozen weights N take 4 N a token (2 forward, 2 for the inputs' gradient), trained ones 6 N, attention
-    12 x tokens^2 x units of the queries; the head counts at target tokens. A frozen vision tower runs once a run.
-
-    Args:
-        shape: The model's sizes.
-        row: Lengths of the row.
-        assistant: Whose head makes logits of exact soft labels: 2 x head weights a target token.
+    12 x tokens^2 x units of the queries; the head counts at target tokens. A frozen vision tower runs once a run. The
+    head of the ``assistant`` makes logits of exact soft labels: 2 x head weights a target token.
     """
-    text = row.read_by_text(shape)
-    flops = _both_ways(shape.text) * text + 12 * text**2 * shape.text.queries
-    if shape.encoder is not None:
-        flops += _both_ways(shape.encoder) * row.prefix + 12 * row.prefix**2 * shape.encoder.queries
-    if shape.vision is not None and shape.vision.trained:
-        flops += _both_ways(shape.vision) * shape.patches
+    flops = 0.0
+    for stack, positions in _reads(shape, row, row.branches if shape.encoder is not None else row.tokens):
+        if stack is not shape.vision:
+            flops += stack.both_ways * positions + 12 * positions**2 * stack.queries
+        elif stack.trained:
+            flops += stack.both_ways * positions
     flops += (6 if shape.text.trained_whole else 4) * shape.head * row.targets
     return flops + (2 * assistant.head * row.targets if assistant is not None else 0)
 
 
 def forward_flops(shape: Shape, row: Row) -> float:
     """FLOPs of one forward pass over a training row: 2 N a token, 4 x tokens^2 x units of the queries, no head."""
-    text = row.read_by_text(shape)
-    flops = 2 * (shape.text.weights + _adapter(shape.text)) * text + 4 * text**2 * shape.text.queries
-    for stack, positions in ((shape.encoder, row.prefix), (shape.vision, shape.patches)):
-        flops += 0 if stack is None else 2 * (stack.weights + _adapter(stack)) * positions
-    return flops
+    text = row.branches if shape.encoder is not None else row.tokens
+    products = sum(2 * (stack.weights + stack.adapter) * positions for stack, positions in _reads(shape, row, text))
+    return products + 4 * text**2 * shape.text.queries
 
 
 def answer_seconds(shape: Shape, row: Row, batch: int, device: Device) -> float:
@@ -121,31 +105,22 @@ def answer_seconds(shape: Shape, row: Row, batch: int, device: Device) -> float:
     """
     prompt = row.tokens - row.targets
     read = prompt - row.prefix if shape.encoder is not None else prompt
-    prefill = 2 * shape.text.weights * read
-    for stack, positions in ((shape.encoder, row.prefix), (shape.vision, shape.patches)):
-        prefill += 0 if stack is None else 2 * stack.weights * positions
+    prefill = sum(2 * stack.weights * positions for stack, positions in _reads(shape, row, read))
     columns = prompt / len(row.answers) + max(row.answers.values())
     step = (shape.text.weights + shape.head + batch * columns * shape.text.keys_values) * shape.item
     seconds = prefill / (device.tflops * 1e12) + row.targets / batch * step / (device.bandwidth_tb_s * 1e12)
     return seconds / device.utilisation.answering
 
 
-def _both_ways(stack: Stack) -> int:
-    return (6 * stack.weights if stack.trained_whole else 4 * stack.weights) + 6 * _adapter(stack)
-
-
-def _adapter(stack: Stack) -> int:
-    return 0 if stack.trained_whole else stack.trained
+def _reads(shape: Shape, row: Row, text: float) -> list[tuple[Stack, float]]:
+    """The stacks that read a row, and the positions that each reads; the text model (or decoder) reads ``text``."""
+    reads = ((shape.text, text), (shape.encoder, row.prefix), (shape.vision, shape.patches))
+    return [(stack, positions) for stack, positions in reads if stack is not None]
 
 
 def frozen_bytes(shape: Shape) -> int:
     """Bytes of the weights that are not trained: parameters x ``item``."""
     return (shape.total - shape.trained) * shape.item
-
-
-def trained_bytes(shape: Shape) -> int:
-    """Bytes of the trained weights, their gradients and AdamW's moments: 16 a parameter, all in float32."""
-    return TRAINED_BYTES * shape.trained
 
 
 def answering_bytes(shape: Shape) -> int:
@@ -154,18 +129,12 @@ def answering_bytes(shape: Shape) -> int:
 
 
 def activation_bytes(shape: Shape, positions: float, images: float, *, checkpointing: bool) -> float:
-    """Bytes of activations between forward and backward pass.
+    """Bytes of a micro-batch's activations between forward and backward pass; ``positions`` are its tokens.
 
     A layer keeps, of each position: ``item`` x (outputs of its products + the widest once more, for the activation),
     8 x width for its two norms (float32), and 5 bytes a unit that an adapter reads (float32 and dropout's mask), or
-    ``item`` a unit that trained weights read. With checkpointing it keeps its input alone, and one layer at a time
-    has all the rest.
-
-    Args:
-        shape: The model's sizes.
-        positions: Tokens of a micro-batch.
-        images: Images of it.
-        checkpointing: Whether activations are computed again in the backward pass.
+    ``item`` a unit that trained weights read. With checkpointing (activations are computed again in the backward
+    pass) it keeps its input alone, and one layer at a time has all the rest.
     """
     kept, largest = 0.0, 0.0
     stacks = [(shape.text, positions), (shape.encoder, positions)]
@@ -193,13 +162,7 @@ def cache_bytes(shape: Shape, columns: float, rows: int) -> float:
 
 
 def soft_label_bytes(positions: float, assistant: Shape, parameters: SoftLabelParameters) -> float:
-    """Bytes of soft labels on disk as training/soft_labels.py expects them, the head of exact ones included.
-
-    Args:
-        positions: Target tokens of all training rows.
-        assistant: The assistant's sizes.
-        parameters: Kind and number of ids.
-    """
+    """Bytes of soft labels on disk at so many target tokens, as training/soft_labels.py expects them, with the head."""
     width, vocabulary = assistant.text.width, assistant.vocabulary
     one = Example(post_id="", image="", opening=[], endings={}, targets={"label": [0]})
     exact = parameters.kind == "exact"

@@ -81,7 +81,7 @@ class Role:
         activations = partial(cost.activation_bytes, self.shape, images * self.row.tokens, images)
         return {
             "frozen weights": cost.frozen_bytes(self.shape),
-            "trained, gradients, AdamW": cost.trained_bytes(self.shape),
+            "trained, gradients, AdamW": cost.TRAINED_BYTES * self.shape.trained,
             "activations, recomputed": activations(checkpointing=True),
             "activations, kept": activations(checkpointing=False),
             "logits": cost.logit_bytes(self.shape.vocabulary),
@@ -105,23 +105,14 @@ class Role:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run takes, but for the teacher.
+    """All that a run takes, but for the teacher."""
 
-    Attributes:
-        posts: Posts by split.
-        kept: Share of training posts whose reasoning by the assistant is correct: an assumption.
-        roles: Assistant and student.
-        models: Those of them that the variant has.
-        work: Pieces of work, of all stages.
-        disk: Bytes by what they hold.
-    """
-
-    posts: dict[str, int]
-    kept: float
-    roles: list[Role]
-    models: list[Role]
-    work: list[Work]
-    disk: dict[str, float]
+    posts: dict[str, int]  # by split
+    kept: float  # share of training posts whose reasoning by the assistant is correct: an assumption
+    roles: list[Role]  # assistant and student
+    models: list[Role]  # those of them that the variant has
+    work: list[Work]  # of all stages
+    disk: dict[str, float]  # bytes by what they hold
 
 
 def parameter_groups(loader: ProjectConfigLoader) -> dict[str, Any]:

@@ -18,65 +18,49 @@ from mulcot_rd.parameters import InputParameters
 
 @dataclass
 class Stack:
-    """Layers of one kind: the text model (or decoder), an encoder, or the vision tower. Sums are over all layers.
-
-    Attributes:
-        weights: Weights of the products that are no adapter's: what reading a position takes.
-        trained: Weights that are trained, adapters among them.
-        outputs: Units that these products put out.
-        adapter_inputs: Units that low-rank adapters read.
-        whole_inputs: Units read by weights that are trained whole.
-        queries: Units of all queries.
-        keys_values: Units of all keys and values.
-        widest: Most units that one product puts out.
-        layers: Number of layers.
-        width: Units of the hidden state.
-    """
+    """Layers of one kind: the text model (or decoder), an encoder, or the vision tower. Sums are over all layers."""
 
     layers: int
-    width: int
-    weights: int = 0
-    trained: int = 0
-    outputs: int = 0
-    adapter_inputs: int = 0
-    whole_inputs: int = 0
-    queries: int = 0
-    keys_values: int = 0
-    widest: int = 0
+    width: int  # units of the hidden state
+    weights: int = 0  # of the products that are no adapter's: what reading a position takes
+    trained: int = 0  # weights that are trained, adapters among them
+    outputs: int = 0  # units that these products put out
+    adapter_inputs: int = 0  # units that low-rank adapters read
+    whole_inputs: int = 0  # units read by weights that are trained whole
+    queries: int = 0  # units of all queries
+    keys_values: int = 0  # units of all keys and values
+    widest: int = 0  # most units that one product puts out
 
     @property
     def trained_whole(self) -> bool:
         """Whether the weights themselves are trained."""
         return self.whole_inputs > 0
 
+    @property
+    def adapter(self) -> int:
+        """Weights of an adapter."""
+        return 0 if self.trained_whole else self.trained
+
+    @property
+    def both_ways(self) -> int:
+        """FLOPs of a position, forward and backward, without attention."""
+        return (6 if self.trained_whole else 4) * self.weights + 6 * self.adapter
+
 
 @dataclass(frozen=True)
 class Shape:
-    """What a role's model costs by.
+    """What a role's model costs by."""
 
-    Attributes:
-        name: Hub id, path, or "tiny".
-        total: Parameters, adapter included.
-        trained: Parameters that are trained (Table 10).
-        item: Bytes of a frozen weight and of an activation; trained weights have 4.
-        vocabulary: Columns of the output head.
-        text: The text model, or the decoder.
-        encoder: The encoder, where there is one.
-        vision: The vision tower, where the input view has an image.
-        image_tokens: Positions of the text model that an image takes.
-        patches: Positions of the vision tower that an image takes.
-    """
-
-    name: str
-    total: int
-    trained: int
-    item: int
-    vocabulary: int
-    text: Stack
+    name: str  # hub id, path, or "tiny"
+    total: int  # parameters, adapter included
+    trained: int  # parameters that are trained (Table 10)
+    item: int  # bytes of a frozen weight and of an activation; trained weights have 4
+    vocabulary: int  # columns of the output head
+    text: Stack  # the text model, or the decoder
     encoder: Stack | None
-    vision: Stack | None
-    image_tokens: int
-    patches: int
+    vision: Stack | None  # where the input view has an image
+    image_tokens: int  # positions of the text model that an image takes
+    patches: int  # positions of the vision tower that an image takes
 
     @property
     def head(self) -> int:
@@ -85,12 +69,7 @@ class Shape:
 
 
 def meta_model(parameters: BackboneParameters, vocabulary_size: int) -> tuple[Family, TrainedModel]:
-    """A role's model with its adapter on the meta device.
-
-    Args:
-        parameters: The role's backbone.
-        vocabulary_size: Token ids of a tiny model's tokenizer; a full-size model has its own number.
-    """
+    """A role's model with its adapter on the meta device; ``vocabulary_size`` is that of a tiny model alone."""
     family = family_named(parameters.family)
     with torch.device("meta"):
         model = family.model_class(_config(family, parameters, vocabulary_size))
@@ -118,18 +97,15 @@ def model_shape(parameters: BackboneParameters, inputs: InputParameters) -> Shap
     in_encoder = {id(each) for each in base.encoder.modules()} if family.encoder_decoder else set()
     for name, module in trained.named_modules():
         stack = vision if id(module) in in_vision else encoder if id(module) in in_encoder else text
-        if stack is not None and isinstance(module, nn.Linear) and not _is_left_out(name):
+        # Left out: the head, which is counted apart, and the unused original of a module that is trained whole.
+        left_out = "lm_head" in name or "original_module" in name
+        if stack is not None and isinstance(module, nn.Linear) and not left_out:
             _add(stack, name, module)
     total, number = parameter_numbers(trained)
     whole = parameters.adapter.full and parameters.dtype == "auto"
     item = 4 if whole or parameters.dtype == "float32" else 2
     name = parameters.model or f"tiny {family.name}"
     return Shape(name, total, number, item, text_config.vocab_size, text, encoder, vision, tokens, patches)
-
-
-def _is_left_out(name: str) -> bool:
-    """The head, which is counted apart, and the unused original of a module that is trained whole."""
-    return "lm_head" in name or "original_module" in name
 
 
 def _add(stack: Stack, name: str, module: nn.Linear) -> None:
