@@ -6,40 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
-from functools import partial
 
 import pytest
-from batch_server import BatchServer, LineError, batch_parameters, cost_usd, notes
+from batch_server import LineError, cost_usd, notes
 from fault_server import Script
 
-from mulcot_rd.teacher import TeacherError, annotate, batch
+from mulcot_rd.teacher import TeacherError, annotate
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.ledger import Ledger
 from mulcot_rd.teacher.prices import Pricing
-
-LABELS = ("positive", "negative", "neutral")
-
-
-@pytest.fixture(autouse=True)
-def _soon_quiet(monkeypatch):
-    monkeypatch.setattr(batch, "QUIET_S", 0.1)
-
-
-@pytest.fixture
-def server():
-    with BatchServer(script=Script(seed=3, flaw_share=0.3)).running() as server:
-        yield server
-
-
-@pytest.fixture
-def parameters(server):
-    return partial(batch_parameters, server)
-
-
-@pytest.fixture
-def posts(make_post):
-    return [make_post(number, LABELS[number % 3]) for number in range(12)]
-
 
 # The server kills the client at the very moment: before or after it did what it was asked, with the answer unsent.
 MOMENTS = [

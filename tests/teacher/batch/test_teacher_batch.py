@@ -2,37 +2,13 @@
 
 import json
 from collections import Counter
-from functools import partial
 
 import pytest
-from batch_server import BatchServer, LineError, batch_parameters, cost_usd, notes
+from batch_server import LineError, cost_usd, notes
 from fault_server import Question, Script
 
-from mulcot_rd.teacher import TeacherError, annotate, batch, caption_images
+from mulcot_rd.teacher import TeacherError, annotate, caption_images
 from mulcot_rd.teacher.errors import BudgetReachedError
-
-LABELS = ("positive", "negative", "neutral")
-
-
-@pytest.fixture(autouse=True)
-def _soon_quiet(monkeypatch):
-    monkeypatch.setattr(batch, "QUIET_S", 0.1)
-
-
-@pytest.fixture
-def server():
-    with BatchServer(script=Script(seed=3, flaw_share=0.3)).running() as server:
-        yield server
-
-
-@pytest.fixture
-def parameters(server):
-    return partial(batch_parameters, server)
-
-
-@pytest.fixture
-def posts(make_post):
-    return [make_post(number, LABELS[number % 3]) for number in range(12)]
 
 
 @pytest.fixture
