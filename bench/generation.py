@@ -28,6 +28,7 @@ from mulcot_rd.models.loaded import load_model
 from mulcot_rd.models.lora import TrainedModel, merged_adapter
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import Post
+from mulcot_rd.versions import newest
 from settings import ROOT, Setting, random_example
 from timing import alternate, row
 
@@ -111,7 +112,7 @@ def trained(folder: Path) -> Evaluation:
     """The tiny assistant, trained on the sample, and posts that it has not seen."""
     project = folder / "project"
     adapter = project / "data/06_models/sample/arch4-tiny-full/assistant"
-    if not (adapter / "manifest.json").exists():
+    if not (newest(adapter) / "manifest.json").exists():
         _train(project)
     parameters = ProjectConfigLoader(conf_source=str(ROOT / "conf"), base_env="base", default_run_env="base")[
         "parameters"

@@ -31,6 +31,11 @@ def file_fingerprint(*paths: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def bytes_fingerprint(*contents: bytes) -> str:
+    """A hash of the contents of files, in the order given; that of one is its :func:`file_fingerprint`."""
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:32]
+
+
 def remembered_fingerprint(path: Path, memory: Path) -> str:
     """A hash of a large file's bytes, read once: ``memory`` keeps it under the file's name, size and time.
 

@@ -2,7 +2,8 @@
 
 A result is a folder, complete when its manifest is there, which is written last. Below a run's folder it lies in one of
 three places: ``<name>``, the one in use; ``earlier/<name>-<fingerprint>``, one that another has replaced;
-``work/<name>/<fingerprint>/result``, one that is finished and not in use yet.
+``work/<name>/<fingerprint>/result``, one that is finished and not in use yet. With versions ``<name>`` is a folder of
+them, the newest is in use, and what others replaced stays there.
 """
 
 import json
@@ -17,6 +18,7 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.files import write_json
 from mulcot_rd.fingerprint import differences, file_fingerprint, fingerprint, remembered_fingerprint
 from mulcot_rd.renamed import current_names
+from mulcot_rd.versions import newest
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,11 @@ class Kept:
         """Where the result in use lies."""
         return self.folder / self.name
 
+    @property
+    def in_use(self) -> Path:
+        """The result in use: the newest version, where there are versions."""
+        return newest(self.place)
+
     def work(self, fingerprint: str) -> Path:
         """Where a result of this fingerprint is being made."""
         return self.folder / "work" / self.name / fingerprint[:12]
@@ -61,7 +68,8 @@ class Kept:
 
         A manifest that was deleted or damaged beside intact files is written again.
         """
-        places = (self.place, self._earlier(fingerprint), self.result(fingerprint))
+        versions = sorted(self.place.glob(f"*/{self.name}"), reverse=True)
+        places = (*(versions or [self.place]), self._earlier(fingerprint), self.result(fingerprint))
         for path in places:
             manifest = read_manifest(path)
             if manifest is not None and manifest["fingerprint"] == fingerprint:
@@ -81,13 +89,13 @@ class Kept:
 
     def begin(self, fingerprint: str, made_from: Mapping[str, Any]) -> Path:
         """The folder to make a result in, after the log has said in what it differs from others of its name."""
-        finished = read_manifest(self.place)
+        finished = read_manifest(self.in_use)
         if finished is not None and "made_from" in finished:
             changed = "; ".join(differences(finished["made_from"], made_from))
-            logger.info("%s: made anew, %s stays and was made from other things: %s", self.name, self.place, changed)
+            logger.info("%s: made anew, %s stays and was made from other things: %s", self.name, self.in_use, changed)
         work = self.work(fingerprint)
         for note in sorted(work.parent.glob(f"*/{_NOTE}")):
-            changed = "; ".join(differences(_read(note), made_from))
+            changed = "; ".join(differences(_parsed(note.read_text(encoding="utf-8"), str(note)), made_from))
             if changed:
                 logger.info("%s: %s is unfinished work of other things: %s", self.name, note.parent, changed)
         write_json(work / _NOTE, made_from)
@@ -99,22 +107,27 @@ class Kept:
         Two renames: whoever is killed between them finds the result again by its fingerprint.
         """
         if made != self.place:
-            self._set_aside()
+            self.set_aside()
             made.rename(self.place)
         manifest = read_manifest(self.place)
         if manifest is None:
             raise DamagedError(f"{self.place} has no {MANIFEST}: run the pipeline that makes it again")
+        self.leave_manifest(manifest)
+
+    def leave_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Empty the folder of work of a result in use; a copy of its manifest stays, to mend the result by."""
         work = self.work(manifest["fingerprint"])
         shutil.rmtree(work, ignore_errors=True)
         write_manifest(work, manifest)
 
-    def _set_aside(self) -> None:
+    def set_aside(self) -> Path | None:
+        """Move the result in use to ``earlier``, and say where it is now; ``None`` where there is none."""
         if not self.place.is_dir():
-            return
+            return None
         manifest = read_manifest(self.place)
         if manifest is None and not any(self.place.iterdir()):
             self.place.rmdir()
-            return
+            return None
         wanted = self._earlier(manifest["fingerprint"] if manifest else "without-manifest")
         aside, number = wanted, 1
         while aside.exists():
@@ -123,6 +136,7 @@ class Kept:
         aside.parent.mkdir(parents=True, exist_ok=True)
         self.place.rename(aside)
         logger.info("%s: the one that was in use is kept as %s", self.name, aside)
+        return aside
 
     def _earlier(self, fingerprint: str) -> Path:
         return self.folder / "earlier" / f"{self.name}-{fingerprint[:12]}"
@@ -135,9 +149,16 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         DamagedError: If it can't be read.
     """
     path = folder / MANIFEST
-    if not path.is_file():
-        return None
-    manifest = _read(path)
+    return parsed_manifest(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
+
+
+def parsed_manifest(text: str, path: str) -> dict[str, Any]:
+    """The manifest that was read from a path.
+
+    Raises:
+        DamagedError: If it is not what was written.
+    """
+    manifest = _parsed(text, path)
     # Earlier versions wrote no hash.
     if manifest.pop("hash", None) not in (None, fingerprint(manifest)) or "fingerprint" not in manifest:
         raise DamagedError(f"{path} is not what was written: delete it, the next run writes it again")
@@ -151,9 +172,20 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     write_json(folder / MANIFEST, {**plain, "hash": fingerprint(plain)})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def run_folder(result: Path) -> Path:
+    """The run's folder that a result lies in, whichever of its places it is in."""
+    above = result.resolve().parents
+    if result.name == "result":
+        return above[3]
+    if above[0].name == "earlier":
+        return above[1]
+    # PATH/<version>/<file name>
+    return above[2] if above[1].name == result.name else above[0]
+
+
+def _parsed(text: str, path: str) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=current_names)
+        return json.loads(text, object_hook=current_names)
     except ValueError as error:
         raise DamagedError(f"{path} is not valid JSON ({error}): delete it, the next run writes it again") from error
 

@@ -55,7 +55,7 @@ def test_a_bad_line_is_named(jsonl, reasonings, tmp_path):
             jsonl.load()
 
 
-def _finished(run, weights, name="student"):
+def finished(run, weights, name="student"):
     """A finished training in the run's work, as training leaves it, and its manifest."""
     made_from = {"training": {"learning_rate": weights}}
     kept = Kept(run, name)
@@ -72,7 +72,7 @@ def _finished(run, weights, name="student"):
 
 def test_an_adapter_is_there_once_it_is_put_in_use(tmp_path):
     dataset = AdapterDataset(filepath=str(tmp_path / "student"))
-    manifest = _finished(tmp_path, "1e-4")
+    manifest = finished(tmp_path, "1e-4")
     assert not dataset.exists()
     dataset.save(manifest)
     assert dataset.exists()
@@ -92,10 +92,10 @@ def test_an_adapter_is_there_once_it_is_put_in_use(tmp_path):
 
 def test_an_adapter_that_is_replaced_is_kept_and_found_again(tmp_path, caplog):
     dataset, kept = AdapterDataset(filepath=str(tmp_path / "student")), Kept(tmp_path, "student")
-    first = _finished(tmp_path, "1e-4")
+    first = finished(tmp_path, "1e-4")
     dataset.save(first)
     with caplog.at_level("INFO"):
-        second = _finished(tmp_path, "3e-4")
+        second = finished(tmp_path, "3e-4")
     assert "training.learning_rate: 1e-4 -> 3e-4" in caplog.text
     # Until the new one is finished and saved, the old one is the one in use.
     assert dataset.load()["fingerprint"] == first["fingerprint"]
@@ -115,10 +115,10 @@ def test_an_adapter_that_is_replaced_is_kept_and_found_again(tmp_path, caplog):
 
 def test_a_kill_between_the_renames_loses_nothing(tmp_path, monkeypatch):
     dataset, kept = AdapterDataset(filepath=str(tmp_path / "student")), Kept(tmp_path, "student")
-    first = _finished(tmp_path, "1e-4")
+    first = finished(tmp_path, "1e-4")
     dataset.save(first)
-    second = _finished(tmp_path, "3e-4")
-    kept._set_aside()
+    second = finished(tmp_path, "3e-4")
+    kept.set_aside()
     assert not dataset.exists()
     for wanted in (second, first):
         dataset.save(kept.find(wanted["fingerprint"]))
@@ -127,7 +127,7 @@ def test_a_kill_between_the_renames_loses_nothing(tmp_path, monkeypatch):
 
 def test_a_manifest_that_was_deleted_beside_intact_files_is_written_again(tmp_path):
     dataset, kept = AdapterDataset(filepath=str(tmp_path / "student")), Kept(tmp_path, "student")
-    manifest = _finished(tmp_path, "1e-4")
+    manifest = finished(tmp_path, "1e-4")
     dataset.save(manifest)
     (tmp_path / "student" / "manifest.json").unlink()
     dataset.save(kept.find(manifest["fingerprint"]))
@@ -140,11 +140,11 @@ def test_a_manifest_that_was_deleted_beside_intact_files_is_written_again(tmp_pa
 @pytest.mark.parametrize("place", ["student", "earlier"])
 def test_a_manifest_that_was_changed_is_refused_and_once_deleted_written_again(tmp_path, place):
     dataset, kept = AdapterDataset(filepath=str(tmp_path / "student")), Kept(tmp_path, "student")
-    manifest = _finished(tmp_path, "1e-4")
+    manifest = finished(tmp_path, "1e-4")
     dataset.save(manifest)
     path = tmp_path / "student" / "manifest.json"
     if place == "earlier":
-        dataset.save(_finished(tmp_path, "3e-4"))
+        dataset.save(finished(tmp_path, "3e-4"))
         (path,) = (tmp_path / "earlier").glob("*/manifest.json")
     path.write_text(path.read_text().replace("learning_rate", "learning_rste"))
     with pytest.raises(DamagedError, match=r"manifest\.json is not what was written: delete it"):

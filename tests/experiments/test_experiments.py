@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from tests.project.conftest import command, environment, kedro, project  # noqa: F401 - fixtures
+from tests.project.conftest import command, current, environment, kedro, project  # noqa: F401 - fixtures
 
 PLAN = """
 parameters: {dataset: sample, limit: 3}
@@ -48,10 +48,10 @@ def test_plan_skips_what_is_up_to_date_and_goes_on_behind_a_failure(project, ked
     assert " done " in rows["second"]
     assert " done " in rows["third"]
 
-    (project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").unlink()
+    current(project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").unlink()
     result, rows = run(PLAN.replace("0.05", "0.04"))
     assert [" up to date " in rows[name] for name in ("first", "second", "third")] == [True, True, False]
-    assert (project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").exists()
+    assert current(project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").is_file()
 
 
 def test_two_runs_of_one_name_are_refused_before_any_is_begun(project, kedro):  # noqa: F811

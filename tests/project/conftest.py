@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.versions import newest
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -57,6 +58,11 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess:
         check=False,
         timeout=500,
     )
+
+
+def current(path: Path) -> Path:
+    """The file that a path of the catalog stands for: of the newest version of itself, or of its folder."""
+    return newest(path) if newest(path) != path else newest(path.parent) / path.name
 
 
 def load(env=None, conf=CONF, **runtime):

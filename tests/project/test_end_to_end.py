@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from mulcot_rd.fingerprint import file_fingerprint
-from tests.project.conftest import SMALL, command, environment, make_project, run
+from tests.project.conftest import SMALL, command, current, environment, make_project, run
 
 RUN = "sample/arch4-tiny-full"
 RESULTS = (
@@ -47,15 +47,15 @@ def test_every_path_of_the_contract_is_there(undisturbed):
         ),
         *(f"data/08_reporting/figures/figure_{n}.{kind}" for n in (3, 5) for kind in ("png", "svg")),
     ):
-        assert (undisturbed / path).is_file(), path
+        assert current(undisturbed / path).is_file(), path
 
 
 def test_splits_stay_apart(undisturbed):
-    posts = pd.read_parquet(undisturbed / "data/03_primary/sample/posts.parquet")
+    posts = pd.read_parquet(current(undisturbed / "data/03_primary/sample/posts.parquet"))
     split = dict(zip(posts["id"], posts["split"], strict=True))
     # The run loads twelve of each split; the file is the data set's.
     assert posts["split"].value_counts().to_dict() == {"train": 400, "dev": 80, "test": 120}
-    metrics = json.loads((undisturbed / f"data/08_reporting/{RUN}/metrics.json").read_text())
+    metrics = json.loads(current(undisturbed / f"data/08_reporting/{RUN}/metrics.json").read_text())
     assert {split: metrics["dataset"][split] for split in ("train", "dev", "test")} == {
         "train": 12,
         "dev": 12,
@@ -64,7 +64,7 @@ def test_splits_stay_apart(undisturbed):
     folder = undisturbed / f"data/05_model_input/{RUN}"
 
     def splits(name, key):
-        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        lines = current(folder / name).read_text(encoding="utf-8").splitlines()
         return {split[json.loads(line)[key]] for line in lines}
 
     assert splits("teacher_reasoning.jsonl", "id") == {"train"}
@@ -74,7 +74,7 @@ def test_splits_stay_apart(undisturbed):
 
 
 def test_the_metrics_have_the_contracts_names(undisturbed):
-    metrics = json.loads((undisturbed / f"data/08_reporting/{RUN}/metrics.json").read_text())
+    metrics = json.loads(current(undisturbed / f"data/08_reporting/{RUN}/metrics.json").read_text())
     names = {
         *("accuracy", "weighted_f1", "macro_f1", "majority_accuracy", "valid_rate", "agreement"),
         *("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2"),
@@ -94,12 +94,12 @@ def test_tiny_runs_are_named_as_such(undisturbed):
 
 
 def test_a_finished_run_is_left_as_it_is(undisturbed):
-    before = {path: (undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]}
+    before = {path: current(undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]}
     wanted = _fingerprints(undisturbed)
     result = run(undisturbed, "--params", SMALL)
     assert result.returncode == 0
     assert "epoch 1" not in result.stderr
-    assert {path: (undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]} == before
+    assert {path: current(undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]} == before
     assert _fingerprints(undisturbed) == wanted
 
 
@@ -132,12 +132,12 @@ def test_another_run_overwrites_nothing(undisturbed):
         assert result.returncode == 0, result.stderr[-2000:]
     result = run(undisturbed, "--pipeline", "assistant_training", "--params", f"{SMALL},arch=1")
     assert result.returncode == 0, result.stderr[-2000:]
-    assert (undisturbed / "data/06_models/sample/arch1-tiny-full/assistant/manifest.json").exists()
+    assert current(undisturbed / "data/06_models/sample/arch1-tiny-full/assistant/manifest.json").exists()
     assert _fingerprints(undisturbed) == wanted
 
 
 def _fingerprints(project: Path) -> dict[str, str]:
-    return {path: file_fingerprint(project / path) for path in RESULTS}
+    return {path: file_fingerprint(current(project / path)) for path in RESULTS}
 
 
 def _steps(project: Path, role: str) -> int:
@@ -239,15 +239,16 @@ def _refused_as_stale(project, start, parameters, words):
 def test_a_trial_with_a_limit_changes_nothing_for_a_whole_run(undisturbed, tmp_path):
     project = tmp_path / "copy"
     shutil.copytree(undisturbed, project)
-    posts = project / "data/03_primary/sample/posts.parquet"
+    posts = current(project / "data/03_primary/sample/posts.parquet")
     before = posts.stat().st_mtime_ns
     result = run(project, "--pipelines", "data_preparation,teacher_annotation", "--params", "limit=3,run=trial")
     assert result.returncode == 0, result.stderr[-2000:]
     assert posts.stat().st_mtime_ns == before
+    assert current(project / "data/03_primary/sample/posts.parquet") == posts
     for name in ("reasoning", "references"):
-        file = project / f"data/05_model_input/sample/trial/teacher_{name}.jsonl"
+        file = current(project / f"data/05_model_input/sample/trial/teacher_{name}.jsonl")
         assert file.read_text(encoding="utf-8").count("\n") == 3
     result = run(project, "--pipeline", "reporting", "--params", SMALL)
     assert result.returncode == 0, result.stderr[-2000:]
-    metrics = json.loads((project / f"data/08_reporting/{RUN}/metrics.json").read_text())
+    metrics = json.loads(current(project / f"data/08_reporting/{RUN}/metrics.json").read_text())
     assert metrics["run"]["limit"] == 12

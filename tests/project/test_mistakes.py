@@ -14,7 +14,7 @@ from mulcot_rd.checks import check_selection
 from mulcot_rd.cli import run
 from mulcot_rd.errors import UserError
 from mulcot_rd.messages import is_users, one_sentence
-from tests.project.conftest import command, environment
+from tests.project.conftest import command, current, environment
 
 
 def _refused(result, *words):
@@ -102,7 +102,7 @@ def test_a_subfolder_is_as_good_as_the_projects_folder(project):
 
     kedro_there("experiments", "../../plan.yml")
     kedro_there("run", "--pipeline", "reporting", "--params", "raw_dir=elsewhere,limit=3")
-    assert (moved / "data/03_primary/sample/posts.parquet").is_file()
+    assert current(moved / "data/03_primary/sample/posts.parquet").is_file()
     assert (moved / "data/08_reporting/tables/table_1.md").is_file()
     assert list(folder.iterdir()) == []
 
@@ -117,7 +117,7 @@ def test_the_packaged_project_is_a_command(project):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (project / "data/03_primary/sample/posts.parquet").is_file()
+    assert current(project / "data/03_primary/sample/posts.parquet").is_file()
 
 
 def test_a_full_or_closed_disk_is_one_sentence_wherever_it_is_met():

@@ -6,7 +6,7 @@ import shutil
 
 import pandas as pd
 
-from tests.project.conftest import ROOT, SMALL, run
+from tests.project.conftest import ROOT, SMALL, current, run
 
 SECTION = "### From a file of yours to a finished run"
 FAST = SMALL.replace("limit=12,", "").replace("epochs=2", "epochs=1")
@@ -49,12 +49,12 @@ def test_fifty_posts_with_columns_and_labels_of_their_own_and_one_image_missing(
     rejected = pd.read_csv(project / "data/03_primary/cafe/rejected.csv", dtype=str)
     assert len(rejected) == 1
     assert rejected["reason"][0].startswith("image not found")
-    posts = pd.read_parquet(project / "data/03_primary/cafe/posts.parquet")
+    posts = pd.read_parquet(current(project / "data/03_primary/cafe/posts.parquet"))
     assert len(posts) == 49
     assert set(posts["split"]) == {"train", "dev", "test"}
     assert posts["id"].min() == "1000"
     reports = project / "data/08_reporting/cafe/arch4-tiny-full"
-    metrics = json.loads((reports / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads(current(reports / "metrics.json").read_text(encoding="utf-8"))
     assert 0 <= metrics["student"]["accuracy"] <= 1
     assert metrics["dataset"]["test"] == (posts["split"] == "test").sum()
     assert "cafe" in (project / "data/08_reporting/tables/table_4.md").read_text(encoding="utf-8")

@@ -4,18 +4,18 @@ import json
 
 import pytest
 
-from tests.project.conftest import SMALL
+from tests.project.conftest import SMALL, current
 from tests.teacher.fault_server import FaultServer, sections, text_of, written
 
 RUN = "data/{}/sample/arch4-tiny-{}"
 
 
 def read(project, layer, variant, file):
-    return json.loads((project / RUN.format(layer, variant) / file).read_text())
+    return json.loads(current(project / RUN.format(layer, variant) / file).read_text())
 
 
 def rows(project, layer, variant, file):
-    return [json.loads(line) for line in (project / RUN.format(layer, variant) / file).read_text().splitlines()]
+    return [json.loads(line) for line in current(project / RUN.format(layer, variant) / file).read_text().splitlines()]
 
 
 def walk(kedro, variant):
@@ -54,7 +54,7 @@ def test_no_assistant_has_neither_soft_labels_nor_expansion(project, kedro):
 
 def test_zero_shot_trains_nothing_and_asks_the_prediction_prompt(project, kedro):
     walk(kedro, "zero_shot")
-    assert not list((project / RUN.format("06_models", "zero_shot")).glob("*/adapter_model.safetensors"))
+    assert not list((project / RUN.format("06_models", "zero_shot")).rglob("adapter_model.safetensors"))
     for role in ("assistant", "student"):
         predictions = rows(project, "07_model_output", "zero_shot", f"{role}_test.jsonl")
         assert all(row["label_attempts"] == 0 and row["attempts"] >= 1 for row in predictions)
@@ -80,7 +80,7 @@ def test_a_served_base_model_answers_once_and_under_its_own_name(project, kedro)
     )
     assert all(logged.authorised for logged in server.log)
     reports = project / "data" / "08_reporting"
-    metrics = json.loads((reports / "sample" / "big-one" / "metrics.json").read_text())
+    metrics = json.loads(current(reports / "sample" / "big-one" / "metrics.json").read_text())
     assert metrics["run"]["served"] == "big-one"
     assert metrics["assistant"]["accuracy"] == metrics["assistant"]["reasoning_accuracy"]
     assert metrics["student"] is None
@@ -92,7 +92,7 @@ def test_a_served_base_model_answers_once_and_under_its_own_name(project, kedro)
 
 def test_without_images_no_run_depends_on_them(project, kedro):
     walk(kedro, "no_image")
-    first = (project / RUN.format("07_model_output", "no_image") / "student_test.jsonl").read_text()
+    first = current(project / RUN.format("07_model_output", "no_image") / "student_test.jsonl").read_text()
     assert read(project, "08_reporting", "no_image", "metrics.json")["student"]["sim"] is not None
     assert first
 

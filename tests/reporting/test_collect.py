@@ -7,7 +7,7 @@ from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.costs import COMPUTED
 from mulcot_rd.reporting.published import published
 from mulcot_rd.reporting.sources import MEASURED_TINY
-from mulcot_rd.reporting.writers import write_table
+from mulcot_rd.reporting.writers import table_texts
 from mulcot_rd.schema import Post, Sentiment
 
 COST = {
@@ -256,14 +256,16 @@ def test_what_is_missing_is_an_empty_cell(tmp_path, add_run):
     add_run("sample", "arch4-tiny-mine", assistant={}, student={"accuracy": 0.5, "macro_f1": 0.4, "bleu": None})
     tables = collect_tables(tmp_path / "reports", tmp_path / "outputs")
     assert tables["table_4"].frame.iloc[-1][["method", "sample accuracy"]].tolist() == ["student", 50.0]
-    files = [file for name, table in tables.items() for file in write_table(table, tmp_path / "reports/tables", name)]
-    assert len(files) == 3 * len(TABLES)
-    for file in files:
-        text = file.read_text(encoding="utf-8").lower()
+    texts = [text.lower() for name, table in tables.items() for text in table_texts(table, name).values()]
+    assert len(texts) == 3 * len(TABLES)
+    for text in texts:
         assert "nan" not in text.replace("finance", "")
         assert "<na>" not in text
         assert "none" not in text
-    assert pd.read_csv(tmp_path / "reports" / "tables" / "table_8.csv")["samples"].tolist()[0] == 3608
+    (tmp_path / "reports" / "tables").mkdir()
+    table_8 = tmp_path / "reports" / "tables" / "table_8.csv"
+    table_8.write_text(table_texts(tables["table_8"], "table_8")["csv"])
+    assert pd.read_csv(table_8)["samples"].tolist()[0] == 3608
     # The tables' own folder is no run of anything.
     assert collect_tables(tmp_path / "reports", tmp_path / "outputs").keys() == tables.keys()
 

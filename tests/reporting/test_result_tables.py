@@ -1,9 +1,11 @@
+from io import StringIO
+
 import pandas as pd
 import pytest
 
 from mulcot_rd.reporting.result_table import INTERVAL_COLUMN, result_table, run_report
 from mulcot_rd.reporting.sources import MEASURED_TINY, source_of_run
-from mulcot_rd.reporting.writers import ReportTable, to_latex, to_markdown, write_table
+from mulcot_rd.reporting.writers import ReportTable, table_texts, to_latex, to_markdown
 
 
 @pytest.fixture
@@ -107,12 +109,12 @@ def test_decimals_are_those_of_the_column_at_least_and_at_most():
     assert lines == ["| 8302.95 | 1.2 |", "| 0.25 |  |", "| 7 | 2.0 |"]
 
 
-def test_four_files_are_written(tmp_path):
-    files = write_table(ReportTable(FRAME, "A caption", "A note", {"v": (2, 2)}), tmp_path / "tables", "table_x")
-    assert [file.name for file in files] == ["table_x.md", "table_x.csv", "table_x.tex"]
-    assert files[0].read_text().startswith("**A caption**\n\n| a")
-    assert files[0].read_text().endswith("\n\nA note\n")
-    assert pd.read_csv(files[1])["v"].tolist()[0] == 1.25
-    assert "A caption. A note" in files[2].read_text()
-    for file in (files[0], *files[2:]):
-        assert "1.25" in file.read_text()
+def test_a_table_is_a_text_of_each_kind():
+    texts = table_texts(ReportTable(FRAME, "A caption", "A note", {"v": (2, 2)}), "table_x")
+    assert set(texts) == {"md", "csv", "tex"}
+    assert texts["md"].startswith("**A caption**\n\n| a")
+    assert texts["md"].endswith("\n\nA note\n")
+    assert pd.read_csv(StringIO(texts["csv"]))["v"].tolist()[0] == 1.25
+    assert "A caption. A note" in texts["tex"]
+    for kind in ("md", "tex"):
+        assert "1.25" in texts[kind]

@@ -6,14 +6,15 @@ from typing import Any
 import pandas as pd
 from kedro_datasets.pandas import ParquetDataset
 
-from mulcot_rd.datasets.replaced import ReplacedFile
+from mulcot_rd.datasets.previews import TablePreview
+from mulcot_rd.datasets.versioned import VersionedFiles
 
 
-class PostsDataset(ReplacedFile, ParquetDataset):
+class PostsDataset(VersionedFiles, ParquetDataset):
     """The table of posts that all runs of a data set share.
 
     The file holds every post. ``limit`` is applied here, when the table is loaded, and nowhere else: so no run
-    changes what another one reads. Saving replaces the file in one step, and leaves one of equal content as it is.
+    changes what another one reads. A file of equal content stays as it is.
 
     Example:
         .. code-block:: yaml
@@ -38,15 +39,9 @@ class PostsDataset(ReplacedFile, ParquetDataset):
     def load(self) -> pd.DataFrame:
         """The posts, at most ``limit`` of each split, in the order of the file."""
         # A table that is read by its path is opened several times, and may be replaced in between.
-        posts = pd.read_parquet(BytesIO(self._content()), **self._load_args)
+        posts = pd.read_parquet(BytesIO(self._fs.cat_file(str(self._get_load_path()))), **self._load_args)
         return posts if self._limit is None else posts.groupby("split").head(self._limit).reset_index(drop=True)
 
-    def save(self, data: pd.DataFrame) -> None:
-        """Replace the file by all posts of the data set, unless it holds just these."""
-        new = BytesIO()
-        data.to_parquet(new, **self._save_args)
-        if not self._exists() or self._content() != new.getvalue():
-            super().save(data)
-
-    def _content(self) -> bytes:
-        return self._fs.cat_file(str(self._get_load_path()))
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first posts, for kedro-viz."""
+        return TablePreview(self.load().head(nrows).to_dict(orient="split"))

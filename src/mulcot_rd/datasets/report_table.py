@@ -1,17 +1,18 @@
 """Tables of the reports, each as Markdown, CSV and LaTeX."""
 
-from pathlib import Path
-from typing import Any
+from io import BytesIO
 
 import pandas as pd
-from kedro.io import AbstractDataset
 
 from mulcot_rd.datasets.previews import TablePreview
-from mulcot_rd.reporting.writers import ReportTable, write_table
+from mulcot_rd.datasets.versioned import Content, VersionedDataset
+from mulcot_rd.reporting.writers import ReportTable, table_texts
 
 
-class ReportTableDataset(AbstractDataset[ReportTable, pd.DataFrame]):
-    """One table as files of the same name: ``.md`` to read, ``.csv`` to compute with, ``.tex``.
+class ReportTableDataset(VersionedDataset[ReportTable, pd.DataFrame]):
+    """One table as files of the same name: ``.md`` to read, ``.tex`` to print, ``.csv`` to compute with.
+
+    The newest version lies at the path itself, too.
 
     Example:
         .. code-block:: yaml
@@ -19,31 +20,30 @@ class ReportTableDataset(AbstractDataset[ReportTable, pd.DataFrame]):
             table_3:
               type: mulcot_rd.datasets.ReportTableDataset
               filepath: data/08_reporting/tables/table_3
+              versioned: true
+
+        >>> from mulcot_rd.reporting.writers import ReportTable
+        >>> dataset = ReportTableDataset(filepath=tmp_path / "table_3")
+        >>> dataset.save(ReportTable(pd.DataFrame({"method": ["ours"], "accuracy": [77.5]}), "A caption"))
+        >>> dataset.load()["accuracy"].tolist()
+        [77.5]
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Name the files.
-
-        Args:
-            filepath: Their path without ending.
-            metadata: Anything; kedro-viz reads its part.
-        """
-        self._filepath = Path(filepath)
-        self.metadata = metadata
+    _endings = (".md", ".tex", ".csv")
 
     def load(self) -> pd.DataFrame:
         """The table, from its CSV."""
-        return pd.read_csv(self._filepath.with_name(f"{self._filepath.name}.csv"))
+        return pd.read_csv(BytesIO(self._fs.cat_file(f"{self._get_load_path()}.csv")))
 
     def save(self, data: ReportTable) -> None:
-        """Write the files."""
-        write_table(data, self._filepath.parent, self._filepath.name)
+        """Save a version, and let the files at the path be the same."""
+        super().save(data)
+        content = self._content(data)
+        if self._read(self._filepath) != content:
+            self._write(self._filepath, content)
 
-    def _exists(self) -> bool:
-        return self._filepath.with_name(f"{self._filepath.name}.csv").is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+    def _content(self, data: ReportTable) -> Content:
+        return {f".{kind}": text.encode() for kind, text in table_texts(data, self._filepath.name).items()}
 
     def preview(self) -> TablePreview:
         """The table, for kedro-viz."""

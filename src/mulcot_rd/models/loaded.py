@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mulcot_rd.kept import DamagedError, read_manifest, verify
+from mulcot_rd.kept import DamagedError, read_manifest, run_folder, verify
 from mulcot_rd.models.backbone import Backbone, BackboneParameters, load_backbone, load_processor
 from mulcot_rd.models.checkpoint import located
 from mulcot_rd.models.inputs import InputEncoder
@@ -13,6 +13,7 @@ from mulcot_rd.models.lora import TrainedModel, attach_adapter, load_adapter
 from mulcot_rd.models.registry import family_named
 from mulcot_rd.prompts import WHOLE_POST
 from mulcot_rd.schema import InputView
+from mulcot_rd.versions import newest
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,16 @@ def load_model(folder: Path, backbone: BackboneParameters | None = None) -> Load
     """Load a trained model, or one that the method left untrained.
 
     Args:
-        folder: The model's folder. Its manifest names backbone, adapter, image size, input view and prompts.
+        folder: The model's folder; of several versions in it, the newest. Its manifest names backbone, adapter, image
+            size, input view and prompts.
         backbone: Where the backbone lies now, and how it computes (type, attention); by default as in the manifest.
 
     Raises:
         DamagedError: If the manifest is missing, or a file is not the one that was trained.
     """
+    folder = newest(folder)
     manifest, backbone = _opened(folder, backbone)
-    loaded = load_backbone(backbone, located(backbone, manifest["base"], folder.parent)["location"])
+    loaded = load_backbone(backbone, located(backbone, manifest["base"], run_folder(folder))["location"])
     own = loaded.model.num_parameters()
     model: TrainedModel = load_adapter(loaded.model, folder) if manifest["trained"] else loaded.model
     encoder = InputEncoder(loaded.family, loaded.processor, **_inputs(manifest))
@@ -73,8 +76,9 @@ def load_model(folder: Path, backbone: BackboneParameters | None = None) -> Load
 
 def load_encoder(folder: Path, backbone: BackboneParameters | None = None) -> InputEncoder:
     """What makes a trained model's inputs, without loading its weights; see :func:`load_model`."""
+    folder = newest(folder)
     manifest, backbone = _opened(folder, backbone)
-    return checkpoint_encoder(backbone, located(backbone, manifest["base"], folder.parent), **_inputs(manifest))
+    return checkpoint_encoder(backbone, located(backbone, manifest["base"], run_folder(folder)), **_inputs(manifest))
 
 
 def checkpoint_encoder(

@@ -10,10 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import read_bytes
+from mulcot_rd.kept import MANIFEST
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.reporting.runs import left_out
 from mulcot_rd.reporting.sources import source_of
 from mulcot_rd.training.train import history_of
+from mulcot_rd.versions import newest
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,11 @@ def read_loss_histories(models: Path) -> list[LossHistory]:
             read is left out; the log names the file and the cure.
     """
     histories = []
-    for file in sorted(models.glob("*/*/*/manifest.json")):
-        dataset, run = file.parts[-4], file.parts[-3]
+    for folder in sorted(models.glob("*/*/*")):
+        dataset, run = folder.parts[-3], folder.parts[-2]
+        file = newest(folder) / MANIFEST
+        if not file.is_file():
+            continue
         if named := re.fullmatch(r"(arch\d+-(?:tiny|full))-(?:full|weights_\w+)", run):
             with left_out(f"losses of run {run} on {dataset}"):
                 histories += _read(file, dataset, named[1])

@@ -13,6 +13,7 @@ from mulcot_rd.files import read_bytes, read_text
 from mulcot_rd.reporting.cells import CLASSIFICATION_METRICS, REASONING_METRICS, percent
 from mulcot_rd.reporting.sources import source_of_run, source_of_teacher
 from mulcot_rd.schema import PredictionRecord
+from mulcot_rd.versions import newest
 
 logger = logging.getLogger(__name__)
 
@@ -182,22 +183,23 @@ def left_out(what: str) -> Iterator[None]:
 
 
 def read_runs(folder: Path) -> list[RunMetrics]:
-    """Read every ``<dataset>/<run>/metrics.json`` below a folder, in the order of their paths.
+    """Read the newest version of every ``<dataset>/<run>/metrics.json`` below a folder, in the order of their paths.
 
     A run whose files can't be read, or belong to another folder, is left out; the log names the file and the cure.
     """
     runs = []
-    for file in sorted(folder.glob("*/*/metrics.json")):
-        with left_out(f"run {file.parent.name} on {file.parent.parent.name}"):
-            runs.append(_read_run(file))
+    for path in sorted(folder.glob("*/*/metrics.json")):
+        with left_out(f"run {path.parent.name} on {path.parent.parent.name}"):
+            runs.append(_read_run(path.parent))
     return runs
 
 
-def _read_run(file: Path) -> RunMetrics:
+def _read_run(folder: Path) -> RunMetrics:
+    file = newest(folder / "metrics.json")
     run: RunMetrics = _read(TypeAdapter(RunMetrics), file, "evaluation")
-    if (run.run.dataset, run.run.run) != (file.parent.parent.name, file.parent.name):
+    if (run.run.dataset, run.run.run) != (folder.parent.name, folder.name):
         raise ValueError(f"{file} holds run {run.run.run} on {run.run.dataset}: move it to the folder of that run")
-    beside = {name: (file.with_name(f"{name}.json"), *about) for name, about in _BESIDE.items()}
+    beside = {name: (newest(folder / f"{name}.json"), *about) for name, about in _BESIDE.items()}
     found = {name: _read(kind, path, pipeline) for name, (path, kind, pipeline) in beside.items() if path.is_file()}
     return run.model_copy(update=found)
 
@@ -230,7 +232,7 @@ def read_predictions(outputs: Path, info: RunInfo) -> dict[str, list[PredictionR
     found = {}
     for file in sorted((outputs / info.dataset / info.run).glob("*_test.jsonl")):
         with left_out(f"answers of run {info.run} on {info.dataset}"):
-            found[file.name.removesuffix("_test.jsonl")] = _read_answers(file)
+            found[file.name.removesuffix("_test.jsonl")] = _read_answers(newest(file))
     return found
 
 

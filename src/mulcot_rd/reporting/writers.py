@@ -3,11 +3,8 @@
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
-
-from mulcot_rd.files import write_text
 
 Decimals = tuple[int, int]
 _ONE_DECIMAL: Decimals = (1, 1)
@@ -30,30 +27,22 @@ class ReportTable:
     decimals: Mapping[str, Decimals] = field(default_factory=dict)
 
 
-def write_table(table: ReportTable, folder: Path, name: str) -> list[Path]:
-    """Write a table as ``<name>.md``, ``<name>.csv`` and ``<name>.tex``.
+def table_texts(table: ReportTable, name: str) -> dict[str, str]:
+    """A table as the texts of its files, by their endings: ``md``, ``tex`` and ``csv``.
 
     Caption and note stand above and below it, but for the CSV, which holds the cells alone.
 
     Args:
         table: The table; its index is left out. Missing values become empty cells.
-        folder: Where to; made if missing.
-        name: File name without ending.
-
-    Returns:
-        The three files.
+        name: Name of the files without ending.
     """
     frame, caption, note = table.frame, table.caption, table.note
     parts = [f"**{caption}**", to_markdown(frame, table.decimals), note]
-    texts = {
+    return {
         "md": "\n\n".join(part for part in parts if part) + "\n",
-        "csv": frame.to_csv(index=False, lineterminator="\n"),
         "tex": to_latex(frame, f"{caption}. {note}" if note else caption, f"tab:{name}", table.decimals),
+        "csv": frame.to_csv(index=False, lineterminator="\n"),
     }
-    files = [folder / f"{name}.{ending}" for ending in texts]
-    for file, text in zip(files, texts.values(), strict=True):
-        write_text(file, text)
-    return files
 
 
 def to_markdown(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None) -> str:

@@ -8,6 +8,7 @@ from mulcot_rd.credentials import recorded
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.fingerprint import differences, fingerprint
 from mulcot_rd.frames import posts_fingerprint
+from mulcot_rd.kept import run_folder
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.checkpoint import base_fingerprint, location_below
 from mulcot_rd.models.inputs import input_settings
@@ -32,7 +33,7 @@ def check_fits(adapter: Mapping[str, Any], posts: Sequence[Post], parameters: Mo
         )
     base = adapter["base"]["fingerprint"]
     now = {
-        "base_weights": base_fingerprint(parameters.backbone, Path(adapter["folder"]).parent) or base,
+        "base_weights": base_fingerprint(parameters.backbone, run_folder(Path(adapter["folder"]))) or base,
         **_fixed(parameters.backbone),
     }
     if changed := differences({"base_weights": base, **_fixed(adapter["backbone"])}, now):
