@@ -94,6 +94,11 @@ class Reasoning(Record):
         }
 
     @property
+    def reasoning(self) -> "Reasoning":
+        """The reasoning alone, without what a record adds to it."""
+        return Reasoning(**self.sections, prediction=self.prediction)
+
+    @property
     def problems(self) -> list[str]:
         """What makes the answer unusable, in words that can be sent back to a model (Appendix E)."""
         missing = [f'the section "{name.capitalize()}" is missing' for name, text in self.sections.items() if not text]
@@ -139,11 +144,6 @@ class TeacherRecord(Reasoning):
     usage: Usage = Usage()
     post_fingerprint: str | None = None
 
-    @property
-    def reasoning(self) -> Reasoning:
-        """The reasoning alone."""
-        return Reasoning(**self.sections, prediction=self.prediction)
-
 
 class ExpansionRecord(Reasoning):
     """One reasoning that the assistant wrote for a training post (Eq. 7)."""
@@ -153,11 +153,6 @@ class ExpansionRecord(Reasoning):
     attempts: int = Field(ge=1)
     raw_text: str
     post_fingerprint: str | None = None
-
-    @property
-    def reasoning(self) -> Reasoning:
-        """The reasoning alone."""
-        return Reasoning(**self.sections, prediction=self.prediction)
 
 
 class TrainingRow(Record):

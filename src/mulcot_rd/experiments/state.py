@@ -16,10 +16,9 @@ from mulcot_rd.fingerprint import file_fingerprint, fingerprint
 from mulcot_rd.models import looks_local
 from mulcot_rd.pipeline_registry import stage
 
-# Changing these rooms changes no result of a run: reports are made again anyway.
+# Changing these folders changes no result of a run: reports are made again anyway.
 _NO_RESULT = ("reporting", "experiments", "pipelines/reporting")
-
-
+# How the outputs of the pipeline reporting begin that are of all runs.
 _OF_ALL_RUNS = ("table_", "figure_")
 
 
@@ -67,7 +66,7 @@ class RunState:
         )
         self.fingerprint = fingerprint(
             planned.stages,
-            {name: _parameter(parameters, name) for name in read},
+            {name: parameters[name] for name in read},
             _marks(project / settings.raw_dir / (parameters["ingest"].folder or self.dataset)),
             _marks(_path(project, parameters["teacher"].import_path)),
             *(_marks(_path(project, location)) for location in _own_checkpoints(parameters)),
@@ -95,16 +94,9 @@ def code_fingerprint() -> str:
         path
         for path in sorted(package.rglob("*"))
         if path.suffix in (".py", ".j2", ".json")
-        and not any(path.relative_to(package).as_posix().startswith(f"{room}/") for room in _NO_RESULT)
+        and not any(path.relative_to(package).as_posix().startswith(f"{folder}/") for folder in _NO_RESULT)
     ]
     return fingerprint([path.relative_to(package).as_posix() for path in sources], file_fingerprint(*sources))
-
-
-def _parameter(parameters: dict[str, Any], name: str) -> Any:
-    value: Any = parameters
-    for piece in name.split("."):
-        value = value[piece]
-    return value
 
 
 def _own_checkpoints(parameters: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ texts, and :func:`distinct` gives the references' beside them.
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 from nltk.stem.porter import PorterStemmer
@@ -112,26 +113,14 @@ def _overlap(generated: str, reference: str) -> dict[str, float]:
     }
 
 
-class _Stems:
-    """NLTK's Porter stemmer, each word stemmed once: texts of one kind share most of their words."""
-
-    def __init__(self) -> None:
-        self.stem = lru_cache(_KEPT)(PorterStemmer().stem)
-
-
-class _Synonyms:
-    """WordNet as METEOR asks it, each word looked up once."""
-
-    def __init__(self) -> None:
-        self.synsets = lru_cache(_KEPT)(wordnet().synsets)
-
-
-_STEMS = _Stems()
+# Each word is stemmed once and looked up once: texts of one kind share most of their words.
+_STEMS = SimpleNamespace(stem=lru_cache(_KEPT)(PorterStemmer().stem))
 
 
 @cache
-def _synonyms() -> _Synonyms:
-    return _Synonyms()
+def _synonyms() -> SimpleNamespace:
+    """WordNet as METEOR asks it."""
+    return SimpleNamespace(synsets=lru_cache(_KEPT)(wordnet().synsets))
 
 
 @lru_cache(maxsize=4096)

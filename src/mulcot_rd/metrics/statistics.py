@@ -34,23 +34,15 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def bootstrap_mean_interval(
-    values: Sequence[float], seed: int, *, resamples: int = 1000, level: float = 0.95
-) -> Interval:
-    """Percentile bootstrap interval of a mean, such as that of a reasoning metric over its pairs.
-
-    Args:
-        values: One value a post.
-        seed: Seed of the resampling.
-        resamples: Number of resamples.
-        level: Confidence level, between 0 and 1.
+def bootstrap_mean_interval(values: Sequence[float], seed: int) -> Interval:
+    """95 percent bootstrap interval of a mean over posts, such as that of a reasoning metric.
 
     Raises:
         ValueError: If there are no values.
     """
     if len(values) == 0:
         raise ValueError("there are no values to bootstrap: give at least one")
-    return _percentile_interval((np.asarray(values, dtype=float),), np.mean, seed, resamples, level)
+    return _percentile_interval((np.asarray(values, dtype=float),), np.mean, seed)
 
 
 def bootstrap_interval(
@@ -58,35 +50,23 @@ def bootstrap_interval(
     labels: Sequence[Sentiment | str],
     metric: Metric,
     seed: int,
-    *,
-    resamples: int = 1000,
-    level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap interval of a classification metric, the posts resampled with replacement.
-
-    Args:
-        predictions: A label or ``None`` for each post.
-        labels: The gold label of each post.
-        metric: ``accuracy``, ``weighted_f1``, ``macro_f1`` or ``valid_rate``, as in
-            :func:`mulcot_rd.metrics.classification_scores`.
-        seed: Seed of the resampling.
-        resamples: Number of resamples.
-        level: Confidence level, between 0 and 1.
+    """95 percent bootstrap interval of one of the :func:`mulcot_rd.metrics.classification_scores`, over the posts.
 
     Raises:
         ValueError: If there are no posts, the lengths differ, or a label or the metric is unknown.
     """
     statistics: dict[str, Callable[..., np.ndarray]] = {
-        "accuracy": _accuracy,
+        "accuracy": lambda predicted, gold, axis: np.mean(predicted == gold, axis=axis),
         "weighted_f1": _weighted_f1,
-        "macro_f1": _macro_f1,
-        "valid_rate": _valid_rate,
+        "macro_f1": lambda predicted, gold, axis: np.mean(_class_f1(predicted, gold, axis), axis=0),
+        "valid_rate": lambda predicted, gold, axis: np.mean(predicted != len(CLASSES), axis=axis),
     }
     if metric not in statistics:
         raise ValueError(f"no interval for the metric {metric!r}: choose one of {', '.join(statistics)}")
     code = {name: index for index, name in enumerate((*CLASSES, UNREADABLE))}
     sides = [np.array([code[name] for name in names]) for names in as_names(predictions, labels)]
-    return _percentile_interval(tuple(sides), statistics[metric], seed, resamples, level)
+    return _percentile_interval(tuple(sides), statistics[metric], seed)
 
 
 def label_intervals(
@@ -154,9 +134,8 @@ def seed_spread(values: Sequence[float]) -> SeedSpread:
     return SeedSpread(float(np.mean(values)), float(np.std(values, ddof=1)))
 
 
-def _percentile_interval(
-    samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], seed: int, resamples: int, level: float
-) -> Interval:
+def _percentile_interval(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], seed: int) -> Interval:
+    """95 percent percentile interval over posts, which are resampled 1,000 times with replacement."""
     if len(samples[0]) == 1:
         # scipy refuses a single observation; every resample of it is itself.
         value = float(np.asarray(statistic(*samples, axis=-1)))
@@ -166,24 +145,12 @@ def _percentile_interval(
         statistic,
         paired=True,
         vectorized=True,
-        n_resamples=resamples,
-        confidence_level=level,
+        n_resamples=1000,
+        confidence_level=0.95,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(float(interval.low), float(interval.high))
-
-
-def _accuracy(predicted: np.ndarray, gold: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean(predicted == gold, axis=axis)
-
-
-def _valid_rate(predicted: np.ndarray, gold: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean(predicted != len(CLASSES), axis=axis)
-
-
-def _macro_f1(predicted: np.ndarray, gold: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean(_class_f1(predicted, gold, axis), axis=0)
 
 
 def _weighted_f1(predicted: np.ndarray, gold: np.ndarray, axis: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from mulcot_rd.kept import MANIFEST
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.reporting.runs import left_out
 from mulcot_rd.reporting.sources import source_of
+from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.train import history_of
 from mulcot_rd.versions import newest
 
@@ -39,11 +40,6 @@ class LossHistory:
     rows: Sequence[Mapping[str, Any]]
 
 
-class _Weights(BaseModel):
-    reasoning: float
-    label: float
-
-
 class _Backbone(BaseModel):
     model: str | None
 
@@ -53,7 +49,7 @@ class _Manifest(BaseModel):
 
     role: str
     backbone: _Backbone
-    task_weights: _Weights | None = None
+    task_weights: TaskWeights | None = None
 
 
 class _Losses(BaseModel):
