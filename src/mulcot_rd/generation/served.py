@@ -159,9 +159,8 @@ async def _check_served(model: str, client: OpenAITeacher) -> None:
                 raise meant from None
             reason = str(meant)
         raise TeacherError(
-            f"no server for generation.backend=served at {client.base_url} ({reason}): correct "
-            f"generation.served.base_url, which most often ends in /v1, or start one, such as `{start}` with a FOLDER "
-            "that kedro export wrote (docs/serving.md), and give the same command again"
+            f"no server answers at {client.base_url} ({reason}): correct generation.served.base_url, which most often "
+            f"ends in /v1, or start one with a FOLDER that kedro export wrote, as `{start}` (docs/serving.md)"
         ) from None
     names = [one.id for one in listed.data]
     # transformers serve takes the path of a folder for a name, and does not list it.
