@@ -205,17 +205,8 @@ def note_figure(title: str, note: str) -> Figure:
     figure, ((panel,),) = _panels(1, 1, width=8, height=1.2)
     figure.suptitle(title, fontsize=11, parse_math=False)
     panel.set_axis_off()
-    panel.text(
-        0.5,
-        0.5,
-        note,
-        ha="center",
-        va="center",
-        color="#6b6b70",
-        transform=panel.transAxes,
-        parse_math=False,
-        wrap=True,
-    )
+    where = {"ha": "center", "va": "center", "transform": panel.transAxes}
+    panel.text(0.5, 0.5, note, **where, color=_GREY, parse_math=False, wrap=True)
     return figure
 
 

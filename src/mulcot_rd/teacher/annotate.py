@@ -26,21 +26,13 @@ Job = tuple[Post, PostRole]
 
 @dataclass(frozen=True)
 class Annotation:
-    """What the teacher came to.
+    """What the teacher came to."""
 
-    Attributes:
-        reasoning: One record a training post, in the order of the posts (``D_rea^t``, Eqs. 3 and 4).
-        references: The teacher's reasonings on the test split, never training data; unusable ones are missing.
-        quarantine: Training posts that neither stage annotated.
-        summary: Stage sizes, stage-one accuracy, retry statistics, tokens, cost, quarantine and model names.
-        stage_one: Stage one's labels beside the gold ones, of the splits ``train`` and ``test``.
-    """
-
-    reasoning: list[TeacherRecord]
-    references: list[TeacherRecord]
-    quarantine: list[QuarantinedPost]
-    summary: dict[str, Any]
-    stage_one: dict[str, Verdicts]
+    reasoning: list[TeacherRecord]  # one record a training post, in the order of the posts (D_rea^t, Eqs. 3 and 4)
+    references: list[TeacherRecord]  # on the test split, never training data; unusable ones are missing
+    quarantine: list[QuarantinedPost]  # training posts that neither stage annotated
+    summary: dict[str, Any]  # see mulcot_rd.teacher.summary.summarise
+    stage_one: dict[str, Verdicts]  # its labels beside the gold ones, of the splits train and test
 
 
 def annotate(

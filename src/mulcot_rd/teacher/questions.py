@@ -62,29 +62,17 @@ class Message:
 
 
 class Question(ABC):
-    """What a teacher is asked. Equal messages and images are the same question, whoever asks.
+    """What a teacher is asked. Equal messages and images are the same question, whoever asks."""
 
-    Attributes:
-        subject: What the question is about: a post's id, or an image's name.
-        role: What the answer is for.
-        prompt: The text of the first turn.
-        history: The unusable answers so far, oldest first.
-        image: Path of the image that goes with the first turn, or ``None`` for text alone.
-        stage: Stage of the annotation, or ``None`` for questions that are no annotation.
-        max_tokens: Longest answer in tokens, or ``None`` for ``teacher.max_tokens``.
-        schema: JSON schema of the wanted answer, for servers that can hold a model to one; ``None`` for free text.
-        lossless: Whether the image must arrive pixel for pixel, as PNG; else it goes as JPEG.
-    """
-
-    subject: str
-    role: Role
-    prompt: str
-    history: tuple[Unusable, ...]
-    image: str | None
-    stage: int | None = None
-    max_tokens: int | None = None
-    schema: dict[str, Any] | None = None
-    lossless: bool = False
+    subject: str  # a post's id, or an image's name
+    role: Role  # what the answer is for
+    prompt: str  # the text of the first turn
+    history: tuple[Unusable, ...]  # the unusable answers so far, oldest first
+    image: str | None  # path of the image that goes with the first turn; None for text alone
+    stage: int | None = None  # of the annotation; None for questions that are no annotation
+    max_tokens: int | None = None  # longest answer; None for teacher.max_tokens
+    schema: dict[str, Any] | None = None  # of the wanted answer, for servers that hold a model to one; None: free text
+    lossless: bool = False  # whether the image must arrive pixel for pixel, as PNG; else it goes as JPEG
 
     @abstractmethod
     def find_problems(self, answer: Answer) -> list[str]:
@@ -180,17 +168,11 @@ class Request(Question):
 
 @dataclass(frozen=True)
 class Asked(Generic[QuestionT]):
-    """What asking came to.
+    """What asking came to."""
 
-    Attributes:
-        question: The last one, with the unusable answers before it.
-        usable: Its usable answer, or ``None``.
-        failure: Why the last question got no answer at all, or ``None``.
-    """
-
-    question: QuestionT
-    usable: Answer | None
-    failure: RequestFailedError | None = None
+    question: QuestionT  # the last one, with the unusable answers before it
+    usable: Answer | None  # its usable answer
+    failure: RequestFailedError | None = None  # why the last question got no answer at all
 
     @property
     def answers(self) -> tuple[Answer, ...]:

@@ -26,40 +26,14 @@ Composition = Literal["text", "image", "agree", "conflict", "neutral"]
 POSITIVE, NEUTRAL, NEGATIVE = Sentiment.POSITIVE, Sentiment.NEUTRAL, Sentiment.NEGATIVE
 
 # Posts by split, kind and label: 27 percent text, 24 image, 10 agree, 14 conflict, 25 neutral in every split.
-COUNTS: dict[Split, dict[tuple[Composition, Sentiment], int]] = {
-    "train": {
-        ("text", POSITIVE): 58,
-        ("text", NEGATIVE): 50,
-        ("image", POSITIVE): 50,
-        ("image", NEGATIVE): 46,
-        ("agree", POSITIVE): 20,
-        ("agree", NEGATIVE): 20,
-        ("conflict", POSITIVE): 28,
-        ("conflict", NEGATIVE): 28,
-        ("neutral", NEUTRAL): 100,
-    },
-    "dev": {
-        ("text", POSITIVE): 12,
-        ("text", NEGATIVE): 10,
-        ("image", POSITIVE): 10,
-        ("image", NEGATIVE): 9,
-        ("agree", POSITIVE): 4,
-        ("agree", NEGATIVE): 4,
-        ("conflict", POSITIVE): 5,
-        ("conflict", NEGATIVE): 6,
-        ("neutral", NEUTRAL): 20,
-    },
-    "test": {
-        ("text", POSITIVE): 17,
-        ("text", NEGATIVE): 15,
-        ("image", POSITIVE): 15,
-        ("image", NEGATIVE): 14,
-        ("agree", POSITIVE): 6,
-        ("agree", NEGATIVE): 6,
-        ("conflict", POSITIVE): 9,
-        ("conflict", NEGATIVE): 8,
-        ("neutral", NEUTRAL): 30,
-    },
+_COLUMNS: tuple[tuple[Composition, Sentiment], ...] = (
+    ("text", POSITIVE), ("text", NEGATIVE), ("image", POSITIVE), ("image", NEGATIVE), ("agree", POSITIVE),
+    ("agree", NEGATIVE), ("conflict", POSITIVE), ("conflict", NEGATIVE), ("neutral", NEUTRAL),
+)  # fmt: skip
+COUNTS: dict[Split, tuple[int, ...]] = {
+    "train": (58, 50, 50, 46, 20, 20, 28, 28, 100),
+    "dev": (12, 10, 10, 9, 4, 4, 5, 6, 20),
+    "test": (17, 15, 15, 14, 6, 6, 9, 8, 30),
 }
 
 
@@ -95,7 +69,7 @@ def compose(seed: int) -> list[ComposedPost]:
         rng = random.Random(f"{seed} {split}")
         writer = Writer(rng, written)
         scenes = {polarity: Deck(sorted(SCENES[polarity]), rng) for polarity in Sentiment}
-        plan = [key for key, count in COUNTS[split].items() for _ in range(count)]
+        plan = [key for key, count in zip(_COLUMNS, COUNTS[split], strict=True) for _ in range(count)]
         rng.shuffle(plan)
         for number, (kind, label) in enumerate(plan, start=1):
             text_polarity, image_polarity = polarities(kind, label)
