@@ -158,7 +158,7 @@ class Server:
         at_once = len(jobs) if self._parameters.mode == "batch" else 2 * self._parameters.max_concurrency
         results: dict[int, T] = {}
         waiting = iter(enumerate(jobs))
-        with progress(total=len(jobs), desc="teacher (openai)", unit=unit) as bar:
+        with progress(total=len(jobs), desc=self._parameters.model, unit=unit) as bar:
 
             async def worker() -> None:
                 for index, job in waiting:
