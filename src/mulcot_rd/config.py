@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -53,6 +53,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
             flat = self["parameters"].items()
             found |= {f"_{name}": value for name, value in flat if not isinstance(value, dict | list)}
             found["_data_root"] = str(local_path(str(found["_data_root"]), "workspaces, ledgers and soft labels"))
+            if "://" not in (results := str(found["_results_root"])):
+                found["_results_root"] = str(Path(results).expanduser())
         if key == "credentials":
             return _credentials(found)
         resolved = OmegaConf.to_container(OmegaConf.create(found), resolve=True)

@@ -18,6 +18,7 @@ from mulcot_rd.datasets import (
     PostsDataset,
     ReplacedJSONDataset,
     ReportTableDataset,
+    RunFilesDataset,
 )
 from mulcot_rd.datasets.versioned import VersionedFiles
 from mulcot_rd.errors import UserError
@@ -52,9 +53,11 @@ def kind(request):
     return KINDS[request.param]
 
 
-@pytest.fixture(params=["a folder", "memory"])
+@pytest.fixture(params=["a folder", "memory", "s3"])
 def root(request, tmp_path) -> str:
-    """A folder with brackets in its name, which are no pattern; and a store of objects."""
+    """A folder with brackets in its name, which are no pattern, and stores elsewhere."""
+    if request.param == "s3":
+        return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
     return str(tmp_path / "a [b]") if request.param == "a folder" else f"memory:///{tmp_path.name}"
 
 
@@ -253,8 +256,8 @@ def test_a_kill_while_an_adapter_is_saved_leaves_the_one_in_use_and_the_finished
     assert adapter().load()["fingerprint"] == second["fingerprint"]
 
 
-def test_an_adapter_at_a_url_is_uploaded_and_loads_where_it_was_trained_and_elsewhere(tmp_path, adapter):
-    url = f"memory:///{tmp_path.name}"
+def test_an_adapter_at_a_url_is_uploaded_and_loads_where_it_was_trained_and_elsewhere(tmp_path, adapter, bucket):
+    url = f"{bucket}/{tmp_path.name}"
     first = finished(tmp_path, "1e-4")
     adapter(save="v1", root=url).save(first)
     assert adapter(root=url).load() == first
@@ -275,3 +278,25 @@ def test_an_adapter_outside_of_its_workspace_needs_versions_and_a_folder_to_work
         AdapterDataset(filepath="memory:///x/student", workspace=str(tmp_path))
     with pytest.raises(UserError, match="must be in a folder"):
         AdapterDataset(filepath="memory:///x/student", version=Version(None, None))
+
+
+def test_files_of_every_run_at_a_url_are_read_in_their_newest_version(tmp_path, bucket, adapter):
+    url = f"{bucket}/{tmp_path.name}"
+    metrics = f"{url}/sample/a-run/metrics.json"
+    ReplacedJSONDataset(filepath=f"{url}/sample/earlier/metrics.json").save({"a": 0})
+    for version in ("v1", "v2"):
+        ReplacedJSONDataset(filepath=metrics, version=Version(None, version)).save({"a": version})
+    first = finished(tmp_path, "1e-4")
+    adapter(save="v1", root=f"{url}/sample/a-run").save(first)
+    files = {"metrics.json": [""], "student": ["manifest.json", "adapter_model.safetensors"]}
+    dataset = RunFilesDataset(filepath=url, files=files)
+    folder = dataset.load()
+    there = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    assert sorted(map(str, there)) == [
+        "sample/a-run/metrics.json",
+        "sample/a-run/student/adapter_model.safetensors",
+        "sample/a-run/student/manifest.json",
+        "sample/earlier/metrics.json",
+    ]
+    assert json.loads(there[Path("sample/a-run/metrics.json")].read_text()) == {"a": "v2"}
+    assert RunFilesDataset(filepath=str(tmp_path / "new"), files=files).load() == tmp_path / "new"

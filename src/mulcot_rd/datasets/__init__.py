@@ -13,6 +13,7 @@ from mulcot_rd.datasets.replaced import (
     ReplacedYAMLDataset,
 )
 from mulcot_rd.datasets.report_table import ReportTableDataset
+from mulcot_rd.datasets.run_files import RunFilesDataset
 from mulcot_rd.datasets.soft_labels import SoftLabelsDataset
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "ReplacedTextDataset",
     "ReplacedYAMLDataset",
     "ReportTableDataset",
+    "RunFilesDataset",
     "SoftLabelsDataset",
 ]

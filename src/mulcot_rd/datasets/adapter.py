@@ -89,7 +89,7 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
             return
         self._save_version(
             lambda path: self._manifest(path) == manifest,
-            lambda path: self._put(made, manifest, path),
+            lambda path: self._put(made, path),
             manifest["fingerprint"],
         )
         if self._at_workspace:
@@ -99,12 +99,13 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
         """Of what the adapter that loads was made from."""
         return self._manifest(self._get_load_path())["fingerprint"]
 
-    def _put(self, made: Path, manifest: dict[str, Any], path: PurePosixPath) -> None:
+    def _put(self, made: Path, path: PurePosixPath) -> None:
         if self._protocol == "file":
             link_folder(made, Path(path))
             return
+        names = [file.name for file in made.iterdir() if file.is_file() and file.name != MANIFEST]
         # The manifest last: the version is there once it is.
-        for name in (*manifest["files"], MANIFEST):
+        for name in (*names, MANIFEST):
             self._fs.put_file(str(made / name), f"{path}/{name}")
 
     def _downloaded(self, path: PurePosixPath) -> Path:
@@ -116,8 +117,8 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
         folder = self._kept.result(fingerprint(manifest))
         if not folder.is_dir():
             partial = empty_folder(folder.with_name("partial"))
-            for name in (*manifest["files"], MANIFEST):
-                self._fs.get_file(f"{path}/{name}", str(partial / name))
+            for file in self._fs.ls(str(path), detail=False):
+                self._fs.get_file(file, str(partial / PurePosixPath(file).name))
             partial.rename(folder)
         return folder
 

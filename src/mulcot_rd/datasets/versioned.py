@@ -133,7 +133,7 @@ class VersionedFiles:
             return [str(self._get_versioned_path(version))]
         if self._fs.isdir(self._moving()):
             # A kill came between the last two steps of _move_unversioned.
-            self._fs.mv(self._moving(), folder, recursive=True)
+            self._end_move()
             return self._get_versions()
         return []
 
@@ -170,7 +170,16 @@ class VersionedFiles:
             self._fs.rm(moving, recursive=True)
         self._write(PurePosixPath(moving, version, self._filepath.name), content)
         self._fs.rm_file(str(self._filepath))
-        self._fs.mv(moving, str(self._filepath), recursive=True)
+        self._end_move()
+
+    def _end_move(self: Any) -> None:
+        moving = self._moving()
+        for file in self._fs.find(moving):
+            target = self._get_versioned_path(self._get_version_from_path(file))
+            self._fs.makedirs(str(target.parent), exist_ok=True)
+            self._fs.mv(file, str(target))
+        if self._fs.isdir(moving):
+            self._fs.rm(moving, recursive=True)
 
     def _refuse_versions(self: Any) -> None:
         if self._protocol == "file" and newest(Path(self._filepath)) != Path(self._filepath):

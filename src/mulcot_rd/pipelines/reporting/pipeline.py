@@ -60,13 +60,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 collect_paper_tables,
-                inputs=["metrics", "efficiency", "params:reporting", "reports_workspace", "outputs_workspace"],
+                inputs=["metrics", "efficiency", "params:reporting", "all_reports", "all_outputs"],
                 outputs=list(TABLES),
                 name="collect_paper_tables",
             ),
             Node(
                 draw_paper_figures,
-                inputs=["metrics", "efficiency", "student_adapter", "reports_workspace", "models_workspace"],
+                inputs=["metrics", "efficiency", "student_adapter", "all_reports", "all_models"],
                 outputs=[f"figure_{n}{kind}" for n in (3, 5, 7, 8, 9) for kind in ("", "_vectors")],
                 name="draw_paper_figures",
             ),
