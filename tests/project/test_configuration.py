@@ -387,7 +387,7 @@ def test_an_environment_that_is_missing_is_named_and_the_users_own_may_be(tmp_pa
     conf = _conf(tmp_path, mine__parameters="")
     assert not (conf / "local").exists()
     assert _load(conf=conf)["parameters"]["arch"] == 4
-    assert _load(conf=conf)["credentials"] == {"openai": {}}
+    assert _load(conf=conf)["credentials"] == {"openai": {}, "results": {}}
     with pytest.raises(UserError, match=r"no environment mien .*did you mean \"mine\""):
         _load("mien", conf=conf)["parameters"]
 
@@ -455,7 +455,7 @@ def test_the_configuration_is_found_in_any_folder_and_packed(tmp_path, monkeypat
     monkeypatch.setenv("MADE_UP_KEY", "made-up")
     loader = _load(conf=place)
     assert loader["parameters"]["run_settings"]["name"] == "arch4-tiny-full-seed7"
-    assert loader["credentials"] == {"openai": {"api_key": "made-up"}}
+    assert loader["credentials"] == {"openai": {"api_key": "made-up"}, "results": {}}
 
 
 def test_references_of_kedro_still_work_in_a_users_files(tmp_path):
