@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from mulcot_rd.credentials import is_openai
 from mulcot_rd.errors import UserError
-from mulcot_rd.generation.parameters import GenerationParameters
+from mulcot_rd.generation.parameters import GenerationParameters, ServedParameters
 from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.backbone import looks_local
 from mulcot_rd.models.inputs import InputEncoder
@@ -28,7 +28,7 @@ from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
-from mulcot_rd.teacher.openai_client import CONNECT_TIMEOUT_S, SDK_ERRORS, OpenAITeacher
+from mulcot_rd.teacher.openai_client import SDK_ERRORS, OpenAITeacher
 from mulcot_rd.teacher.questions import AnswerTo, Message
 from mulcot_rd.teacher.server import ask_server
 
@@ -126,7 +126,7 @@ def _ask(
         return Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop")
 
     ledger_path = folder / ("first.jsonl" if attempt == 1 else "retries.jsonl")
-    check = None if is_openai(served.base_url) else partial(_check_served, str(served.model))
+    check = None if is_openai(served.base_url) else partial(_check_served, served)
     return ask_server(prompts, ask, teacher, ledger_path, api_key, "answer", check)
 
 
@@ -140,16 +140,16 @@ class _Models(BaseModel):
     data: list[_Model]
 
 
-async def _check_served(model: str, client: OpenAITeacher) -> None:
+async def _check_served(served: ServedParameters, client: OpenAITeacher) -> None:
     """See that the server is there and has the model.
 
     Raises:
         TeacherError: If not, with the address, and with the command that starts a server, or what it has.
     """
-    port = urlsplit(client.base_url).port or 80
+    model, port = str(served.model), urlsplit(client.base_url).port or 80
     start = f"vllm serve FOLDER --served-model-name {model} --port {port}"
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(served.timeout_s):
             listed = _Models.model_validate(await client.client.get("/models", cast_to=object))
     except (*SDK_ERRORS, ValidationError) as error:
         reason = "it lists no models"
