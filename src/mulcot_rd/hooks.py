@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mulcot_rd.errors import DryRunEnded, UserError
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage, validated
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
+from mulcot_rd.reporting.run_config import changed_parameters, run_config
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,25 @@ def _names(pipeline: Pipeline) -> set[str]:
 def default_parameters(loader: ProjectConfigLoader) -> dict[str, Any]:
     """The parameters of the shipped configuration, each group as the class that describes it."""
     return validated(loader.defaults())
+
+
+def changed_from_defaults(loader: ProjectConfigLoader) -> Callable[[Mapping[str, Any]], list[str]]:
+    """What tells the parameters of a ``config.yml`` that differ from the defaults of its architecture and variant."""
+
+    @cache
+    def usual(arch: int, scale: str, variant: str, seed: int) -> dict[str, Any]:
+        chosen = loader.with_params({"arch": arch, "scale": scale, "variant": variant, "seed": seed})
+        defaults = default_parameters(chosen)
+        return run_config(defaults["run_settings"], defaults, {})
+
+    def changed(config: Mapping[str, Any]) -> list[str]:
+        if not config:
+            return []
+        return changed_parameters(
+            config, usual(*(config["run"][name] for name in ("arch", "scale", "variant", "seed")))
+        )
+
+    return changed
 
 
 def fill_optional_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:

@@ -142,7 +142,7 @@ def test_a_save_that_ends_halfway_is_no_version(kind, root, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(VersionedFiles, "_write_file", killed)
         dataset = opened(kind, root, save="v2")
-        dataset.record = {"node": "n"}
+        dataset.record = {"node": "n", "inputs": {}}
         with pytest.raises(KeyboardInterrupt):
             dataset.save(other)
     assert opened(kind, root).list_versions(full_path=False) == ["v1"]
@@ -192,6 +192,12 @@ def test_a_version_says_what_it_was_made_from(tmp_path):
     dataset.save({"a": 1})
     assert dataset.read_record("v1") == {**dataset.record, "fingerprint": dataset.fingerprint()}
     assert opened(KINDS["JSON"], tmp_path).read_record("v9") == {}
+    # Equal content of other inputs makes no version; the record says what it was last made from.
+    again = opened(KINDS["JSON"], tmp_path, save="v2")
+    again.record = {"node": "score_run", "inputs": {"posts": {"version": "v1"}}}
+    again.save({"a": 1})
+    assert again.list_versions(full_path=False) == ["v1"]
+    assert again.read_record("v1")["inputs"] == {"posts": {"version": "v1"}}
 
 
 @pytest.fixture
@@ -199,7 +205,9 @@ def adapter(tmp_path):
     """A function that opens the student's adapter."""
 
     def opened(load=None, save=None, root=tmp_path):
-        return AdapterDataset(filepath=f"{root}/student", workspace=str(tmp_path), version=Version(load, save))
+        return AdapterDataset(
+            filepath=f"{root}/student", workspace={"path": str(tmp_path)}, version=Version(load, save)
+        )
 
     return opened
 
@@ -264,7 +272,7 @@ def test_an_adapter_at_a_url_is_uploaded_and_loads_where_it_was_trained_and_else
     adapter(save="v2", root=url).save(adapter(root=url).load())
     assert adapter(root=url).list_versions(full_path=False) == ["v1"]
     elsewhere = AdapterDataset(
-        filepath=f"{url}/student", workspace=str(tmp_path / "elsewhere"), version=Version(None, None)
+        filepath=f"{url}/student", workspace={"path": str(tmp_path / "elsewhere")}, version=Version(None, None)
     )
     for _ in range(2):
         there = elsewhere.load()
@@ -275,7 +283,7 @@ def test_an_adapter_at_a_url_is_uploaded_and_loads_where_it_was_trained_and_else
 
 def test_an_adapter_outside_of_its_workspace_needs_versions_and_a_folder_to_work_in(tmp_path):
     with pytest.raises(ValueError, match="needs versions"):
-        AdapterDataset(filepath="memory:///x/student", workspace=str(tmp_path))
+        AdapterDataset(filepath="memory:///x/student", workspace={"path": str(tmp_path)})
     with pytest.raises(UserError, match="must be in a folder"):
         AdapterDataset(filepath="memory:///x/student", version=Version(None, None))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from mulcot_rd.fingerprint import file_fingerprint
+from mulcot_rd.versions import newest
 from tests.project.conftest import SMALL, command, current, environment, make_project, run
 
 RUN = "sample/arch4-tiny-full"
@@ -100,6 +101,12 @@ def test_a_finished_run_is_left_as_it_is(undisturbed):
     assert result.returncode == 0
     assert "epoch 1" not in result.stderr
     assert {path: current(undisturbed / path).stat().st_mtime_ns for path in RESULTS[:2]} == before
+    for path in RESULTS:
+        versions = (
+            undisturbed / path if newest(undisturbed / path) != undisturbed / path else (undisturbed / path).parent
+        )
+        assert len(list(versions.iterdir())) == 1
+    assert not list((undisturbed / f"data/06_models/{RUN}/work").rglob("*.safetensors"))
     assert _fingerprints(undisturbed) == wanted
 
 

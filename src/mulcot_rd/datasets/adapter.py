@@ -27,16 +27,17 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
             student_adapter:
               type: mulcot_rd.datasets.AdapterDataset
               filepath: s3://bucket/06_models/sample/arch4-tiny-full/student
-              workspace: data/06_models/sample/arch4-tiny-full
+              workspace: {path: data/06_models/sample/arch4-tiny-full}
               versioned: true
               credentials: results
     """
 
-    def __init__(self, *, workspace: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, workspace: dict[str, str] | None = None, **kwargs: Any) -> None:
         """Name the folder.
 
         Args:
-            workspace: Folder of the run's models, where they are trained; by default the one that holds the adapter.
+            workspace: Under ``path`` the folder of the run's models, where they are trained; by default the one that
+                holds the adapter. Kedro takes a relative ``path`` as the project's.
             kwargs: Of :class:`mulcot_rd.datasets.versioned.VersionedDataset`: ``filepath``, ``version``,
                 ``credentials``, ``fs_args``, ``metadata``.
 
@@ -46,7 +47,8 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
         """
         super().__init__(**kwargs)
         where = str(kwargs["filepath"])
-        self._kept = Kept(local_path(workspace or where.rpartition("/")[0], "the workspace"), self._filepath.name)
+        work = workspace["path"] if workspace else where.rpartition("/")[0]
+        self._kept = Kept(local_path(work, "the workspace"), self._filepath.name)
         # Whether training finds its finished results where this dataset puts them.
         self._at_workspace = self._protocol == "file" and self._kept.place == Path(self._filepath)
         if self._version is None and not self._at_workspace:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
 from mulcot_rd.datasets.previews import JSONPreview
 from mulcot_rd.files import local_path
@@ -53,6 +53,13 @@ class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | 
                 kept.put(made)
             return
         kept.put(data.folder)
+
+    def fingerprint(self) -> str:
+        """Of what the soft labels that load were made from."""
+        manifest = read_manifest(self._filepath)
+        if manifest is None:
+            raise DatasetError(f"{self._filepath} has no {MANIFEST}: run the pipeline data_expansion")
+        return manifest["fingerprint"]
 
     def _exists(self) -> bool:
         manifest = read_manifest(self._filepath)

@@ -33,7 +33,8 @@ class VersionedFiles:
     folder of its own once another one is saved.
 
     Attributes:
-        record: What the next version is made from (:mod:`mulcot_rd.lineage`); without it no record is written.
+        record: What the next version is made from (:mod:`mulcot_rd.lineage`), its inputs under "inputs"; without it no
+            record is written.
     """
 
     record: Mapping[str, Any] | None = None
@@ -80,13 +81,21 @@ class VersionedFiles:
                 if there is not None and self._place(there) == self._filepath:
                     self._move_unversioned(self._get_version_from_path(there))
                 path = self._get_save_path()
-                if self.record is not None:
-                    record = {**self.record, "fingerprint": fingerprint}
-                    self._write_file(str(path.with_name(RECORD)), json.dumps(record, indent=2).encode())
+                self._write_record(path, fingerprint)
                 write(path)
                 there = str(path)
+            elif self._place(there) != self._filepath and self.record is not None:
+                # Equal content from other inputs: the record says what it was last made from.
+                record = self.read_record(self._get_version_from_path(there))
+                if record.get("inputs") != self.record["inputs"]:
+                    self._write_record(PurePosixPath(there), fingerprint)
             # What this run saved is what its later nodes load, whatever other runs save meanwhile.
             self._cached_load_version = self._get_version_from_path(there)
+
+    def _write_record(self: Any, path: PurePosixPath, fingerprint: str) -> None:
+        if self.record is not None:
+            record = {**self.record, "fingerprint": fingerprint}
+            self._write_file(str(path.with_name(RECORD)), json.dumps(record, indent=2).encode())
 
     def _content(self: Any, data: Any) -> Content:
         """The files that hold the data: what Kedro's own ``save`` writes."""

@@ -1,0 +1,160 @@
+"""What was made of what: the record beside each version, and the chain from a version back to the posts."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from pydantic import BaseModel
+
+from mulcot_rd import __version__
+from mulcot_rd.credentials import recorded
+from mulcot_rd.datasets import SoftLabelsDataset
+from mulcot_rd.datasets.versioned import VersionedFiles
+from mulcot_rd.errors import UserError
+from mulcot_rd.messages import nearest
+from mulcot_rd.parameters import RunParameters
+
+
+class Lineage:
+    """Hooks that write down what each version is made from, and that refuse versions which can't go together."""
+
+    def __init__(self) -> None:
+        """Know no run yet."""
+        self._run: dict[str, Any] = {}
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Check the versions that are asked for, and take down which run this is."""
+        check_load_versions(run_params["load_versions"] or {}, pipeline, catalog)
+        run = RunParameters.model_validate(catalog.load("params:run_settings"))
+        self._run = {
+            "run": {"dataset": run.dataset, "name": run.name},
+            "made": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "mulcot_rd": __version__,
+            "commit": commit(Path(run_params["project_path"])),
+        }
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any]) -> None:
+        """Give the node's versioned outputs their record."""
+        outputs = [dataset for name in node.outputs if _is_versioned(dataset := catalog.get(name))]
+        if not outputs:
+            return
+        parameters = {name.removeprefix("params:"): value for name, value in inputs.items() if "params:" in name}
+        record = {
+            "node": node.name,
+            **self._run,
+            "inputs": {name: state for name in node.inputs if (state := _state(catalog.get(name)))},
+            "parameters": {
+                name: recorded(value) if isinstance(value, BaseModel) else value for name, value in parameters.items()
+            },
+        }
+        for dataset in outputs:
+            dataset.record = record
+
+
+def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Refuse versions that are not there, that the run makes anew, or that were made from others than it reads.
+
+    Posts are left to the nodes: they tell whether what changed in them matters.
+
+    Raises:
+        UserError: With what to ask for.
+    """
+    for name, version in wanted.items():
+        dataset = catalog.get(name)
+        if not _is_versioned(dataset):
+            raise UserError(f"--load-versions {name}:{version}: {name} has no versions")
+        if name in pipeline.all_outputs():
+            raise UserError(f"--load-versions {name}:{version}: this run makes {name}; run only pipelines that read it")
+        if version not in (there := dataset.list_versions(full_path=False)):
+            raise UserError(f"there is no version {version} of {name}; {nearest(version, there)}")
+    missing = {}
+    read = pipeline.inputs() - {"posts"} if wanted else set()
+    read = {name for name in read if _is_versioned(catalog.get(name)) and catalog.exists(name)}
+    for name, version in wanted.items():
+        made_from = catalog.get(name).read_record(version).get("inputs", {})
+        for other in sorted(read & made_from.keys()):
+            if made_from[other]["fingerprint"] != catalog.get(other).fingerprint():
+                missing[f"{other}:{made_from[other]['version']}"] = f"{name}:{version}"
+    if missing:
+        raise UserError(
+            f"{', '.join(sorted(set(missing.values())))} does not go with the newest version of what it was made from: "
+            f"give --load-versions {','.join([*(f'{n}:{v}' for n, v in wanted.items()), *missing])}"
+        )
+
+
+def lineage(catalog: DataCatalog, name: str, version: str) -> Iterator[str]:
+    """The chain from a version back to the posts, in lines of text; each version is told once.
+
+    Args:
+        catalog: The catalog of the version's run.
+        name: Name of the dataset.
+        version: The version.
+
+    Raises:
+        UserError: If there is no such version.
+    """
+    dataset = catalog.get(name)
+    if not _is_versioned(dataset):
+        raise UserError(f"{name} has no versions; choose a dataset that has, such as metrics")
+    if version not in (there := dataset.list_versions(full_path=False)):
+        raise UserError(f"there is no version {version} of {name}; {nearest(version, there)}")
+    yield from _chain(catalog, name, {"version": version}, 0, set())
+
+
+def _chain(
+    catalog: DataCatalog, name: str, state: Mapping[str, Any], depth: int, told: set[tuple[str, str]]
+) -> Iterator[str]:
+    indent, version = "  " * depth, state["version"]
+    if version is None:
+        yield f"{indent}{name} (no versions), fingerprint {state['fingerprint'][:12]}"
+        return
+    if (name, version) in told:
+        yield f"{indent}{name} {version}, as above"
+        return
+    told.add((name, version))
+    record = catalog.get(name).read_record(version)
+    if not record:
+        there = version in catalog.get(name).list_versions(full_path=False)
+        yield f"{indent}{name} {version}, {'made by a release that kept no records' if there else 'removed'}"
+        return
+    code = f"mulcot_rd {record['mulcot_rd']}" + (f", commit {record['commit']}" if record["commit"] else "")
+    yield f"{indent}{name} {version}, by {record['node']}, {code}, fingerprint {record['fingerprint'][:12]}"
+    for other, found in record["inputs"].items():
+        yield from _chain(catalog, other, found, depth + 1, told)
+
+
+@cache
+def commit(folder: Path) -> str | None:
+    """The commit that a folder is at, with ``+changes`` where files differ from it; ``None`` without one."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    told = [
+        subprocess.run([git, "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        for arguments in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+    ]
+    if told[0].returncode:
+        return None
+    return told[0].stdout.strip() + ("+changes" if told[1].stdout.strip() else "")
+
+
+def _is_versioned(dataset: Any) -> bool:
+    return isinstance(dataset, VersionedFiles) and dataset._version is not None
+
+
+def _state(dataset: Any) -> dict[str, Any] | None:
+    """The version and fingerprint of an input, where it is kept on disk; of optional ones that are missing nothing."""
+    if not isinstance(dataset, VersionedFiles | SoftLabelsDataset) or not dataset.exists():
+        return None
+    version = dataset.resolve_load_version() if _is_versioned(dataset) else None
+    return {"version": version, "fingerprint": dataset.fingerprint()}
