@@ -22,6 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from mulcot_rd.training.learner import Learner, LossFunction
 from torch import Tensor
 
 from as_written import written_answers
@@ -40,7 +41,6 @@ from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.batches import Batch, Example, collate, micro_batches, windows
 from mulcot_rd.training.distributions import Distributions
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.learner import Learner, LossFunction
 from mulcot_rd.training.loop import Trainer
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters

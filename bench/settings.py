@@ -10,10 +10,11 @@ import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+from mulcot_rd.worker_pool import pool_size
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -30,8 +31,8 @@ from mulcot_rd.teacher import TeacherParameters, annotate
 from mulcot_rd.training.batches import Example, make_example
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.objective import StudentLossWeights
-from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels, write_soft_labels
-from mulcot_rd.worker_pool import pool_size
+from mulcot_rd.training.soft_label_writing import write_shards, write_soft_labels
+from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("tiny", "real_vocab")
@@ -156,7 +157,14 @@ class Setting:
         assistant.model.eval()
         kept = Kept(folder.parent, folder.name)
         kept.put(
-            write_soft_labels(assistant.model, assistant.encoder, examples, kept, {"rows": "bench"}, chosen).folder
+            write_soft_labels(
+                partial(write_shards, assistant.model, assistant.encoder, examples),
+                assistant.encoder,
+                examples,
+                kept,
+                {"rows": "bench"},
+                chosen,
+            ).folder
         )
         return SoftLabels(folder)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-
 from mulcot_rd.worker_pool import WorkerPool
 
 Result = TypeVar("Result")

@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from mulcot_rd.training.learner import Learner, Preparation, TrainingPool
 
 from as_written import distillation_loss
 from mulcot_rd.models.loaded import LoadedModel
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.training.batches import Example, micro_batches, windows
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.learner import Learner, Preparation, TrainingPool
 from mulcot_rd.training.objective import StudentLossWeights
 from mulcot_rd.training.soft_labels import SoftLabelParameters, SoftLabels
 from mulcot_rd.training.student import StudentObjective

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mulcot_rd.shared_tensors import SharedTensors
+from mulcot_rd.worker_pool import WorkerDiedError, WorkerPool, pool_size
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.images import ImageError
-from mulcot_rd.shared_tensors import SharedTensors
-from mulcot_rd.worker_pool import WorkerDiedError, WorkerPool, pool_size
 
 CPU = torch.device("cpu")
 

@@ -1,7 +1,6 @@
 """Hooks: what is checked before anything runs, so that a mistake costs seconds and is named in one sentence."""
 
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -155,23 +154,17 @@ def _place(catalog: DataCatalog, name: str) -> str:
 
 
 def prepare_workers(pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Where processes will share a training, let what they begin from be imported while the first nodes run."""
-    # Rows a post at most: the teacher's reasoning, and for the student the assistant's too (Eq. 8).
-    rows_of = {"assistant": 1, "student": 2}
-    roles = [role for role in rows_of if f"{role}_adapter" in pipeline.all_outputs()]
-    if not roles or not catalog.load(f"params:{roles[0]}").method.trained:
+    """Where processes of this machine will share the work, let what they begin from be imported meanwhile."""
+    roles = [role for role in ("assistant", "student") if f"params:{role}" in pipeline.inputs()]
+    if not roles:
         return
+    cluster = catalog.load(f"params:{roles[0]}").cluster
     # Imported here: most commands need no torch.
-    from mulcot_rd.models.backbone import device_at_hand
-    from mulcot_rd.training.loop import worth_workers
-    from mulcot_rd.worker_pool import pool_size, prepare
+    import torch
 
-    device, limit = device_at_hand(), RunParameters.model_validate(catalog.load("params:run_settings")).limit
-    for role in roles:
-        optimisation = catalog.load(f"params:{role}").training.optimisation
-        rows = math.inf if limit is None else rows_of[role] * limit
-        most = optimisation.gradient_accumulation_steps
-        if worth_workers(rows, optimisation) and pool_size(optimisation.workers, device, most) > 1:
-            # Workers import the main module anew: that of the command `kedro` imports this.
-            prepare(["mulcot_rd.training.learner", "kedro.framework.cli"])
-            return
+    from mulcot_rd.distributed import local
+
+    gpus, threads = torch.cuda.device_count(), torch.get_num_threads()
+    if cluster.engine == "local" and cluster.group_size(gpus=gpus, threads=threads, most=threads + gpus) > 1:
+        # Workers import the main module anew: that of the command `kedro` imports this.
+        local.prepare(["mulcot_rd.training.soft_label_writing", "kedro.framework.cli"])

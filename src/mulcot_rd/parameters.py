@@ -56,7 +56,7 @@ class RunParameters(BaseModel):
     )
     limit: int | None = Field(None, ge=1, description="Posts a split, the first so many; null takes all")
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random (42 in the authors' code)")
-    engine: Literal["local"] = Field(description="Where training and generation run: in this process")
+    engine: Literal["local", "ray"] = Field(description="Where models are trained and asked: here, or on Ray")
     dry_run: bool = Field(False, description="Print what the run takes, do nothing, and end")
 
 

@@ -7,20 +7,15 @@ import pytest
 
 from mulcot_rd.generation import Answer, AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.generation import answers as answers_module
-from mulcot_rd.generation.answers import Answerer
+from mulcot_rd.generation.answers import units
+from mulcot_rd.models.inputs import Prompt
 from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, student_rows
-from mulcot_rd.worker_pool import WorkerPool
 
 PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=2)
-
-
-@pytest.fixture(autouse=True)
-def _groups_of_four(monkeypatch):
-    monkeypatch.setattr(answers_module, "_POSTS_A_ROW", 1)
 
 
 @pytest.fixture
@@ -30,25 +25,13 @@ def role(backbone_parameters, checkpoint):
     return made
 
 
-def _ask(role, posts, tasks=("reasoning",), log=None, pool=None):
-    answers = answer_posts(
-        role.model, role.encoder, posts, tasks, PARAMETERS, seed=1, log=log, description="test", pool=pool
-    )
+def _ask(role, posts, tasks=("reasoning",), log=None):
+    answers = answer_posts(role.model, role.encoder, posts, tasks, PARAMETERS, seed=1, log=log, description="test")
     return answers[tasks[0]] if len(tasks) == 1 else answers
 
 
 def test_answers_come_in_the_order_of_the_posts(role, posts):
     assert [answer.post_id for answer in _ask(role, posts[::-1])] == [post.id for post in posts[::-1]]
-
-
-def test_processes_that_share_the_posts_write_the_same_texts(role, posts, tmp_path):
-    alone = _ask(role, posts, TASKS)
-    with WorkerPool(Answerer(role.model, role.encoder), 3) as pool:
-        assert _ask(role, posts, TASKS, AnswerLog(tmp_path, {"model": "x"}), pool) == alone
-    (path,) = tmp_path.iterdir()
-    lines = path.read_text()
-    assert _ask(role, posts, TASKS, AnswerLog(tmp_path, {"model": "x"})) == alone
-    assert path.read_text() == lines
 
 
 @pytest.fixture
@@ -77,7 +60,7 @@ def test_unusable_answers_are_asked_again_at_most_so_often(role, posts, scripted
     groups = scripted(lambda attempt: "no label here")
     answers = _ask(role, posts, tasks=("label",))
     assert [answer.attempt for answer in answers] == [3] * 6
-    assert [len(group) for group in groups] == [4, 2]
+    assert [len(group) for group in groups] == [3, 3]
 
 
 def test_a_usable_answer_is_kept_and_not_asked_again(role, posts, scripted):
@@ -94,20 +77,42 @@ def test_the_least_incomplete_answer_is_kept_where_none_is_usable(role, posts, s
     assert answers[0].reasoning.prediction == "negative"
 
 
-@pytest.mark.parametrize("lines", [3, 9, 20])
-def test_what_was_interrupted_ends_as_what_was_not(role, posts, tmp_path, scripted, lines):
-    """Whole groups are read from the log; one that was cut anywhere, even inside a line, is answered anew."""
+@pytest.mark.parametrize("damage", ["gone", "torn", "both"])
+def test_what_was_interrupted_ends_as_what_was_not(role, posts, tmp_path, scripted, damage):
+    """Whole units are read from the log; one that is missing, or damaged even inside a line, is answered anew."""
     whole = _ask(role, posts, tasks=TASKS)
     same = {"model": "same"}
     assert _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same)) == whole
-    (path,) = tmp_path.iterdir()
-    written = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text("".join(written[:lines]) + written[lines][:20], encoding="utf-8")
+    written = {path: path.read_bytes() for path in tmp_path.rglob("unit-*.jsonl")}
+    first, second = written
+    if damage != "torn":
+        first.unlink()
+    if damage != "gone":
+        second.write_bytes(written[second][:-20])
     assert _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same)) == whole
-    assert sorted(path.read_text(encoding="utf-8").splitlines(keepends=True)) == sorted(written)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("unit-*.jsonl")} == written
     groups = scripted(lambda attempt: "never")
     assert _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same)) == whole
     assert groups == []
+
+
+def test_answers_that_earlier_versions_kept_in_one_file_are_found(role, posts, tmp_path, scripted):
+    same = {"model": "same"}
+    whole = _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same))
+    for path in tmp_path.rglob("unit-*.jsonl"):
+        with AnswerLog(tmp_path, same).path.open("ab") as stream:
+            stream.write(path.read_bytes())
+        path.unlink()
+    groups = scripted(lambda attempt: "never")
+    assert _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same)) == whole
+    assert groups == []
+
+
+@pytest.mark.parametrize(("posts", "rows", "sizes"), [(6, 4, [3, 3]), (1, 4, [1]), (100, 4, [7] * 14 + [2])])
+def test_units_are_many_enough_to_share_and_large_enough_to_fill_the_rows(posts, rows, sizes):
+    made = [SimpleNamespace(id=f"{number:03}") for number in range(posts)]
+    prompts = {post.id: {"label": Prompt([1], [])} for post in made}
+    assert [len(unit) for unit in units(made, prompts, rows)] == sizes
 
 
 def _label(post_id, text, finished=True):
@@ -116,7 +121,7 @@ def _label(post_id, text, finished=True):
 
 def _logged(log, post_id):
     """The logged answers of a post's label prompt, of which no retry was made."""
-    return log.group([SimpleNamespace(id=post_id)], ["label"], max_retries=0)
+    return log.unit([SimpleNamespace(id=post_id)], {post_id: ["label"]}, max_retries=0)
 
 
 def test_answers_of_another_model_stay_beside_those_of_this_one(tmp_path, caplog):
@@ -143,14 +148,15 @@ def test_an_answer_that_was_changed_on_disk_is_asked_again(tmp_path, damage, cap
     log = AnswerLog(tmp_path, {"model": "one"})
     answers = [_label("a", "text one"), _label("b", "text two")]
     log.add(answers)
-    good = log.path.read_bytes()
-    log.path.write_bytes(good.replace(*damage, 1))
+    (unit,) = log.folder.iterdir()
+    good = unit.read_bytes()
+    unit.write_bytes(good.replace(*damage, 1))
     again = AnswerLog(tmp_path, {"model": "one"})
     assert "1 lines are torn or damaged" in caplog.text
     assert _logged(again, "a") is None
     assert _logged(again, "b") == answers[1:]
-    again.add(answers[:1])
-    assert sorted(log.path.read_bytes().split(b"\n")) == sorted(good.split(b"\n"))
+    again.add(answers)
+    assert unit.read_bytes() == good
 
 
 def test_unusual_line_ends_in_an_answer_lose_nothing(tmp_path):

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.generation.answers import kept_answers
+from mulcot_rd.generation.served import served_answers
 from mulcot_rd.images import load_image
 from mulcot_rd.models.loaded import checkpoint_encoder
 from mulcot_rd.prompts import TASKS, response_format
@@ -52,8 +54,8 @@ def reply(posts, reasonings):
 def _ask(server, encoder, posts, tmp_path, mark="one", max_concurrency=4):
     served = {"base_url": f"{server.url}", "model": "student", "max_concurrency": max_concurrency}
     parameters = GenerationParameters(backend="served", served=served, max_retries=2)
-    log = AnswerLog(tmp_path, {"model": mark})
-    return answer_posts(None, encoder, posts, TASKS, parameters, seed=1, log=log, description="test")
+    answers = served_answers(encoder, posts, TASKS, parameters, folder=tmp_path / mark)
+    return kept_answers(answers, posts, TASKS)
 
 
 def test_both_prompts_are_answered_and_a_cut_reasoning_is_asked_again(encoder, posts, reply, tmp_path):

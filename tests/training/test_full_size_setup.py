@@ -3,6 +3,8 @@
 That is LoRA over weights in bfloat16, or every weight where a family is trained whole.
 """
 
+from functools import partial
+
 import torch
 
 from mulcot_rd.kept import Kept
@@ -13,7 +15,8 @@ from mulcot_rd.training.batches import collate, make_example
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.objective import StudentLossWeights, chunked_loss
-from mulcot_rd.training.soft_labels import SoftLabelParameters, write_soft_labels
+from mulcot_rd.training.soft_label_writing import write_shards, write_soft_labels
+from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 
 def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, checkpoint, posts, reasonings, tmp_path):
@@ -30,7 +33,7 @@ def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, ch
     examples = [make_example(row, by_id[row.post_id], student.encoder, TASKS) for row in teacher_rows(reasonings)]
     assistant.model.eval()
     soft = write_soft_labels(
-        assistant.model,
+        partial(write_shards, assistant.model, assistant.encoder, examples),
         assistant.encoder,
         examples,
         Kept(tmp_path, "soft"),

@@ -12,7 +12,7 @@ from mulcot_rd.models import AdapterParameters, BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters
 from mulcot_rd.renamed import RENAMED
 from mulcot_rd.schema import InputView
-from mulcot_rd.training.assistant import train_assistant
+from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.loop import TrainingError
 from mulcot_rd.training.parameters import (
@@ -23,6 +23,7 @@ from mulcot_rd.training.parameters import (
     ValidationParameters,
 )
 from mulcot_rd.training.soft_labels import SoftLabelParameters
+from mulcot_rd.training.train import train_model
 
 # Every parameter of a training: another value, and whether the trained weights depend on it.
 OPTIMISATION = {
@@ -40,7 +41,6 @@ OPTIMISATION = {
     "max_grad_norm": (0.5, True),
     "validation": (ValidationParameters(metric="macro_f1"), True),
     "checkpoint_minutes": (7.0, False),
-    "workers": (2, False),
 }
 BACKBONE = {
     "family": ("another", True),
@@ -169,7 +169,7 @@ def train(posts, reasonings, backbone_parameters, checkpoint, tmp_path):
             method=method,
             seed=1,
         )
-        return train_assistant(role, [*posts, *dev], reasonings, base, tmp_path)
+        return train_model("assistant", role, [*posts, *dev], teacher_rows(reasonings), None, base, tmp_path)
 
     return run
 
@@ -180,7 +180,7 @@ def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backb
     (weights,) = (tmp_path / "assistant").glob("*model.safetensors")
     before = weights.stat().st_mtime_ns
     generation = GenerationParameters(batch_size=8, max_new_tokens=64, backend="local")
-    other = QUICK.optimisation.model_copy(update={"checkpoint_minutes": 9.0, "workers": 1})
+    other = QUICK.optimisation.model_copy(update={"checkpoint_minutes": 9.0})
     backbone = backbone_parameters.model_copy(update={"gradient_checkpointing": True, "attn_implementation": "eager"})
     # The project was moved: the same base model, in another folder.
     shutil.copytree(checkpoint["location"], tmp_path / "moved")
@@ -208,6 +208,7 @@ def test_fingerprints_are_those_of_earlier_versions():
     backbone = BackboneParameters(family="qwen3_vl", model="m", dtype="auto", adapter=AdapterParameters())
     settings = training.model_dump(mode="json")
     del settings["optimisation"]["lr_factor"], settings["optimisation"]["checkpoint_minutes"]
+    settings["optimisation"]["workers"] = 1
     assert fingerprint(settings, backbone) == "37b6b241d1c3c415d514b350bd422ec9"
 
 

@@ -11,10 +11,10 @@ from mulcot_rd.kept import DamagedError
 from mulcot_rd.models import trained_weights
 from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.training.assistant import AssistantObjective
-from mulcot_rd.training.learner import Learner, Preparation
 from mulcot_rd.training.loop import Trainer
 from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters, ValidationParameters
+from mulcot_rd.training.prefetch import Preparation
 from mulcot_rd.training.train import history_of
 
 
@@ -36,12 +36,13 @@ def _trainer(role, examples, folder, scores=(0.5, 0.6, 0.7), fingerprint="same",
     )
 
     prepare = Preparation(examples, role.encoder, None, None, role.model.device)
-    loss = AssistantObjective(role.model, TaskWeights(), len(role.encoder.tokenizer))
     trainer = Trainer(
-        role="assistant",
-        learner=Learner(role.model, role.encoder, prepare, loss),
+        name="assistant",
+        model=role.model,
+        objective=AssistantObjective(role.model, TaskWeights(), len(role.encoder.tokenizer)),
+        prepare=prepare,
         examples=examples,
-        validate=lambda step, pool: scores[trainer.state.epoch],
+        validate=lambda step: scores[trainer.state.epoch],
         parameters=parameters,
         seed=7,
         folder=folder,
@@ -85,46 +86,6 @@ def test_batch_size_and_accumulation_change_nothing(fresh, examples, tmp_path, b
     for name, value in weights.items():
         # Adam's first step has the gradient's sign alone, so rounding of a gradient near zero may flip it.
         assert (value - others[name]).abs().gt(1e-4).float().mean() < 0.02
-
-
-def test_processes_that_share_a_window_take_the_same_steps(fresh, examples, tmp_path):
-    """Dropout is on: it draws from the micro-batch, whoever computes it."""
-    results = {}
-    for workers in (1, 2):
-        role = fresh()
-        trainer = _trainer(
-            role,
-            examples,
-            tmp_path / f"{workers}",
-            scores=(0.1, 0.2),
-            gradient_accumulation_steps=3,
-            max_grad_norm=None,
-            workers=workers,
-        )
-        results[workers] = [row for row in trainer.run().history if "score" not in row]
-    for alone, shared in zip(results[1], results[2], strict=True):
-        assert shared == pytest.approx(alone, rel=1e-4)
-
-
-def test_a_kill_with_several_processes_changes_nothing(fresh, examples, tmp_path, monkeypatch):
-    more = {"gradient_accumulation_steps": 3, "scores": (0.1, 0.2), "workers": 2}
-    whole = _trainer(fresh(), examples, tmp_path / "whole", **more).run()
-    trainer = _trainer(fresh(), examples, tmp_path / "killed", **more)
-    step = trainer._step
-
-    def dying(window, pool):
-        if trainer.state.step == 1:
-            raise KilledError
-        return step(window, pool)
-
-    monkeypatch.setattr(trainer, "_step", dying)
-    with pytest.raises(KilledError):
-        trainer.run()
-    resumed = _trainer(fresh(), examples, tmp_path / "killed", **more).run()
-    assert resumed.history == whole.history
-    assert file_fingerprint(trained_weights(resumed.best_folder)) == file_fingerprint(
-        trained_weights(whole.best_folder)
-    )
 
 
 def test_training_lowers_both_losses(fresh, examples, tmp_path):
@@ -180,16 +141,16 @@ def test_the_optimizer_comes_back_as_it_was_where_it_was(backbone_parameters, ch
 
     whole = trainer()
     whole.run()
-    states = [whole.optimizer.state[parameter] for parameter in whole.learner.trained]
+    states = [whole.optimizer.state[parameter] for parameter in whole._trained]
     resumed = trainer()
-    for parameter, before in zip(resumed.learner.trained, states, strict=True):
+    for parameter, before in zip(resumed._trained, states, strict=True):
         again = resumed.optimizer.state[parameter]
         assert set(again) == set(before)
         for name, value in before.items():
             assert again[name].device == value.device
             assert torch.equal(again[name], value)
     # Another step is taken with it.
-    for parameter in resumed.learner.trained:
+    for parameter in resumed._trained:
         parameter.grad = torch.ones_like(parameter)
     resumed.optimizer.step()
 

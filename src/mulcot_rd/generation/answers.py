@@ -1,4 +1,4 @@
-"""Answers of a trained model to posts: in process or by a server, going on where they were interrupted.
+"""Answers of a model to posts, in units that processes share and that are not written twice.
 
 The adaptive retry controller (paper, Appendix E) asks again, at most three times, where an answer can't be used:
 a reasoning without all its sections or a readable label, a label answer without a readable label. The first
@@ -6,56 +6,42 @@ answer is greedy; asking a greedy model again would give the same text, so retri
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
+from mulcot_rd.distributed import ALONE, Group
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer, AnswerLog, best_answer
-from mulcot_rd.generation.served import served_answers
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.lora import TrainedModel
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
-from mulcot_rd.worker_pool import WorkerPool
 
-# A group has so many posts for each row: more would lose more to a kill, fewer would leave rows empty more often while
-# a group's last answers are written.
+Prompts = Mapping[str, Mapping[Task, Prompt]]
+
+# Posts of a unit, for each answer that is written together: more would lose more to a kill, fewer would leave rows
+# empty more often while a unit's last answers are written.
 _POSTS_A_ROW = 8
+# Units that a piece of work has at least, where posts are enough for that, so that many processes can share it.
+_UNITS = 16
 
 
-class Answerer:
-    """A model that answers the prompts of posts; every process has one.
+def units(posts: Sequence[Post], prompts: Prompts, batch_size: int) -> list[list[Post]]:
+    """The posts in units of work, those with equally long prompts together.
 
-    Args:
-        model: The model; the adapter merged into its weights saves kernels.
-        encoder: Makes the inputs, as in training.
+    Units depend on posts and parameters alone, never on who works on them: so the texts do not either.
     """
-
-    def __init__(self, model: TrainedModel, encoder: InputEncoder) -> None:
-        self.model = model
-        self.encoder = encoder
-
-    def answer(
-        self,
-        posts: Sequence[Post],
-        prompts: Mapping[str, Mapping[Task, Prompt]],
-        parameters: GenerationParameters,
-        seed: int,
-        settled: Callable[[], object] = lambda: None,
-    ) -> list[Answer]:
-        """All answers to the prompts of these posts, retries among them; calls ``settled`` after a prompt's last."""
-        answers, base = [], base_model(self.model.eval())
-        for answer in write_answers(base, self.encoder, posts, prompts, parameters, seed=seed):
-            answers.append(answer)
-            if answer.is_last(parameters.max_retries):
-                settled()
-        return answers
+    ordered = sorted(posts, key=lambda post: (len(next(iter(prompts[post.id].values())).opening), post.id))
+    least = min(batch_size, -(-len(posts) // 2))
+    size = max(least, min(_POSTS_A_ROW * batch_size, -(-len(posts) // _UNITS)))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
 def answer_posts(
-    model: TrainedModel | None,
+    model: TrainedModel,
     encoder: InputEncoder,
     posts: Sequence[Post],
     tasks: Sequence[Task],
@@ -64,17 +50,15 @@ def answer_posts(
     seed: int,
     log: AnswerLog | None,
     description: str,
-    api_key: str | None = None,
-    pool: WorkerPool | None = None,
+    group: Group = ALONE,
 ) -> dict[Task, list[Answer]]:
-    """Let a model answer the prompts of ``tasks`` for every post, with retries (Appendix E).
+    """Let a loaded model answer the prompts of ``tasks`` for every post, with retries (Appendix E).
 
-    Posts are answered in groups. Which posts make a group depends on posts and parameters alone, and so does all that
-    happens inside it; a group that was interrupted is answered anew, one that was finished is read from the log. So
-    the same texts come out of an undisturbed run and of one that was killed.
+    Posts are answered in units, which the processes share. A unit that was interrupted is answered anew, one that was
+    finished is read from the log. So the same texts come out of an undisturbed run and of one that was killed.
 
     Args:
-        model: The model, as for :class:`Answerer`; ``None`` where a server answers.
+        model: The model, in every process; an adapter merged into its weights saves kernels.
         encoder: Makes the inputs, as in training.
         posts: The posts; answers come back in their order.
         tasks: "label", "reasoning", or both.
@@ -82,59 +66,63 @@ def answer_posts(
         seed: Of the retries' sampling.
         log: Keeps finished answers across interruptions; ``None`` keeps nothing.
         description: Names the work on the progress bar.
-        api_key: Of the server, where one answers.
-        pool: Processes that have this model and share the posts; by default this one alone.
+        group: The processes.
 
     Returns:
-        Task to the answer that is kept for each post.
-
-    Raises:
-        ValueError: If there is no model and none is served, or a served model has no log.
-        TeacherError: If the server can answer nothing at all.
+        Task to the answer that is kept for each post; the same in all processes.
     """
-    if parameters.backend == "served":
-        if log is None:
-            raise ValueError("a served model's answers are kept in files: give a log")
-        answers = served_answers(encoder, posts, tasks, parameters, folder=log.folder, api_key=api_key)
-    elif model is None:
-        raise ValueError("no server is to answer: give a model")
-    else:
-        answerer, answers = Answerer(model, encoder), []
-        pool = pool or WorkerPool(answerer, 1)
-        prompts = {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
-        ordered = sorted(posts, key=lambda post: (len(prompts[post.id][tasks[0]].opening), post.id))
-        size = _POSTS_A_ROW * parameters.batch_size
-        with progress(total=len(posts) * len(tasks), desc=description, unit="answer") as bar:
-            for start in range(0, len(ordered), size):
-                group = ordered[start : start + size]
-                known = None if log is None else log.group(group, tasks, parameters.max_retries)
-                if known is None:
-                    known = _divide(answerer, pool, group, prompts, parameters, seed, bar.update)
-                    if log is not None:
-                        log.add(known)
-                answers += known
-                # Read from the log, or written by other processes.
-                bar.update((start + len(group)) * len(tasks) - bar.n)
+    prompts = encode(encoder, posts, tasks)
+    cut = units(posts, prompts, parameters.batch_size)
+    own = answer_units(
+        model, encoder, cut, prompts, parameters, seed=seed, log=log, description=description, group=group
+    )
+    return kept_answers(chain.from_iterable(group.gather(own)), posts, tasks)
+
+
+def answer_units(
+    model: TrainedModel,
+    encoder: InputEncoder,
+    cut: Sequence[Sequence[Post]],
+    prompts: Prompts,
+    parameters: GenerationParameters,
+    *,
+    seed: int,
+    log: AnswerLog | None,
+    description: str,
+    group: Group,
+) -> list[Answer]:
+    """Write this process's share of the answers that are not in the log yet; arguments as for :func:`answer_posts`.
+
+    Returns:
+        What this process wrote; rank 0 adds what the log had.
+    """
+    found = [None if log is None else log.unit(unit, prompts, parameters.max_retries) for unit in cut]
+    # Rank 0 tells what is missing: another process may see the folder a moment late.
+    missing = group.broadcast([number for number, answers in enumerate(found) if answers is None])
+    answers = [answer for unit in found if unit is not None for answer in unit] if group.is_first else []
+    share, base = [cut[number] for number in group.share(missing)], base_model(model.eval())
+    total = sum(len(prompts[post.id]) for unit in share for post in unit)
+    process = f" (worker 1 of {group.size})" if group.size > 1 else ""
+    with progress(total=total, desc=description + process, unit="answer", disable=not group.is_first) as bar:
+        for unit in share:
+            written = []
+            for answer in write_answers(base, encoder, unit, prompts, parameters, seed=seed):
+                written.append(answer)
+                bar.update(answer.is_last(parameters.max_retries))
+            if log is not None:
+                log.add(written)
+            answers += written
+    return answers
+
+
+def encode(encoder: InputEncoder, posts: Sequence[Post], tasks: Sequence[Task]) -> Prompts:
+    """Post id to the prompts of its tasks."""
+    return {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
+
+
+def kept_answers(answers: Iterable[Answer], posts: Sequence[Post], tasks: Sequence[Task]) -> dict[Task, list[Answer]]:
+    """The answer that is kept to each prompt."""
     given = defaultdict(list)
     for answer in answers:
         given[answer.task, answer.post_id].append(answer)
     return {task: [best_answer(given[task, post.id]) for post in posts] for task in tasks}
-
-
-def _divide(
-    answerer: Answerer,
-    pool: WorkerPool,
-    group: Sequence[Post],
-    prompts: Mapping[str, dict[Task, Prompt]],
-    parameters: GenerationParameters,
-    seed: int,
-    settled: Callable[[], object],
-) -> list[Answer]:
-    """All answers to a group's prompts; its posts are dealt to the processes like cards."""
-    shares = []
-    for number in range(pool.size):
-        posts = group[number :: pool.size]
-        shares.append((posts, {post.id: prompts[post.id] for post in posts}, parameters, seed))
-    pool.ask("answer", shares[1:])
-    answers = answerer.answer(*shares[0], settled)
-    return sum(pool.results(), answers)

@@ -2,57 +2,77 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from mulcot_rd.distributed import Group, Job
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
+from mulcot_rd.kept import read_manifest
 from mulcot_rd.metrics.efficiency import device_name, measure_efficiency
+from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.lora import TrainedModel, without_adapter
+from mulcot_rd.models.loaded import load_model
+from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 
 
-def prediction_cost(
-    model: TrainedModel,
-    encoder: InputEncoder,
-    posts: Sequence[Post],
-    tasks: Sequence[Task],
-    parameters: GenerationParameters,
-    *,
-    seed: int,
-    max_seconds: float,
-    name: str,
-) -> dict[str, Any]:
-    """Measure one greedy answer without retries, from the image on disk to the text, by the prompt of each task.
+class CostJob(Job):
+    """Measures one greedy answer without retries, from the image on disk to the text, by the prompt of each task.
 
-    Args:
-        model: The trained model, in evaluation mode; its adapter is merged for good.
-        encoder: Makes its inputs.
+    Attributes:
+        adapter: The trained model's folder.
+        backbone: The model before training, and how it computes.
         posts: The posts to answer, one after another; at least one.
         tasks: Whose prompts are asked.
         parameters: Lengths of the answers.
         seed: Of sampling; greedy answers do not depend on it.
         max_seconds: About how long to measure a prompt.
-        name: Names the model on the progress bar.
-
-    Returns:
-        ``device``, ``dtype``, and under ``prompts`` by task what
-        :func:`~mulcot_rd.metrics.efficiency.measure_efficiency` gives.
     """
-    one_by_one = parameters.model_copy(update={"batch_size": 1, "max_retries": 0})
-    answering = without_adapter(model)
-    device = answering.device
-    measured = {}
-    for task in tasks:
-        answer = partial(_answer_one_by_one, answering, encoder, one_by_one, seed, task, name)
-        measured[task] = measure_efficiency(
-            partial(answer, None), posts, device, max_seconds=max_seconds, plain=partial(answer, False)
-        )
-    return {"device": device_name(device), "dtype": str(answering.dtype).removeprefix("torch."), "prompts": measured}
+
+    adapter: Path
+    backbone: BackboneParameters
+    posts: list[Post]
+    tasks: list[Task]
+    parameters: GenerationParameters
+    seed: int
+    max_seconds: float
+
+    def run(self, group: Group) -> dict[str, Any]:
+        """Measure in one process.
+
+        Returns:
+            What is measured: model, device, type and numbers of parameters, and under ``prompts`` by task what
+            :func:`~mulcot_rd.metrics.efficiency.measure_efficiency` gives.
+        """
+        trained = load_model(self.adapter, self.backbone)
+        manifest = read_manifest(self.adapter) or {}
+        counts = manifest.get("parameters", {"total": trained.parameters, "trainable": 0})
+        one_by_one = self.parameters.model_copy(update={"batch_size": 1, "max_retries": 0})
+        answering = without_adapter(trained.model)
+        measured = {}
+        for task in self.tasks:
+            answer = partial(_answer_one_by_one, answering, trained.encoder, one_by_one, self.seed, task, trained.name)
+            measured[task] = measure_efficiency(
+                partial(answer, None),
+                self.posts,
+                answering.device,
+                max_seconds=self.max_seconds,
+                plain=partial(answer, False),
+            )
+        return {
+            "model": self.backbone.model or f"tiny {self.backbone.family}",
+            "parameters": counts["total"],
+            "trainable_parameters": counts["trainable"],
+            "trainable_percent": 100 * counts["trainable"] / counts["total"],
+            "device": device_name(answering.device),
+            "dtype": str(answering.dtype).removeprefix("torch."),
+            "prompts": measured,
+        }
 
 
 def _answer_one_by_one(

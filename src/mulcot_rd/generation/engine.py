@@ -19,6 +19,7 @@ from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.prefill import Branch, prefill
 from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.inputs import InputEncoder, Prompt
+from mulcot_rd.models.sharding import is_sharded
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post
 
@@ -77,7 +78,8 @@ def write_answers(
         prompts: Post id to the prompts of its tasks, the same tasks for all posts.
         parameters: Rows, lengths, retries.
         seed: Of the retries' sampling.
-        static: Whether steps have fixed shapes, as graph capture needs; by default on a GPU.
+        static: Whether steps have fixed shapes, as graph capture needs; by default on a GPU, where no weights are
+            sharded.
 
     Yields:
         Each answer as it ends; those to one prompt in the order of their attempts.
@@ -102,7 +104,7 @@ def write_answers(
                 base, encoder, ready[0], rows=len(rows),
                 columns=max(read) + max(parameters.length(task) for task in tasks),
                 encoded=max(len(prompt.opening) for prompt in every),
-                static=base.device.type == "cuda" if static is None else static,
+                static=base.device.type == "cuda" and not is_sharded(base) if static is None else static,
             )  # fmt: skip
         for number in free[: len(ready)]:
             branch = ready.popleft()

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,40 +57,56 @@ def best_answer(given: Sequence[Answer]) -> Answer:
 
 
 class AnswerLog:
-    """Append-only JSONL of answers; what is in it is not asked for again.
+    """Answers on disk, a JSONL file for each unit of work; what is there is not asked for again.
 
-    Each line holds a hash of itself: one that was torn or damaged counts as not answered, and is taken out.
+    A file appears whole. Each line holds a hash of itself: one that was damaged counts as not answered.
 
     Args:
-        folder: Where the logs of one kind of work lie, a file for each fingerprint: none replaces another.
-        made_from: What the answers depend on, by name: model, prompts, parameters. The first line holds it.
+        folder: Where the logs of one kind of work lie, one for each fingerprint: none replaces another.
+        made_from: What the answers depend on, by name: model, prompts, parameters. It is written beside them.
     """
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any]) -> None:
         digest = fingerprint(made_from)
+        # Earlier versions kept all answers in this file.
         self.path = folder / f"{digest[:12]}.jsonl"
-        written: list[bytes] = []
-        if self.path.exists():
-            written = [line for line in self.path.read_bytes().split(b"\n")[1:] if line]
-        else:
+        if not self.path.exists():
             _log_differences(folder, made_from)
+        self._answers: dict[tuple[Task, str, int], Answer] = {}
+        earlier = self.path.read_bytes() if self.path.exists() else b""
+        self._read(self.path, earlier.split(b"\n")[1:])
+        header = json.dumps({"fingerprint": digest, "made_from": made_from}) + "\n"
+        intact = header + "".join(map(_line, self._answers.values()))
+        if earlier != intact.encode():
+            write_text(self.path, intact)
+        for path in sorted(self.folder.glob("unit-*.jsonl")):
+            self._read(path, path.read_bytes().split(b"\n"))
+
+    def _read(self, path: Path, lines: Sequence[bytes]) -> None:
+        written = [line for line in lines if line]
         answers = [Answer(**row) for line in written if (row := _intact(line)) is not None]
         if len(answers) < len(written):
             torn = len(written) - len(answers)
-            logger.warning("%s: %d lines are torn or damaged, their posts are asked again", self.path, torn)
-        self._answers = {answer[:3]: answer for answer in answers}
-        header = json.dumps({"fingerprint": digest, "made_from": made_from}) + "\n"
-        write_text(self.path, header + "".join(map(_line, answers)))
+            logger.warning("%s: %d lines are torn or damaged, their posts are asked again", path, torn)
+        self._answers.update((answer[:3], answer) for answer in answers)
 
     @property
     def folder(self) -> Path:
-        """Where else answers of this model, prompts and parameters may be kept."""
+        """Where the answers of this model, prompts and parameters are."""
         return self.path.with_suffix("")
 
-    def group(self, posts: Sequence[Post], tasks: Sequence[Task], max_retries: int) -> list[Answer] | None:
-        """All answers to the prompts of a group; ``None`` where any of them is missing."""
+    def unit(
+        self, posts: Sequence[Post], prompts: Mapping[str, Iterable[Task]], max_retries: int
+    ) -> list[Answer] | None:
+        """All answers to the prompts of a unit; ``None`` where any of them is missing.
+
+        Args:
+            posts: The unit's posts.
+            prompts: Post id to the tasks that are asked.
+            max_retries: Further answers to an unusable one.
+        """
         answers = []
-        for key in ((task, post.id) for post in posts for task in tasks):
+        for key in ((task, post.id) for post in posts for task in prompts[post.id]):
             for attempt in count(1):
                 answer = self._answers.get((*key, attempt))
                 if answer is None:
@@ -101,11 +117,10 @@ class AnswerLog:
         return answers
 
     def add(self, answers: Sequence[Answer]) -> None:
-        """Append answers; one that is there already is not written twice."""
-        new = {answer[:3]: answer for answer in answers if answer[:3] not in self._answers}
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write("".join(map(_line, new.values())))
-        self._answers.update(new)
+        """Keep the answers of a unit."""
+        name = fingerprint(sorted({answer[:2] for answer in answers}))[:12]
+        write_text(self.folder / f"unit-{name}.jsonl", "".join(map(_line, answers)))
+        self._answers.update((answer[:3], answer) for answer in answers)
 
 
 def _line(answer: Answer) -> str:

@@ -1,46 +1,15 @@
-"""Training of the assistant with two tasks (paper, Section 3.3.1, Eqs. 5 and 6)."""
+"""The assistant's objective: two tasks, learned together (paper, Section 3.3.1, Eqs. 5 and 6)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from mulcot_rd.models import TrainedModel
 from mulcot_rd.prompts import Task
-from mulcot_rd.schema import Post, TeacherRecord
 from mulcot_rd.training.batches import Batch
-from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, chunked_loss
-from mulcot_rd.training.parameters import ModelParameters
-from mulcot_rd.training.train import initial_encoder, train_model, training_examples
-
-
-def train_assistant(
-    assistant: ModelParameters,
-    posts: Sequence[Post],
-    teacher: Sequence[TeacherRecord],
-    checkpoint: Mapping[str, Any],
-    models: Path,
-) -> dict[str, Any]:
-    """Train the assistant on the teacher's reasonings and return the manifest of its adapter.
-
-    Args:
-        assistant: Its parameters.
-        posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
-        teacher: The teacher's reasonings (``D_rea^t``).
-        checkpoint: Where its weights before training are.
-        models: The run's folder of models.
-    """
-    encoder = initial_encoder(assistant, checkpoint)
-    rows = teacher_rows(teacher)
-    examples = training_examples(rows, posts, encoder, "the teacher's reasoning", assistant.method.tasks)
-    return train_model(
-        "assistant", assistant, posts, examples, None, checkpoint, encoder,
-        lambda model: AssistantObjective(model, assistant.training.weights, len(encoder.tokenizer)), models,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,3 +32,7 @@ class AssistantObjective:
         weights = StudentLossWeights.without_soft_labels(self.weights, self.vocabulary_size)
         terms = chunked_loss(head, states, batch.targets, None, weights, window_tokens)
         return terms.total, {f"{task}_loss": term for task, term in terms.hard.items()}
+
+    def terms(self, tasks: Sequence[Task]) -> list[str]:
+        """Names of the losses of these tasks."""
+        return [f"{task}_loss" for task in tasks]

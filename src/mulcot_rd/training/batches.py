@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mulcot_rd.errors import StaleInputError
 from mulcot_rd.models.branches import branch_rows
 from mulcot_rd.models.forward import Rows
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.prompts import Task
+from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.schema import Post, TrainingRow
 from mulcot_rd.training.distributions import Distributions
@@ -71,6 +72,29 @@ def make_example(row: TrainingRow, post: Post, encoder: InputEncoder, tasks: Seq
         endings={task: _ids(prompt.ending) for task, prompt in prompts.items()},
         targets={task: _ids(encoder.target(texts[task], task)) for task in tasks},
     )
+
+
+def training_examples(
+    rows: Sequence[TrainingRow],
+    posts: Sequence[Post],
+    encoder: InputEncoder,
+    what: str,
+    tasks: Sequence[Task] = TASKS,
+) -> list[Example]:
+    """Training rows, tokenised for these tasks, each with its post of the training split.
+
+    Raises:
+        StaleInputError: If a row's post is not there; the message begins with ``what`` the rows are.
+    """
+    training = {post.id: post for post in posts if post.split == "train"}
+    try:
+        chosen = [training[row.post_id] for row in rows]
+    except KeyError as error:
+        raise StaleInputError(
+            f"{what} names post {error}, which is not in the training split at hand: use the --params "
+            "that it was made with (limit), or run the pipelines from teacher_annotation on again"
+        ) from error
+    return [make_example(row, post, encoder, tasks) for row, post in zip(rows, chosen, strict=True)]
 
 
 def _ids(ids: Sequence[int]) -> array:

@@ -19,7 +19,7 @@ from mulcot_rd.training.soft_labels import SoftLabels
 # Of BackboneParameters. Which weights `model` and `revision` name is told by their content (`base_weights`).
 BACKBONE_WITHOUT_EFFECT = frozenset({"attn_implementation", "gradient_checkpointing", "model", "revision"})
 # Of OptimisationParameters.
-OPTIMISATION_WITHOUT_EFFECT = frozenset({"checkpoint_minutes", "workers"})
+OPTIMISATION_WITHOUT_EFFECT = frozenset({"checkpoint_minutes"})
 
 
 def made_from(

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mulcot_rd.distributed import ALONE, Group
 from mulcot_rd.files import replace_file
 from mulcot_rd.fingerprint import file_fingerprint, fingerprint
 from mulcot_rd.images import ImageError
@@ -55,21 +56,24 @@ class ImageStore:
         parts = [load_file(self._file(path)) for path in paths]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def prepare(self, paths: Sequence[str]) -> None:
-        """Let a frozen tower encode the images that it has not seen yet.
+    def prepare(self, paths: Sequence[str], group: Group = ALONE) -> None:
+        """Let a frozen tower encode the images that it has not seen yet; the processes share them.
 
         Raises:
             ImageError: If an image is missing or broken.
         """
         if not (self._frozen_tower and self._encoder.sees_images):
             return
-        missing = [path for path in dict.fromkeys(paths) if not self._file(path).exists()]
-        with progress(total=len(missing), desc="images through the frozen tower", unit="image") as bar:
-            for start in range(0, len(missing), _TOWER_BATCH):
-                chosen = missing[start : start + _TOWER_BATCH]
+        missing = group.broadcast([path for path in dict.fromkeys(paths) if not self._file(path).exists()])
+        share = group.share(missing)
+        description = "images through the frozen tower"
+        with progress(total=len(share), desc=description, unit="image", disable=not group.is_first) as bar:
+            for start in range(0, len(share), _TOWER_BATCH):
+                chosen = share[start : start + _TOWER_BATCH]
                 for path, features in zip(chosen, self._features(chosen), strict=True):
                     replace_file(self._file(path), lambda target, own=features: save_file(own, target))
                 bar.update(len(chosen))
+        group.barrier()
 
     @torch.no_grad()
     def _features(self, paths: Sequence[str]) -> Iterator[dict[str, Tensor]]:

@@ -4,30 +4,31 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
+from mulcot_rd.distributed import ALONE, Group
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import empty_folder, read_text, write_text
 from mulcot_rd.kept import file_hashes
+from mulcot_rd.models import TrainedModel
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
-from mulcot_rd.training.batches import Example, micro_batches, windows
+from mulcot_rd.training.batches import Batch, Example, micro_batches, windows
 from mulcot_rd.training.checkpoints import Checkpoints, TrainingState, check_training_files
-from mulcot_rd.training.learner import Learner, TrainingPool
+from mulcot_rd.training.gradient_sum import GradientSum
 from mulcot_rd.training.parameters import OptimisationParameters
-from mulcot_rd.worker_pool import WorkerPool, pool_size
+from mulcot_rd.training.prefetch import ahead
 
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.jsonl"
-
-# Rows to learn from, epochs taken together, from which on workers are worth their start.
-_WORTH_WORKERS = 2000
 
 
 class TrainingError(UserError):
@@ -51,81 +52,105 @@ class TrainingOutcome:
     history: list[dict[str, Any]]
 
 
+class Objective(Protocol):
+    """What a model is trained for."""
+
+    def __call__(self, batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """One micro-batch's share of its window's loss, and the loss's terms by name."""
+
+    def terms(self, tasks: Sequence[Task]) -> list[str]:
+        """Names of the terms where these tasks are learned."""
+
+
 class Trainer:
-    """Trains one adapter, and goes on exactly where it was killed.
+    """Trains one adapter in a group of processes, and goes on exactly where it was killed.
+
+    Each process computes its share of a window's micro-batches; all make the same step. Rank 0 alone writes.
 
     Args:
-        role: "assistant" or "student", for progress and logs.
-        learner: The model, and what makes a loss of its rows.
+        name: "assistant" or "student", for progress and logs.
+        model: The model with its adapter; every process has the same.
+        objective: Gives the loss of a micro-batch.
+        prepare: Makes the micro-batch of some rows, named by their indices; a thread runs it ahead of its use.
         examples: The training rows.
-        validate: Scores the model on the dev split; is told the number of steps done, and given the processes that
-            have the model.
+        validate: Scores the model on the dev split, the same in all processes; is told the number of steps done.
         parameters: Optimiser, schedule and batches.
         seed: Of order and dropout.
-        folder: Where checkpoints, history and the best adapter are kept meanwhile.
+        folder: Where checkpoints, history and the best adapter are kept meanwhile; all processes see it.
         fingerprint: Of everything that determines the result; work of another fingerprint is not continued.
+        group: The processes.
+        gradient_dtype: Type in which gradients are added up.
+        sharded: Whether frozen weights are sharded over the processes, so that all must run equally many passes.
     """
 
     def __init__(
         self,
         *,
-        role: str,
-        learner: Learner,
+        name: str,
+        model: TrainedModel,
+        objective: Objective,
+        prepare: Callable[[Sequence[int]], Batch],
         examples: Sequence[Example],
-        validate: Callable[[int, WorkerPool], float],
+        validate: Callable[[int], float],
         parameters: OptimisationParameters,
         seed: int,
         folder: Path,
         fingerprint: str,
+        group: Group = ALONE,
+        gradient_dtype: torch.dtype = torch.float64,
+        sharded: bool = False,
     ) -> None:
-        self.role = role
-        self.learner = learner
-        self.model = learner.model
+        self.name = name
+        self.model = model
+        self.objective = objective
+        self.prepare = prepare
         self.examples = examples
         self.validate = validate
         self.parameters = parameters
         self.seed = seed
         self.folder = folder
+        self.group = group
+        self.sharded = sharded
         self.checkpoints = Checkpoints(folder / "checkpoint")
         self._lengths = [example.length for example in examples]
-        self._trained = learner.trained
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._sum = GradientSum(self._trained, objective.terms(list(examples[0].targets)), group, gradient_dtype)
         self.optimizer = torch.optim.AdamW(
             self._trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay, fused=True
         )
         self.state = self._begin(fingerprint)
 
-    def run(self) -> TrainingOutcome:
-        """Train to the end and return the best epoch's adapter."""
-        if not self.state.finished:
-            with TrainingPool(self.learner, self._processes()) as pool:
-                while not self.state.finished:
-                    self._epoch(pool)
+    def run(self) -> TrainingOutcome | None:
+        """Train to the end; returns the best epoch's adapter at rank 0."""
+        while not self.state.finished:
+            self._epoch()
+        if not self.group.is_first:
+            return None
         if self.state.best_epoch is None or self.state.best_score is None:
             raise RuntimeError("training ended without a scored epoch")
         check_training_files(self.folder / "best", self.state.best_files)
         return TrainingOutcome(self.folder / "best", self.state.best_epoch + 1, self.state.best_score, self._history())
-
-    def _processes(self) -> int:
-        """How many processes share the work."""
-        parameters = self.parameters
-        most = len(self._cut(max(self._windows(0), key=len)))
-        if not worth_workers(len(self.examples), parameters):
-            most = 1
-        return pool_size(parameters.workers, self.model.device, most)
 
     def _windows(self, epoch: int) -> list[list[int]]:
         parameters = self.parameters
         return windows(self._lengths, parameters.batch_size * parameters.gradient_accumulation_steps, self.seed, epoch)
 
     def _begin(self, fingerprint: str) -> TrainingState:
+        state = self.group.broadcast(self._found(fingerprint) if self.group.is_first else None)
+        if state is None:
+            return TrainingState(fingerprint=fingerprint, learning_rate=self.parameters.learning_rate)
+        self.checkpoints.restore(state, self.model, self.optimizer)
+        return state
+
+    def _found(self, fingerprint: str) -> TrainingState | None:
+        """Where a training of this fingerprint stood, with its history cut back to it."""
         state = self.checkpoints.state(fingerprint)
         if state is None:
             if self.folder.exists() and any(self.folder.iterdir()):
-                logger.info("%s: %s holds no checkpoint to go on from; starting anew", self.role, self.folder)
+                logger.info("%s: %s holds no checkpoint to go on from; starting anew", self.name, self.folder)
             empty_folder(self.folder)
-            return TrainingState(fingerprint=fingerprint, learning_rate=self.parameters.learning_rate)
-        logger.info("%s: going on at epoch %d, step %d", self.role, state.epoch + 1, state.step)
-        self.checkpoints.restore(state, self.model, self.optimizer)
+            return None
+        logger.info("%s: going on at epoch %d, step %d", self.name, state.epoch + 1, state.step)
         kept = [
             row
             for row in self._history()
@@ -134,48 +159,70 @@ class Trainer:
         write_text(self._history_file, "".join(json.dumps(row) + "\n" for row in kept))
         return state
 
-    def _epoch(self, pool: TrainingPool) -> None:
+    def _epoch(self) -> None:
         state, parameters = self.state, self.parameters
         order = self._windows(state.epoch)
         started = time.monotonic()
         bar = progress(
             total=len(self.examples),
             initial=sum(len(window) for window in order[: state.window]),
-            desc=f"{self.role}, epoch {state.epoch + 1} of at most {parameters.epochs}",
+            desc=f"{self.name}, epoch {state.epoch + 1} of at most {parameters.epochs}",
             unit="row",
+            disable=not self.group.is_first,
         )
         saved = started
-        pool.begin([self._cut(window) for window in order[state.window :]])
-        with bar:
+        self.model.train()
+        batches = ahead(self.prepare, [rows for window in order[state.window :] for rows in self._own(window)])
+        with bar, closing(batches):
             while state.window < len(order):
                 window = order[state.window]
-                terms = self._step(window, pool)
+                terms = self._step(window, batches)
                 state.window += 1
                 state.step += 1
                 self._record({"epoch": state.epoch + 1, "step": state.step, **terms})
                 if state.window == len(order) or time.monotonic() - saved >= 60 * parameters.checkpoint_minutes:
-                    self.checkpoints.save(state, self.model, self.optimizer)
+                    self._save()
                     saved = time.monotonic()
                 bar.update(len(window))
                 bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()}, refresh=False)
-        self._finish_epoch(time.monotonic() - started, pool)
+        self._finish_epoch(time.monotonic() - started)
 
     def _cut(self, window: Sequence[int]) -> list[Sequence[int]]:
         """The window's micro-batches."""
         parameters = self.parameters
         return list(micro_batches(window, parameters.batch_size, self._lengths, parameters.batch_tokens))
 
-    def _step(self, window: Sequence[int], pool: TrainingPool) -> dict[str, float]:
+    def _own(self, window: Sequence[int]) -> list[Sequence[int]]:
+        """The micro-batches that this process computes of a window.
+
+        With sharded weights all processes run equally many: who has none left runs the first once more, for nothing.
+        """
+        cut = self._cut(window)
+        own = list(self.group.share(cut))
+        return own + cut[:1] if self.sharded and len(own) * self.group.size < len(cut) else own
+
+    def _step(self, window: Sequence[int], batches: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step over a window; returns the window's loss terms."""
         tokens: dict[Task, int] = {}
         for index in window:
             for task, ids in self.examples[index].targets.items():
                 tokens[task] = tokens.get(task, 0) + len(ids)
-        rate = self._rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        seeds = [hash((self.seed, self.state.step, number)) % (1 << 63) for number in range(len(self._cut(window)))]
-        terms = pool.step(seeds, tokens)
+        count = len(self._cut(window))
+        self._sum.clear()
+        for place in range(len(self._own(window))):
+            number = place * self.group.size + self.group.rank
+            # Dropout draws from the micro-batch, whoever computes it.
+            torch.manual_seed(hash((self.seed, self.state.step, number)) % (1 << 63))
+            total, terms = self.objective(next(batches), tokens)
+            if number < count:
+                total.backward()
+                self._sum.add(terms)
+            else:
+                (total * 0).backward()
+                self.optimizer.zero_grad(set_to_none=True)
+        terms = self._sum.reduce()
+        for options in self.optimizer.param_groups:
+            options["lr"] = self._rate()
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._trained if p.grad is not None)
         self._check_finite({**terms, "gradient norm": float(norm)}, window)
         if self.parameters.max_grad_norm is not None:
@@ -189,7 +236,7 @@ class Trainer:
         if broken:
             posts = list(dict.fromkeys(self.examples[index].post_id for index in window))
             raise TrainingError(
-                f"{self.role}: {', '.join(broken)} in step {self.state.step + 1}, of posts {', '.join(posts)}: lower "
+                f"{self.name}: {', '.join(broken)} in step {self.state.step + 1}, of posts {', '.join(posts)}: lower "
                 f"the learning rate (now {self._rate():g}), or look at these posts; nothing finished was changed"
             )
 
@@ -199,10 +246,10 @@ class Trainer:
             self.state.learning_rate * min(1.0, (self.state.step + 1) / warmup) if warmup else self.state.learning_rate
         )
 
-    def _finish_epoch(self, seconds: float, pool: TrainingPool) -> None:
+    def _finish_epoch(self, seconds: float) -> None:
         state, parameters = self.state, self.parameters
         self.model.eval()
-        score = self.validate(state.step, pool)
+        score = self.validate(state.step)
         self._record(
             {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": state.learning_rate}
         )
@@ -210,9 +257,10 @@ class Trainer:
         # An equal score is no reason to go on at the same rate, but the adapter that has learned longer is kept.
         if better or score == state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            best = empty_folder(self.folder / "best")
-            self.model.save_pretrained(best)
-            state.best_files = file_hashes(best)
+            if self.group.is_first:
+                best = empty_folder(self.folder / "best")
+                self.model.save_pretrained(best)
+                state.best_files = file_hashes(best)
         if better:
             state.bad_epochs = state.stale_epochs = 0
         else:
@@ -223,7 +271,7 @@ class Trainer:
                 state.bad_epochs = 0
         logger.info(
             "%s, epoch %d: dev score %.3f (best %.3f in epoch %d), %.0f s",
-            self.role, state.epoch + 1, score, state.best_score, state.best_epoch + 1, seconds,
+            self.name, state.epoch + 1, score, state.best_score, state.best_epoch + 1, seconds,
         )  # fmt: skip
         state.epoch += 1
         state.window = 0
@@ -231,23 +279,24 @@ class Trainer:
             parameters.early_stopping_patience is not None and state.stale_epochs >= parameters.early_stopping_patience
         )
         state.finished = early or state.epoch == parameters.epochs
-        self.checkpoints.save(state, self.model, self.optimizer)
+        self._save()
+
+    def _save(self) -> None:
+        if self.group.is_first:
+            self.checkpoints.save(self.state, self.model, self.optimizer)
 
     @property
     def _history_file(self) -> Path:
         return self.folder / HISTORY
 
     def _record(self, row: dict[str, Any]) -> None:
+        if not self.group.is_first:
+            return
         with self._history_file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
 
     def _history(self) -> list[dict[str, Any]]:
         return read_history(self._history_file) if self._history_file.exists() else []
-
-
-def worth_workers(rows: float, parameters: OptimisationParameters) -> bool:
-    """Whether a training on so many rows is long beside the start of workers; yes where their number is given."""
-    return parameters.workers is not None or rows * parameters.epochs >= _WORTH_WORKERS
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

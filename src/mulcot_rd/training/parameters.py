@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mulcot_rd.distributed import ClusterParameters
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters
@@ -61,13 +62,6 @@ class OptimisationParameters(BaseModel):
         description="Minutes between checkpoints, of which one is always written before an epoch is scored; a kill "
         "loses at most the steps since the last. 0 writes one each step",
     )
-    workers: int | None = Field(
-        1,
-        ge=1,
-        description="Processes that share a step's micro-batches and the answers of an epoch's scoring, each with a "
-        "copy of the model and its share of the processor's cores: a small model's operations are too short to keep "
-        "them busy. Null takes one for each thread of PyTorch where there are rows enough; a GPU takes 1",
-    )
     validation: ValidationParameters = Field(ValidationParameters(), description="Scoring of an epoch")
 
 
@@ -109,4 +103,5 @@ class ModelParameters(BaseModel):
     generation: GenerationParameters = Field(description="How it answers")
     inputs: InputParameters = Field(description="How posts are turned into its inputs")
     method: MethodParameters = Field(description="What the variant keeps of the method")
+    cluster: ClusterParameters = Field(ClusterParameters(), description="Where it is trained and asked")
     seed: int = Field(ge=0, lt=2**31, description="Seed of adapter, order, dropout and sampling")

@@ -9,9 +9,10 @@ from mulcot_rd.pipelines.models import initial_checkpoint
 from mulcot_rd.pipelines.posts import model_posts
 from mulcot_rd.schema import CaptionRecord, TeacherRecord
 from mulcot_rd.teacher import QuarantinedPost
-from mulcot_rd.training.assistant import train_assistant
+from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.manifest import untrained_manifest
 from mulcot_rd.training.parameters import ModelParameters
+from mulcot_rd.training.train import train_model
 
 
 def train_assistant_adapter(
@@ -30,4 +31,4 @@ def train_assistant_adapter(
     checkpoint = initial_checkpoint(all_posts, teacher_reasoning, assistant, models)
     if not assistant.method.trains_assistant:
         return untrained_manifest("assistant", assistant, checkpoint, all_posts, models)
-    return train_assistant(assistant, all_posts, teacher_reasoning, checkpoint, models)
+    return train_model("assistant", assistant, all_posts, teacher_rows(teacher_reasoning), None, checkpoint, models)

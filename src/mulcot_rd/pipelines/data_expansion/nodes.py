@@ -6,19 +6,16 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.credentials import Credentials, recorded
-from mulcot_rd.generation import AnswerLog, answer_posts
-from mulcot_rd.generation.predict import prompts_fingerprint
+from mulcot_rd.generation import trained_answers
 from mulcot_rd.kept import Kept
-from mulcot_rd.pipelines.models import answering_model, trained_model
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
-from mulcot_rd.training.identity import examples_fingerprint
-from mulcot_rd.training.manifest import model_identity
+from mulcot_rd.training.manifest import check_fits, model_identity
 from mulcot_rd.training.parameters import ModelParameters
-from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelParameters, SoftLabels, write_soft_labels
-from mulcot_rd.training.train import training_examples
+from mulcot_rd.training.soft_label_writing import assistant_soft_labels
+from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelParameters, SoftLabels
 
 
 def write_assistant_reasoning(
@@ -37,22 +34,18 @@ def write_assistant_reasoning(
     training_posts = [post for post in all_posts if post.split == "train"]
     if not assistant.method.expands:
         return [], no_expansion(training_posts)
-    model, encoder = answering_model(all_posts, adapter, assistant)
-    made_from = {
-        "model": model_identity(adapter),
-        "prompts": prompts_fingerprint(encoder, training_posts),
-        "generation": assistant.generation.result_settings(("reasoning",)),
-        "seed": assistant.seed,
-    }
-    answers = answer_posts(
-        model,
-        encoder,
+    check_fits(adapter, all_posts, assistant)
+    answers = trained_answers(
+        f"assistant, {len(training_posts)} training posts",
+        Path(adapter["folder"]),
+        assistant.backbone,
         training_posts,
-        ("reasoning",),
+        ["reasoning"],
         assistant.generation,
+        weights=model_identity(adapter),
         seed=assistant.seed,
-        log=AnswerLog(workspace, made_from),
-        description=f"assistant, {len(training_posts)} training posts",
+        folder=workspace,
+        cluster=assistant.cluster,
         api_key=credentials.api_key(assistant.generation.served.base_url),
     )["reasoning"]
     kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)
@@ -85,13 +78,15 @@ def cache_soft_labels(
     if not assistant.method.trains_assistant:
         return NoSoftLabels("the variant has no trained assistant")
     all_posts = model_posts(posts, captions, assistant.inputs, {"student_training_set": training_set})
-    trained = trained_model(all_posts, adapter, assistant)
-    tasks = assistant.method.tasks
-    examples = training_examples(training_set, all_posts, trained.encoder, "the student's training set", tasks)
-    made_from = {
-        "model": model_identity(adapter),
-        "training_rows": examples_fingerprint(examples),
-        "soft_labels": soft_labels.result_settings(),
-    }
-    kept = Kept(workspace, "soft_labels")
-    return write_soft_labels(trained.model, trained.encoder, examples, kept, made_from, soft_labels)
+    check_fits(adapter, all_posts, assistant)
+    return assistant_soft_labels(
+        Path(adapter["folder"]),
+        assistant.backbone,
+        all_posts,
+        training_set,
+        assistant.method.tasks,
+        soft_labels,
+        weights=model_identity(adapter),
+        kept=Kept(workspace, "soft_labels"),
+        cluster=assistant.cluster,
+    )

@@ -6,22 +6,23 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.credentials import Credentials
+from mulcot_rd.distributed import launch
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_fingerprint
-from mulcot_rd.generation.cost import prediction_cost
-from mulcot_rd.generation.predict import predict
+from mulcot_rd.generation import ServedParameters, trained_answers
+from mulcot_rd.generation.cost import CostJob
+from mulcot_rd.generation.predict import predictions
 from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.parameters import RunParameters
-from mulcot_rd.pipelines.models import answering_model, trained_model
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
 from mulcot_rd.schema import CaptionRecord, PredictionRecord, TeacherRecord
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
-from mulcot_rd.training.manifest import model_identity
+from mulcot_rd.training.manifest import check_fits, model_identity
 from mulcot_rd.training.parameters import ModelParameters
 
 
@@ -41,21 +42,23 @@ def predict_test_split(
     if _absent(adapter, parameters):
         return []
     all_posts = model_posts(posts, captions, parameters.inputs)
-    model, encoder = answering_model(all_posts, adapter, parameters)
+    check_fits(adapter, all_posts, parameters)
     test = [post for post in all_posts if post.split == "test"]
-    records = predict(
-        model,
-        encoder,
+    tasks = parameters.method.tasks
+    answers = trained_answers(
+        f"{name}, {len(test)} posts by {' and '.join(tasks)} prompt",
+        Path(adapter["folder"]),
+        parameters.backbone,
         test,
+        tasks,
         parameters.generation,
+        weights=model_identity(adapter),
         seed=parameters.seed,
         folder=workspace / f"{name}_test",
-        weights=model_identity(adapter),
-        name=name,
-        tasks=parameters.method.tasks,
+        cluster=parameters.cluster,
         api_key=credentials.api_key(parameters.generation.served.base_url),
     )
-    return with_fingerprints(records, test)
+    return with_fingerprints(predictions(test, answers), test)
 
 
 def measure_prediction_cost(
@@ -64,30 +67,23 @@ def measure_prediction_cost(
     adapter: dict[str, Any],
     parameters: ModelParameters,
     efficiency: EfficiencyParameters,
+    workspace: Path,
 ) -> dict[str, Any]:
-    """Measure what one prediction costs on the device at hand (Tables 11 and 12); nothing where a server answers."""
+    """Measure what one prediction costs on a worker's device (Tables 11 and 12); nothing where a server answers."""
     if parameters.generation.backend == "served" or _absent(adapter, parameters):
         return {}
     all_posts = model_posts(posts, captions, parameters.inputs)
-    trained = trained_model(all_posts, adapter, parameters)
-    test = [post for post in all_posts if post.split == "test"][: efficiency.posts]
-    counts = adapter.get("parameters", {"total": trained.parameters, "trainable": 0})
-    return {
-        "model": parameters.backbone.model or f"tiny {parameters.backbone.family}",
-        "parameters": counts["total"],
-        "trainable_parameters": counts["trainable"],
-        "trainable_percent": 100 * counts["trainable"] / counts["total"],
-        **prediction_cost(
-            trained.model,
-            trained.encoder,
-            test,
-            parameters.method.tasks,
-            parameters.generation,
-            seed=parameters.seed,
-            max_seconds=efficiency.max_seconds,
-            name=trained.name,
-        ),
-    }
+    check_fits(adapter, all_posts, parameters)
+    job = CostJob(
+        adapter=Path(adapter["folder"]),
+        backbone=parameters.backbone,
+        posts=[post for post in all_posts if post.split == "test"][: efficiency.posts],
+        tasks=parameters.method.tasks,
+        parameters=parameters.generation.model_copy(update={"served": ServedParameters()}),
+        seed=parameters.seed,
+        max_seconds=efficiency.max_seconds,
+    )
+    return launch(job, parameters.cluster, workspace / "job", 1)
 
 
 def join_efficiency(assistant: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,14 @@ def _predict(model: str) -> Node:
 def _measure(model: str) -> Node:
     return Node(
         measure_prediction_cost,
-        inputs=["posts", "captions", f"{model}_adapter", f"params:{model}", "params:efficiency"],
+        inputs=[
+            "posts",
+            "captions",
+            f"{model}_adapter",
+            f"params:{model}",
+            "params:efficiency",
+            "evaluation_workspace",
+        ],
         outputs=f"{model}_efficiency",
         name=f"measure_{model}_efficiency",
     )

@@ -12,7 +12,7 @@ from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.manifest import untrained_manifest
 from mulcot_rd.training.parameters import ModelParameters
 from mulcot_rd.training.soft_labels import SoftLabels
-from mulcot_rd.training.student import distil_student
+from mulcot_rd.training.train import train_model
 
 
 def distil_student_adapter(
@@ -33,4 +33,4 @@ def distil_student_adapter(
     checkpoint = initial_checkpoint(all_posts, from_teacher, student, models)
     if not student.method.trained:
         return untrained_manifest("student", student, checkpoint, all_posts, models)
-    return distil_student(student, all_posts, training_set, soft_labels, checkpoint, models)
+    return train_model("student", student, all_posts, training_set, soft_labels, checkpoint, models)

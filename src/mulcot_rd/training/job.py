@@ -1,0 +1,262 @@
+"""Training of one model, as every process of a group does it: what assistant and student have in common."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import peft
+import torch
+import transformers
+
+from mulcot_rd import __version__
+from mulcot_rd.credentials import recorded
+from mulcot_rd.distributed import Group, Job
+from mulcot_rd.errors import UserError
+from mulcot_rd.files import empty_folder
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.kept import Kept, file_hashes, write_manifest
+from mulcot_rd.metrics import classification_scores
+from mulcot_rd.models import TrainedModel, parameter_numbers, trained_weights
+from mulcot_rd.models.checkpoint import location_below
+from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.loaded import LoadedModel, checkpoint_encoder, fresh_model
+from mulcot_rd.models.lora import merged_adapter
+from mulcot_rd.models.sharding import shard_frozen, unsharded
+from mulcot_rd.schema import Post, TrainingRow
+from mulcot_rd.training.assistant import AssistantObjective
+from mulcot_rd.training.batches import Example, micro_batches, training_examples, windows
+from mulcot_rd.training.identity import made_from
+from mulcot_rd.training.images import ImageStore
+from mulcot_rd.training.loop import HISTORY, Objective, Trainer, TrainingOutcome
+from mulcot_rd.training.manifest import trained_posts_fingerprint
+from mulcot_rd.training.parameters import ModelParameters, ValidationParameters
+from mulcot_rd.training.prefetch import Preparation
+from mulcot_rd.training.soft_labels import SoftLabels
+from mulcot_rd.training.student import StudentObjective
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingJob(Job):
+    """Training of one model, the same in all processes; rank 0 writes the finished one and returns its manifest.
+
+    Attributes:
+        name: "assistant" or "student".
+        parameters: Its parameters; dev posts are answered by those of generation, with the lengths of validation.
+        posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
+        rows: The training rows: the teacher's reasonings (``D_rea^t``), for the student those of the assistant too
+            (``D_rea^all``, Eq. 8).
+        soft_labels: Folder of the assistant's distributions at the rows' targets, or none: the student then learns
+            from the hard labels alone, with the whole weight of Eq. 13.
+        checkpoint: Where its weights before training are.
+        models: The run's folder of models.
+    """
+
+    name: Literal["assistant", "student"]
+    parameters: ModelParameters
+    posts: list[Post]
+    rows: list[TrainingRow]
+    soft_labels: Path | None
+    checkpoint: dict[str, Any]
+    models: Path
+
+    @cached_property
+    def encoder(self) -> InputEncoder:
+        """What makes the model's inputs."""
+        inputs = self.parameters.inputs
+        return checkpoint_encoder(
+            self.parameters.backbone, self.checkpoint, image_size=inputs.image_size, view=inputs.input_view
+        )
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """The training rows, tokenised for the tasks that are learned."""
+        what = "the teacher's reasoning" if self.name == "assistant" else "the student's training set"
+        return training_examples(self.rows, self.posts, self.encoder, what, self.parameters.method.tasks)
+
+    @cached_property
+    def assistant(self) -> SoftLabels | None:
+        """The assistant's distributions.
+
+        Raises:
+            SoftLabelError: If they belong to other rows, targets or inputs, or another tokenizer.
+        """
+        if self.soft_labels is None:
+            return None
+        stored = SoftLabels(self.soft_labels)
+        stored.check(self.encoder, self.examples, self.parameters.training.weights.temperature)
+        return stored
+
+    @cached_property
+    def validation(self) -> ValidationParameters:
+        """How epochs are scored: by those of the tasks that are learned."""
+        return _validation(self.name, self._dev, self.examples, self.parameters.training.optimisation.validation)
+
+    @cached_property
+    def scored(self) -> list[Post]:
+        """The posts that epochs are scored on."""
+        return self._dev[: self.validation.posts]
+
+    @cached_property
+    def made_from(self) -> dict[str, Any]:
+        """Everything that the trained weights depend on (:mod:`mulcot_rd.training.identity`)."""
+        parameters = self.parameters
+        return made_from(
+            self.examples, self.scored, self.assistant, parameters.backbone, self.checkpoint["fingerprint"],
+            parameters.training, self.encoder, parameters.seed,
+        )  # fmt: skip
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of everything that the trained weights depend on."""
+        return fingerprint(self.name, self.made_from)
+
+    @property
+    def most_workers(self) -> int:
+        """Micro-batches of the largest window."""
+        optimisation = self.parameters.training.optimisation
+        lengths = [example.length for example in self.examples]
+        rows = optimisation.batch_size * optimisation.gradient_accumulation_steps
+        order = windows(lengths, rows, self.parameters.seed, epoch=0)
+        cut = (micro_batches(window, optimisation.batch_size, lengths, optimisation.batch_tokens) for window in order)
+        return max(len(list(pieces)) for pieces in cut)
+
+    @property
+    def _dev(self) -> list[Post]:
+        return [post for post in self.posts if post.split == "dev"]
+
+    def run(self, group: Group) -> dict[str, Any] | None:
+        """Train, going on where an earlier start stopped; returns the manifest at rank 0."""
+        parameters, encoder, cluster = self.parameters, self.encoder, self.parameters.cluster
+        work = Kept(self.models, self.name).work(self.fingerprint)
+        started = fresh_model(
+            self.name, parameters.backbone, self.checkpoint,
+            image_size=encoder.image_size, view=encoder.view, seed=parameters.seed,
+        )  # fmt: skip
+        model = started.model
+        _, trainable = parameter_numbers(model)
+        images = ImageStore(work / "images", encoder, model, self.checkpoint["fingerprint"])
+        images.prepare([example.image for example in self.examples], group)
+        if cluster.shard_base:
+            shard_frozen(model, group)
+
+        def validate(step: int) -> float:
+            log = AnswerLog(work / "validation" / str(step), {"training": self.fingerprint, "step": step})
+            with unsharded(model), merged_adapter(model):
+                return _score(started, self.scored, self.validation, parameters.generation, log, group)
+
+        outcome = Trainer(
+            name=self.name,
+            model=model,
+            objective=self._objective(model),
+            prepare=Preparation(self.examples, encoder, images, self.assistant, model.device),
+            examples=self.examples,
+            validate=validate,
+            parameters=parameters.training.optimisation,
+            seed=parameters.seed,
+            folder=work / "training",
+            fingerprint=self.fingerprint,
+            group=group,
+            gradient_dtype=getattr(torch, cluster.gradient_sum),
+            sharded=cluster.shard_base,
+        ).run()
+        if outcome is None:
+            return None
+        logger.info(
+            "%s: kept epoch %d, dev score %.3f, %d rows, %s trained of %s parameters",
+            self.name, outcome.best_epoch, outcome.best_score, len(self.examples), f"{trainable:,}",
+            f"{started.parameters:,}",
+        )  # fmt: skip
+        return self._finish(outcome, started, trainable)
+
+    def _objective(self, model: TrainedModel) -> Objective:
+        # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
+        vocabulary, training = len(self.encoder.tokenizer), self.parameters.training
+        if self.assistant is None:
+            return AssistantObjective(model, training.task_weights, vocabulary)
+        return StudentObjective(model, training.weights.model_copy(update={"vocabulary_size": vocabulary}))
+
+    def _finish(self, outcome: TrainingOutcome, started: LoadedModel, trainable: int) -> dict[str, Any]:
+        """Put the finished model together; its manifest comes last."""
+        kept, parameters, soft_labels = Kept(self.models, self.name), self.parameters, self.assistant
+        result = empty_folder(kept.result(self.fingerprint))
+        history = kept.work(self.fingerprint) / "training" / HISTORY
+        for path in [*outcome.best_folder.iterdir(), history]:
+            shutil.copy2(path, result / path.name)
+        started.backbone.processor.save_pretrained(result)
+        files = file_hashes(result)
+        manifest = {
+            "role": self.name,
+            "trained": True,
+            "fingerprint": self.fingerprint,
+            "made_from": self.made_from,
+            "weights": files[trained_weights(result).name],
+            "files": files,
+            "best_epoch": outcome.best_epoch,
+            "best_dev_score": outcome.best_score,
+            "validation": self.validation.model_dump(),
+            "training_rows": len(self.examples),
+            "parameters": {"total": started.parameters, "trainable": trainable},
+            "inputs": self.encoder.settings,
+            "backbone": parameters.backbone.model_dump(),
+            "base": location_below(self.checkpoint, self.models),
+            "posts": trained_posts_fingerprint(self.posts),
+            "task_weights": parameters.training.task_weights.model_dump(),
+            "config": {
+                **recorded(parameters, exclude={"generation", "cluster"}),
+                "soft_labels": soft_labels
+                and soft_labels.manifest.model_dump(include={"kind", "top_k", "temperature"}, exclude_none=True),
+            },
+            "versions": {
+                "mulcot_rd": __version__,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "peft": peft.__version__,
+            },
+        }
+        write_manifest(result, manifest)
+        return {**manifest, "folder": str(result)}
+
+
+def _validation(
+    name: str, dev: Sequence[Post], examples: Sequence[Example], validation: ValidationParameters
+) -> ValidationParameters:
+    """How epochs are scored: by those of the tasks that are learned."""
+    if not dev:
+        raise UserError(f"the dev split is empty, so no epoch of the {name} can be scored: give it posts")
+    if not examples:
+        raise UserError(f"the {name} has no training rows: give the training split posts with reasonings")
+    learned = [task for task in validation.tasks if task in examples[0].targets]
+    if not learned:
+        raise UserError(
+            f"the {name} learns {' and '.join(examples[0].targets)}, and its epochs are to be scored by "
+            f"{' and '.join(validation.tasks)}: name a task that it learns under validation.tasks"
+        )
+    return validation.model_copy(update={"tasks": learned})
+
+
+def _score(
+    model: LoadedModel,
+    posts: Sequence[Post],
+    validation: ValidationParameters,
+    generation: GenerationParameters,
+    log: AnswerLog,
+    group: Group,
+) -> float:
+    """The mean over tasks of the score of the labels that the model answers, a fraction."""
+    lengths = validation.model_dump(include={"max_new_tokens", "max_label_tokens"})
+    answers = answer_posts(
+        model.model, model.encoder, posts, validation.tasks,
+        generation.model_copy(update={"max_retries": 0, **lengths}),
+        seed=0, log=log, description=f"{model.name}, dev posts by {' and '.join(validation.tasks)} prompt", group=group,
+    )  # fmt: skip
+    gold = [post.label for post in posts]
+    scores = [
+        classification_scores([answer.reasoning.prediction for answer in answers[task]], gold)[validation.metric]
+        for task in validation.tasks
+    ]
+    return sum(scores) / len(scores)
