@@ -1,6 +1,7 @@
 """The processes that work together, as each of them sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -8,6 +9,18 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+
+class PeerLostError(RuntimeError):
+    """Another process of the group has ended: not the fault of the one that notices."""
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLostError(f"another process of the group has ended ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -32,16 +45,22 @@ class Group:
         return units[self.rank :: self.size]
 
     def sum_(self, tensor: Tensor) -> None:
-        """Replace the tensor by the sum over all processes."""
+        """Replace the tensor by the sum over all processes.
+
+        Raises:
+            PeerLostError: Here and below, if another process has ended.
+        """
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with _peers():
+                dist.all_reduce(tensor)
 
     def gather(self, value: T) -> list[T]:
         """The value of each process, by rank. It must be small: it is pickled and sent to all."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
+        with _peers():
+            dist.all_gather_object(found, value)
         return found
 
     def broadcast(self, value: T) -> T:
@@ -49,7 +68,8 @@ class Group:
         if self.size == 1:
             return value
         holder = [value]
-        dist.broadcast_object_list(holder, src=0)
+        with _peers():
+            dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
     def barrier(self) -> None:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -57,6 +58,8 @@ def run(assignment: Assignment, size: int, max_failures: int) -> Any:
         if found := user_error(assignment.folder):
             raise found from error
         raise _died(error, max_failures) from error
+    except SignalException as error:
+        raise (KeyboardInterrupt if error.sigval == signal.SIGINT else SystemExit(128 + error.sigval)) from error
     if found := user_error(assignment.folder):
         raise found
     return results[0]
@@ -82,8 +85,8 @@ def prepare(modules: Sequence[str]) -> None:
 
 def _work(assignment: Assignment) -> Any:
     """What each process runs."""
-    # An interruption from the keyboard reaches every process; the one that launched decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An interruption from the keyboard reaches every process: this one ends without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     prepare_worker(assignment, rank)

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mulcot_rd.distributed.group import Group
+from mulcot_rd.distributed.group import Group, PeerLostError
 from mulcot_rd.distributed.job import Job
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import empty_folder, write_json, write_text
 from mulcot_rd.messages import is_users, one_sentence
 
 logger = logging.getLogger(__name__)
+
+# Seconds that a worker waits whose peer has ended.
+_PATIENCE = 1.0
 
 JOB, ERROR = "job.json", "error.json"
 
@@ -71,6 +75,10 @@ def do_part(assignment: Assignment, group: Group) -> Any:
     try:
         job = _arrived(assignment, group)
         return job.run(group)
+    except PeerLostError:
+        # The launcher tells of the worker that fails first: let it be the one that ended.
+        time.sleep(_PATIENCE)
+        raise
     except Exception as error:
         if is_users(error):
             write_json(assignment.folder / ERROR, {"message": one_sentence(error)})
@@ -94,7 +102,7 @@ def _arrived(assignment: Assignment, group: Group) -> Job:
     mark = assignment.folder / f"rank-{group.rank}"
     if group.is_first and mark.exists():
         logger.warning("a worker died: all have started again, and go on from what is on disk")
-    mark.touch()
+    mark.write_text(str(os.getpid()))
     group.barrier()
     missing = [rank for rank in range(group.size) if not (assignment.folder / f"rank-{rank}").is_file()]
     if group.is_first and missing:

@@ -1,0 +1,104 @@
+"""Workers on a Ray cluster, by Ray Train."""
+
+import logging
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+# Ray reads these when it is imported. Workers stay in the project's folder, and nothing is reported to anybody.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+# A warning, many times a minute, where Ray runs without its dashboard.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Failed to query Ray Train Controller actor state")
+
+import ray
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from mulcot_rd.distributed.group import Group
+from mulcot_rd.distributed.job import Job
+from mulcot_rd.distributed.parameters import ClusterParameters
+from mulcot_rd.distributed.worker import Assignment, do_part, on_disk, prepare_worker, user_error
+from mulcot_rd.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT = timedelta(minutes=30)
+
+
+def run(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:
+    """Run a job on a Ray cluster; see :func:`~mulcot_rd.distributed.launch`.
+
+    Raises:
+        UserError: If the cluster can't be reached or is too small, or the job can't be done as a user wants it.
+    """
+    _connect(cluster)
+    there = ray.cluster_resources()
+    gpus, processors = int(there.get("GPU", 0)), int(there.get("CPU", 1))
+    size = cluster.group_size(gpus=gpus, threads=processors, most=most)
+    on_gpu, cpus = cluster.on_gpus(gpus), cluster.cpus_per_worker or max(1, processors // size)
+    if size * cpus > processors:
+        raise UserError(
+            f"{size} workers of {cpus} processors each need {size * cpus}, and the Ray cluster has {processors}: lower "
+            "cluster.workers or cluster.cpus_per_worker, or add nodes"
+        )
+    with on_disk(job, folder):
+        assignment = Assignment(type(job), folder.absolute(), Path.cwd(), cpus, cluster.environment, on_gpu)
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"assignment": assignment},
+            torch_config=TorchConfig(
+                backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout_s=int(_TIMEOUT.total_seconds())
+            ),
+            scaling_config=ScalingConfig(
+                num_workers=size,
+                use_gpu=on_gpu,
+                resources_per_worker={"CPU": cpus, **({"GPU": 1} if on_gpu else {})},
+            ),
+            # A name of its own: under one that was used before, Ray would go on with what it finds there.
+            run_config=RunConfig(
+                name=f"mulcot-rd-{uuid4().hex[:12]}",
+                storage_path=str(assignment.folder / "ray"),
+                failure_config=FailureConfig(max_failures=cluster.max_failures),
+            ),
+        )
+        logger.info("%d workers on Ray, %d processors each%s", size, cpus, ", one GPU each" if on_gpu else "")
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            raise user_error(assignment.folder) or error from error
+        if found := user_error(assignment.folder):
+            raise found
+        return result.return_value
+
+
+def _connect(cluster: ClusterParameters) -> None:
+    """Connect to the cluster once, or start one on this machine."""
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING}
+    if cluster.address is None:
+        # This machine alone: nothing listens to others.
+        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    logging_config = Path("conf/logging.yml")
+    variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    if logging_config.is_file():
+        variables["KEDRO_LOGGING_CONFIG"] = str(logging_config.absolute())
+    try:
+        ray.init(address=cluster.address, runtime_env={"env_vars": variables}, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {cluster.address}: start one (ray start --head) ({error})"
+        ) from error
+
+
+def _work(config: dict[str, Any]) -> Any:
+    """What each worker runs; Ray has connected them."""
+    assignment: Assignment = config["assignment"]
+    context = ray.train.get_context()
+    prepare_worker(assignment, context.get_world_rank())
+    return do_part(assignment, Group(context.get_world_rank(), context.get_world_size()))
