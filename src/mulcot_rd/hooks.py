@@ -1,6 +1,7 @@
 """Hooks: what is checked before anything runs, so that a mistake costs seconds and is named in one sentence."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -165,6 +166,9 @@ def prepare_workers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     from mulcot_rd.distributed import local
 
     gpus, threads = torch.cuda.device_count(), torch.get_num_threads()
-    if cluster.engine == "local" and cluster.group_size(gpus=gpus, threads=threads, most=threads + gpus) > 1:
+    limit = RunParameters.model_validate(catalog.load("params:run_settings")).limit
+    # Two rows a post at most: the teacher's reasoning, and the assistant's (Eq. 8).
+    most = cluster.parts(threads + gpus, math.inf if limit is None else 2 * limit)
+    if cluster.engine == "local" and cluster.group_size(gpus=gpus, threads=threads, most=most) > 1:
         # Workers import the main module anew: that of the command `kedro` imports this.
         local.prepare(["mulcot_rd.training.soft_label_writing", "kedro.framework.cli"])

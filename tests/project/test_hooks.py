@@ -1,4 +1,4 @@
-"""Hooks: workers are got ready where processes will share a training and nowhere else; a run has one writer."""
+"""Hooks: workers are got ready where processes will share the work and nowhere else; a run has one writer."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ import torch
 from kedro.pipeline import Pipeline
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
-from mulcot_rd import hooks, worker_pool
+from mulcot_rd import hooks
+from mulcot_rd.distributed import local
 from mulcot_rd.errors import UserError
 from mulcot_rd.hooks import prepare_workers
-from mulcot_rd.models import backbone
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import stage
 from mulcot_rd.run_lock import RunLock
@@ -25,8 +25,9 @@ from tests.project.conftest import load as _load
 def prepared(monkeypatch):
     """What is asked to be imported, on a processor of two threads without a GPU."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     asked = []
-    monkeypatch.setattr(worker_pool, "prepare", asked.append)
+    monkeypatch.setattr(local, "prepare", asked.append)
     return asked
 
 
@@ -41,40 +42,33 @@ def _catalog(**given):
     return Catalog()
 
 
-def _workers(count):
-    return {"assistant_training": {"optimisation": {"workers": count}}}
-
-
 @pytest.mark.parametrize(
     ("pipelines", "given", "times"),
     [
         (["assistant_training"], {}, 1),
-        (["student_distillation"], {}, 1),
+        (["evaluation"], {}, 1),
         (["data_preparation", "assistant_training", "student_distillation"], {}, 1),
         # Over before a worker has started, unless workers are asked for.
         (["assistant_training"], {"limit": 8}, 0),
-        (["assistant_training"], {"limit": 8, **_workers(2)}, 1),
-        # A student has two rows a post, so that it may be worth workers where its assistant is not.
-        (["assistant_training"], {"limit": 150}, 0),
+        (["assistant_training"], {"limit": 8, "cluster": {"workers": 2}}, 1),
+        # A student has two rows a post.
         (["student_distillation"], {"limit": 150}, 1),
-        (["assistant_training"], _workers(1), 0),
-        # The paper's models are trained by one process, and without training there is nothing to share.
+        (["assistant_training"], {"cluster": {"workers": 1}}, 0),
+        (["assistant_training"], {"engine": "ray"}, 0),
+        # On a processor, the paper's models are asked and trained by one process.
         (["assistant_training", "student_distillation"], {"scale": "full"}, 0),
-        (["assistant_training", "student_distillation"], {"variant": "zero_shot"}, 0),
         (["data_preparation", "reporting"], {}, 0),
     ],
 )
-def test_workers_are_prepared_for_a_training_that_they_share(prepared, pipelines, given, times):
+def test_workers_are_prepared_for_work_that_they_share(prepared, pipelines, given, times):
     prepare_workers(sum(map(stage, pipelines), start=Pipeline([])), _catalog(**given))
     assert len(prepared) == times
-    if times:
-        assert "mulcot_rd.training.learner" in prepared[0]
 
 
-def test_on_a_gpu_nothing_is_prepared(prepared, monkeypatch):
-    monkeypatch.setattr(backbone, "device_at_hand", lambda: torch.device("cuda"))
-    prepare_workers(stage("assistant_training"), _catalog())
-    assert prepared == []
+def test_on_several_gpus_workers_are_prepared_at_full_size(prepared, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    prepare_workers(stage("assistant_training"), _catalog(scale="full"))
+    assert len(prepared) == 1
 
 
 @pytest.mark.parametrize("runner", [ThreadRunner, ParallelRunner])

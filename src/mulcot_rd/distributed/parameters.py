@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mulcot_rd.errors import UserError
 
+# Rows from which on workers are worth their start.
+_WORTH_WORKERS = 200
+
 
 class ClusterParameters(BaseModel):
     """Where training, answers and soft labels are computed. Nothing here changes a result."""
@@ -48,6 +51,15 @@ class ClusterParameters(BaseModel):
         "workers; float32 takes half the memory, where all parameters of a large model are trained, and the results "
         "differ by rounding",
     )
+
+    def parts(self, parts: int, rows: float) -> int:
+        """In how many parts work is dealt: so few rows are done before workers have started, unless they are asked for.
+
+        Args:
+            parts: Parts that the work can be dealt in.
+            rows: Posts or training rows that it is about.
+        """
+        return parts if self.workers is not None or rows >= _WORTH_WORKERS else 1
 
     def on_gpus(self, gpus: int) -> bool:
         """Whether workers compute on GPUs, where there are so many."""

@@ -127,7 +127,7 @@ def trained_answers(
             folder=folder,
             made_from=made_from,
         )
-        launch(job, cluster, log.folder / "job", len(missing))
+        launch(job, cluster, log.folder / "job", cluster.parts(len(missing), sum(map(len, missing))))
         log = AnswerLog(folder, made_from)
     answers = [log.unit(unit, prompts, parameters.max_retries) for unit in cut]
     if None in answers:

@@ -148,7 +148,8 @@ def assistant_soft_labels(
         job = SoftLabelJob(
             adapter=adapter, backbone=backbone, posts=training, rows=list(rows), tasks=tasks, shards=shards
         )
-        launch(job, cluster, shards.folder / "job", len(shards.missing(len(rows))))
+        most = cluster.parts(len(shards.missing(len(rows))), len(rows))
+        launch(job, cluster, shards.folder / "job", most)
 
     return write_soft_labels(write, encoder, examples, kept, made_from, parameters)
 

@@ -14,9 +14,6 @@ from mulcot_rd.training.loop import HISTORY, read_history
 from mulcot_rd.training.parameters import ModelParameters
 from mulcot_rd.training.soft_labels import SoftLabels
 
-# Rows to learn from, epochs taken together, from which on workers are worth their start.
-_WORTH_WORKERS = 2000
-
 
 def train_model(
     name: Literal["assistant", "student"],
@@ -63,15 +60,14 @@ def _workers(job: TrainingJob) -> int:
     Raises:
         UserError: If more are wanted.
     """
-    optimisation, wanted, most = job.parameters.training.optimisation, job.parameters.cluster.workers, job.most_workers
-    if wanted is None:
-        return most if len(job.rows) * optimisation.epochs >= _WORTH_WORKERS else 1
+    cluster, most = job.parameters.cluster, job.most_workers
+    wanted = cluster.workers or 1
     if wanted > most:
         raise UserError(
             f"{wanted} workers can't share the {most} micro-batches of a step of the {job.name}: set cluster.workers "
             f"to {most} or fewer, or raise gradient_accumulation_steps and lower batch_size"
         )
-    return most
+    return cluster.parts(most, len(job.rows))
 
 
 def history_of(folder: Path) -> list[dict[str, Any]]:
