@@ -22,7 +22,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from mulcot_rd.training.learner import Learner, LossFunction
 from torch import Tensor
 
 from as_written import written_answers
@@ -41,7 +40,7 @@ from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.batches import Batch, Example, collate, micro_batches, windows
 from mulcot_rd.training.distributions import Distributions
 from mulcot_rd.training.images import ImageStore
-from mulcot_rd.training.loop import Trainer
+from mulcot_rd.training.loop import Objective, Trainer
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
 from mulcot_rd.training.parameters import OptimisationParameters
 from mulcot_rd.training.soft_label_layouts import ExactLayout, Read
@@ -171,7 +170,7 @@ def _optimisation(models: Models, name: RoleName) -> OptimisationParameters:
     return parameters.model_copy(update={"epochs": 1, "gradient_accumulation_steps": steps, "checkpoint_minutes": 1e6})
 
 
-def _loss(models: Models, role: LoadedModel) -> LossFunction:
+def _loss(models: Models, role: LoadedModel) -> Objective:
     """The role's objective with the paper's weights."""
     vocabulary = len(role.encoder.tokenizer)
     weights = models.parameters[f"{role.name}_training"]["weights"]
@@ -207,28 +206,20 @@ def _steps(
     role: LoadedModel,
     examples: Sequence[Example],
     prepare: Callable[[Sequence[int]], Batch],
-    loss: LossFunction,
+    loss: Objective,
     optimisation: OptimisationParameters,
     models: Models,
 ) -> float:
     """Tokens a second over the measured steps: from the beginning of the second to that of the last one."""
-    begun: list[float] = []
-    calls = 0
-
-    def timed(batch: Batch, counts: Mapping[Task, int]) -> tuple[Tensor, Mapping[str, Tensor]]:
-        nonlocal calls
-        if calls % optimisation.gradient_accumulation_steps == 0:
-            _wait_for(models.device)
-            begun.append(time.perf_counter())
-        calls += 1
-        return loss(batch, counts)
-
+    timed = _Timed(loss, optimisation.gradient_accumulation_steps, models.device)
     with tempfile.TemporaryDirectory(dir=models.scratch) as folder:
         Trainer(
-            role=role.name,
-            learner=Learner(role.model, role.encoder, prepare, timed),
+            name=role.name,
+            model=role.model,
+            objective=timed,
+            prepare=prepare,
             examples=examples,
-            validate=lambda step, pool: 0.0,
+            validate=lambda step: 0.0,
             parameters=optimisation,
             seed=SEED,
             folder=Path(folder),
@@ -237,7 +228,23 @@ def _steps(
     lengths = [example.length for example in examples]
     order = windows(lengths, optimisation.batch_size * optimisation.gradient_accumulation_steps, SEED, epoch=0)
     tokens = sum(lengths[index] for window in order[1:-1] for index in window)
-    return tokens / (begun[-1] - begun[1])
+    return tokens / (timed.begun[-1] - timed.begun[1])
+
+
+class _Timed:
+    """An objective that notes when each step begins."""
+
+    def __init__(self, loss: Objective, accumulation: int, device: torch.device) -> None:
+        self.terms = loss.terms
+        self.begun: list[float] = []
+        self._loss, self._accumulation, self._device, self._calls = loss, accumulation, device, 0
+
+    def __call__(self, batch: Batch, counts: Mapping[Task, int]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        if self._calls % self._accumulation == 0:
+            _wait_for(self._device)
+            self.begun.append(time.perf_counter())
+        self._calls += 1
+        return self._loss(batch, counts)
 
 
 def _speed(steps: Callable[[], float], name: RoleName, say: Say, how: str, device: torch.device) -> float:
@@ -251,7 +258,7 @@ def _speed(steps: Callable[[], float], name: RoleName, say: Say, how: str, devic
 def _flops_per_token(
     examples: Sequence[Example],
     prepare: Callable[[Sequence[int]], Batch],
-    loss: LossFunction,
+    loss: Objective,
     optimisation: OptimisationParameters,
 ) -> float:
     """Model FLOPs of a token, those of the middle micro-batch of the first window; see the module's text."""

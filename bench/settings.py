@@ -14,11 +14,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from mulcot_rd.worker_pool import pool_size
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.distributed import ClusterParameters
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters, TinySize, family_named
@@ -142,9 +142,10 @@ class Setting:
         by_id = {post.id: post for post in self.posts}
         return [make_example(row, by_id[row.post_id], role.encoder, TASKS) for row in self.training_rows]
 
-    def workers(self, role: LoadedModel) -> int:
+    @property
+    def cluster(self) -> ClusterParameters:
         """Processes that train together: at tiny scale as configured, at the other one as full-size models have it."""
-        return pool_size(None, role.model.device, WINDOW["tiny"] // BATCH_SIZE["tiny"]) if self.scale == "tiny" else 1
+        return ClusterParameters(**self.parameters["cluster"] if self.scale == "tiny" else {})
 
     def weights(self, role: LoadedModel) -> StudentLossWeights:
         """The student's objective with the paper's weights."""

@@ -1,51 +1,32 @@
 """Measuring two ways of doing the same work: in turns, or each in a process of its own where memory is measured."""
 
 import json
-import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-import torch
-from mulcot_rd.worker_pool import WorkerPool
-
-Result = TypeVar("Result")
 
 FOLDER = Path(__file__).parent
 
 
 def alternate(forms: Sequence[Callable[[], object]], repetitions: int) -> list[float]:
     """Median seconds of each form, run in turns after one untimed round."""
-    seconds: list[list[float]] = [[] for _ in forms]
-    for repetition in range(repetitions + 1):
-        for number, form in enumerate(forms):
-            started = time.perf_counter()
-            form()
-            if repetition:
-                seconds[number].append(time.perf_counter() - started)
-    return [statistics.median(times) for times in seconds]
+    return alternate_timed([partial(_timed, form) for form in forms], repetitions)
 
 
-def with_workers(pool: WorkerPool, run: Callable[[], Result], stack: ExitStack) -> Callable[[], Result]:
-    """``run`` by a pool whose workers stay until ``stack`` closes; between its runs this process has all threads."""
-    threads = torch.get_num_threads()
-    stack.enter_context(pool)
-    own = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def alternate_timed(forms: Sequence[Callable[[], float]], repetitions: int) -> list[float]:
+    """As :func:`alternate`, of forms that time themselves."""
+    rounds = [[form() for form in forms] for _ in range(repetitions + 1)]
+    return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
 
-    def timed() -> Result:
-        torch.set_num_threads(own)
-        try:
-            return run()
-        finally:
-            torch.set_num_threads(threads)
 
-    return timed
+def _timed(form: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    form()
+    return time.perf_counter() - started
 
 
 def peak_mebibytes(module: str, arguments: Sequence[str], repetitions: int) -> float:
@@ -64,16 +45,11 @@ def peak_mebibytes(module: str, arguments: Sequence[str], repetitions: int) -> f
 
 
 def own_peak_mebibytes() -> float:
-    """Peak of resident memory of this process and its workers since they began, in MiB.
+    """Peak of resident memory of this process since it began, in MiB.
 
-    Not ``ru_maxrss``: a process started by a large one inherits that one's peak there. What processes share counts in
-    each of them, so the sum is a little more than they take.
+    Not ``ru_maxrss``: a process started by a large one inherits that one's peak there.
     """
-    return sum(_peak_of(process) for process in ("self", *(child.pid for child in multiprocessing.active_children())))
-
-
-def _peak_of(process: str | int) -> float:
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
 
 
