@@ -15,14 +15,13 @@ import os
 import statistics
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from mulcot_rd.models.loaded import LoadedModel
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write, write_label
 from settings import BATCH_SIZE, ROOT, WINDOW, Setting
-from timing import alternate, row
+from timing import alternate_timed, row
 from training import ours
 
 
@@ -31,9 +30,8 @@ def row_of(scratch: Path, repetitions: int, python: str) -> dict:
     setting = Setting("tiny", scratch / "trl")
     student, assistant = setting.role("student"), setting.role("assistant")
     examples = setting.examples(student)
-    stored = setting.soft_labels(assistant, examples)
-    with ExitStack() as stack:
-        (seconds,) = alternate([ours(setting, student, examples, stored, stack)], repetitions)
+    setting.soft_labels(assistant, examples)
+    (seconds,) = alternate_timed([lambda: ours(setting)["seconds"]], repetitions)
     found = _trl(setting, student, repetitions, python)
     name = f"TRL {found['version']}, GOLDTrainer, assistant live, soft labels alone"
     speeds = (len(examples) / seconds, len(examples) / statistics.median(found["seconds"]))
