@@ -161,7 +161,7 @@ def check_runner(runner: str) -> None:
     if runner != "None" and "SequentialRunner" not in runner:
         raise UserError(
             "this project runs one node at a time, since a training uses all cores and the process's random "
-            "numbers: leave --runner out; processes share a training by its parameter workers"
+            "numbers: leave --runner out; processes share a training by cluster.workers"
         )
 
 

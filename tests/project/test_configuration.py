@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 import tarfile
 import traceback
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from mulcot_rd.checks import check_names, check_parameters
 from mulcot_rd.cli import run
+from mulcot_rd.distributed import ALONE, ClusterParameters, Group, Job, launch
 from mulcot_rd.errors import UserError
 from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.models import BackboneParameters, parameter_counts
@@ -87,6 +89,36 @@ def test_the_workstation_has_the_papers_hyper_parameters():
         "max_retries": 3,
     }
     assert {name: parameters["generation"][name] for name in paper} == paper
+
+
+def test_the_cluster_has_the_workstations_models_and_runs_the_sample_on_one_machine_too():
+    """Null starts Ray here; a small model's workers have one processor each, as everywhere."""
+    full, station = (_load(env)["parameters"] for env in ("cluster", "workstation"))
+    different = {"engine", "cluster", "run_settings", "assistant", "student"}
+    assert {name for name in full if full[name] != station[name]} == different
+    assert ClusterParameters(**station["cluster"]) == ClusterParameters()
+    assert ClusterParameters(**full["cluster"]) == ClusterParameters(engine="ray")
+    tiny = _load("cluster", scale="tiny", dataset="sample", cluster={"workers": 2})
+    check_parameters(tiny)
+    parameters = tiny["parameters"]
+    assert ClusterParameters(**parameters["cluster"]) == ClusterParameters(engine="ray", workers=2, cpus_per_worker=1)
+    assert parameters["assistant"]["cluster"] == parameters["student"]["cluster"] == parameters["cluster"]
+    settings = RunParameters(**parameters["run_settings"])
+    assert (settings.engine, settings.name, settings.data_root) == ("ray", "arch4-tiny-full", "data")
+    with pytest.raises(ValidationError, match=r"worker\n  Extra inputs"):
+        ClusterParameters(**parameters["cluster"] | {"worker": 2})
+
+
+class _Job(Job):
+    def run(self, group: Group) -> None:
+        assert group == ALONE
+
+
+def test_without_ray_its_engine_names_the_cure(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.modules["mulcot_rd.distributed.launch"], "find_spec", lambda name: None)
+    launch(_Job(), ClusterParameters(), tmp_path / "job", most=1)
+    with pytest.raises(UserError, match=r"engine=ray needs the package ray: pip install 'mulcot-rd\[ray\]', or use"):
+        launch(_Job(), ClusterParameters(engine="ray"), tmp_path / "job", most=1)
 
 
 def test_the_base_runs_anywhere():
@@ -322,6 +354,7 @@ def test_names_that_differ_in_case_alone_are_refused(tmp_path):
         ("", {"teacher": {"budgt": 1}}, '"teacher.budgt"; did you mean "budget_usd"'),
         ("", {"assistant_training": {"optimisation": {"epoch": 1}}}, "epochs"),
         ("", {"assistant_training": {"optimization": {"epochs": 1}}}, "optimisation"),
+        ("", {"cluster": {"worker": 2}}, '"cluster.worker"; did you mean "workers"'),
         ("", {"teacher": 5}, "teacher is a group"),
         ("", {"student_training": {"optimisation": 5}}, "is a group"),
         # Nothing reads it: tiny models have no such checkpoint.
