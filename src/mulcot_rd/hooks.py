@@ -155,7 +155,11 @@ def _place(catalog: DataCatalog, name: str) -> str:
 
 
 def prepare_workers(pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Where processes of this machine will share the work, let what they begin from be imported meanwhile."""
+    """Where processes of this machine will share the work, let what they begin from be imported meanwhile.
+
+    Raises:
+        UserError: If the package of another engine is missing.
+    """
     roles = [role for role in ("assistant", "student") if f"params:{role}" in pipeline.inputs()]
     if not roles:
         return
@@ -163,8 +167,9 @@ def prepare_workers(pipeline: Pipeline, catalog: DataCatalog) -> None:
     # Imported here: most commands need no torch.
     import torch
 
-    from mulcot_rd.distributed import local
+    from mulcot_rd.distributed import check_engine, local
 
+    check_engine(cluster.engine)
     gpus, threads = torch.cuda.device_count(), torch.get_num_threads()
     limit = RunParameters.model_validate(catalog.load("params:run_settings")).limit
     # Two rows a post at most: the teacher's reasoning, and the assistant's (Eq. 8).

@@ -5,7 +5,7 @@ Every process runs the same function, :meth:`Job.run`, with its :class:`Group`. 
 
 from mulcot_rd.distributed.group import ALONE, Group
 from mulcot_rd.distributed.job import Job
-from mulcot_rd.distributed.launch import launch
+from mulcot_rd.distributed.launch import check_engine, launch
 from mulcot_rd.distributed.parameters import ClusterParameters
 
-__all__ = ["ALONE", "ClusterParameters", "Group", "Job", "launch"]
+__all__ = ["ALONE", "ClusterParameters", "Group", "Job", "check_engine", "launch"]

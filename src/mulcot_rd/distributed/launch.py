@@ -14,6 +14,16 @@ from mulcot_rd.distributed.worker import Assignment, limited_threads, on_disk
 from mulcot_rd.errors import UserError
 
 
+def check_engine(engine: str) -> None:
+    """Refuse an engine whose package is not installed.
+
+    Raises:
+        UserError: With the cure.
+    """
+    if engine == "ray" and find_spec("ray") is None:
+        raise UserError("engine=ray needs the package ray: pip install 'ray[train]>=2.60,<3', or use engine=local")
+
+
 def launch(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:
     """Run a job in a group of processes and return what it returned at rank 0.
 
@@ -29,8 +39,7 @@ def launch(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any
         UserError: If the job can't be done as a user wants it, or workers died too often.
     """
     if cluster.engine == "ray":
-        if find_spec("ray") is None:
-            raise UserError("engine=ray needs the package ray: pip install 'mulcot-rd[ray]', or use engine=local")
+        check_engine(cluster.engine)
         # Imported here: ray is optional.
         from mulcot_rd.distributed import on_ray  # noqa: PLC0415
 

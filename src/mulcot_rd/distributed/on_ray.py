@@ -40,7 +40,8 @@ def run(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:
     there = ray.cluster_resources()
     gpus, processors = int(there.get("GPU", 0)), int(there.get("CPU", 1))
     size = cluster.group_size(gpus=gpus, threads=processors, most=most)
-    on_gpu, cpus = cluster.on_gpus(gpus), cluster.cpus_per_worker or max(1, processors // size)
+    on_gpu = cluster.on_gpus(gpus)
+    cpus = cluster.cpus_per_worker or _processors_of_a_worker(size, on_gpu)
     if size * cpus > processors:
         raise UserError(
             f"{size} workers of {cpus} processors each need {size * cpus}, and the Ray cluster has {processors}: lower "
@@ -85,15 +86,24 @@ def _connect(cluster: ClusterParameters) -> None:
         # This machine alone: nothing listens to others.
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     logging_config = Path("conf/logging.yml")
-    variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    # Here, too: what gloo reads must be there before Ray connects the workers.
+    variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0", **cluster.environment}
     if logging_config.is_file():
         variables["KEDRO_LOGGING_CONFIG"] = str(logging_config.absolute())
     try:
-        ray.init(address=cluster.address, runtime_env={"env_vars": variables}, **options)
+        ray.init(address=cluster.address or "local", runtime_env={"env_vars": variables}, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at {cluster.address}: start one (ray start --head) ({error})"
         ) from error
+
+
+def _processors_of_a_worker(size: int, on_gpu: bool) -> int:
+    """As many processors as every node can give each of its workers."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if on_gpu:
+        return max(1, min(int(node.get("CPU", 1) // node["GPU"]) for node in nodes if node.get("GPU")))
+    return max(1, int(min(node.get("CPU", 1) for node in nodes)) // -(-size // len(nodes)))
 
 
 def _work(config: dict[str, Any]) -> Any:

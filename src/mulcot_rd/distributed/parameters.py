@@ -31,8 +31,8 @@ class ClusterParameters(BaseModel):
     cpus_per_worker: int | None = Field(
         None,
         ge=1,
-        description="Threads of a worker, and on Ray the processors that are reserved for it; null shares the "
-        "machine's threads among the workers. Results on a processor are equal to the last bit for equal numbers",
+        description="Threads of a worker, and on Ray the processors that are reserved for it; null shares a "
+        "machine's among its workers. Results on a processor are equal to the last bit for equal numbers",
     )
     max_failures: int = Field(
         2, ge=0, description="Times that the workers start again from the last checkpoint after one of them died"
@@ -43,7 +43,8 @@ class ClusterParameters(BaseModel):
     )
     shard_base: bool = Field(
         False,
-        description="Training: shard the frozen weights over the GPUs (FSDP2), for a model that does not fit on one",
+        description="Training: shard the frozen weights over the workers (FSDP2), which leaves activations more room; "
+        "dev posts are scored with whole weights",
     )
     gradient_sum: Literal["float64", "float32"] = Field(
         "float64",

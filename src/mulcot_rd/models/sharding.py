@@ -1,4 +1,4 @@
-"""Frozen weights that do not fit on one device: each process keeps a part, and gathers a layer when it is needed.
+"""Frozen weights beside which training has no room: each process keeps a part, and gathers a layer when needed.
 
 PyTorch's FSDP2 with what is trained left out of it: adapters are the same in all processes, and no checkpoint holds a
 part of a tensor.

@@ -64,7 +64,11 @@ class ImageStore:
         """
         if not (self._frozen_tower and self._encoder.sees_images):
             return
-        missing = group.broadcast([path for path in dict.fromkeys(paths) if not self._file(path).exists()])
+        missing: list[str] = []
+        # Rank 0 alone looks: a network file system may go on saying that a file is not there.
+        if group.is_first:
+            missing = [path for path in dict.fromkeys(paths) if not self._file(path).exists()]
+        missing = group.broadcast(missing)
         share = group.share(missing)
         description = "images through the frozen tower"
         with progress(total=len(share), desc=description, unit="image", disable=not group.is_first) as bar:

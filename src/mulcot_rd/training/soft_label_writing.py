@@ -239,7 +239,7 @@ def write_shards(
         logger.info(
             "%s soft labels of %d rows will take %.1f MiB in %s", parameters.kind, len(examples), size / 2**20, folder
         )
-    share = group.share(group.broadcast(shards.missing(len(examples))))
+    share = group.share(group.broadcast(shards.missing(len(examples)) if group.is_first else []))
     size = parameters.rows_per_shard
     with progress(total=len(share), desc="soft labels", unit="shard", disable=not group.is_first) as bar:
         for number in share:
