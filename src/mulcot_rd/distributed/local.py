@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from mulcot_rd.distributed.group import Group
-from mulcot_rd.distributed.worker import Assignment, do_part, prepare_worker, user_error
+from mulcot_rd.distributed.worker import TIMEOUT, Assignment, do_part, prepare_worker, user_error
 from mulcot_rd.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _work(assignment: Assignment) -> Any:
     # A store of its own for each start: in the launcher's the addresses of workers that died would still be there.
     store = (assignment.folder / f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}").as_uri()
     backend = "cpu:gloo,cuda:nccl" if assignment.on_gpu else "gloo"
-    dist.init_process_group(backend, init_method=store, rank=rank, world_size=size)
+    dist.init_process_group(backend, init_method=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         return do_part(assignment, Group(rank, size))
     finally:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,12 +21,10 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from mulcot_rd.distributed.group import Group
 from mulcot_rd.distributed.job import Job
 from mulcot_rd.distributed.parameters import ClusterParameters
-from mulcot_rd.distributed.worker import Assignment, do_part, on_disk, prepare_worker, user_error
+from mulcot_rd.distributed.worker import TIMEOUT, Assignment, do_part, on_disk, prepare_worker, user_error
 from mulcot_rd.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-_TIMEOUT = timedelta(minutes=30)
 
 
 def run(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:
@@ -53,7 +50,7 @@ def run(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:
             _work,
             train_loop_config={"assignment": assignment},
             torch_config=TorchConfig(
-                backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout_s=int(_TIMEOUT.total_seconds())
+                backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout_s=int(TIMEOUT.total_seconds())
             ),
             scaling_config=ScalingConfig(
                 num_workers=size,

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from mulcot_rd.messages import is_users, one_sentence
 
 logger = logging.getLogger(__name__)
 
+# How long workers wait for a slow one, whose share takes longer. One that died is noticed at once.
+TIMEOUT = timedelta(hours=2)
 # Seconds that a worker waits whose peer has ended.
 _PATIENCE = 1.0
 

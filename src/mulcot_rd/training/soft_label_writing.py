@@ -246,7 +246,6 @@ def write_shards(
             rows = examples[number * size : (number + 1) * size]
             shards.write(number, _shard_tensors(model, encoder, rows, head, layout, parameters.batch_size))
             bar.update()
-    group.barrier()
 
 
 def _begun(folder: Path, parameters: SoftLabelParameters) -> Shards:
