@@ -1,10 +1,14 @@
 """Progress bars: rate and time left on a terminal, a line now and then in a log file."""
 
 import sys
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
+
+# Not tqdm's own, which processes could share: the system complains about it where a process is killed.
+tqdm.set_lock(threading.RLock())
 
 
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:

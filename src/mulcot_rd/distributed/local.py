@@ -24,8 +24,9 @@ from mulcot_rd.errors import UserError
 logger = logging.getLogger(__name__)
 
 # What it says of a worker that failed is said again by this module, or by the error that is raised.
-for _name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
+for _name in list(logging.root.manager.loggerDict):
+    if _name.startswith(("torch.distributed.elastic", "torch.multiprocessing.spawn")):
+        logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 _METHOD = "forkserver"
 # Seconds between two looks at the workers.
@@ -85,8 +86,10 @@ def prepare(modules: Sequence[str]) -> None:
 
 def _work(assignment: Assignment) -> Any:
     """What each process runs."""
-    # An interruption from the keyboard reaches every process: this one ends without a word.
+    # An interruption from the keyboard reaches every process: this one ends without a word. The process that it was
+    # forked from had blocked it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     prepare_worker(assignment, rank)
