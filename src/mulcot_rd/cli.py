@@ -128,14 +128,52 @@ def experiments(plan: Path, force: bool) -> None:
         raise click.ClickException(f"{failed} of {len(reports)} failed; the same command does what is left")
 
 
-@cli.command()
-@click.option(
+_student = click.option(
     "--student",
     "folder",
     required=True,
     type=click.Path(resolve_path=True, path_type=Path),
     help="Folder of a trained student, or of an assistant.",
 )
+
+
+@cli.command()
+@click.argument("posts", type=click.Path(dir_okay=False, resolve_path=True, path_type=Path))
+@_student
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
+    help="File to write: JSON lines, CSV or Parquet, by its ending.",
+)
+@click.option(
+    "--params",
+    default="",
+    callback=split_params,
+    help="Parameters of generation and cluster, and the seed, such as generation.batch_size=48,cluster.workers=2.",
+)
+@_in_one_sentence
+def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> None:
+    """Judge the posts of POSTS, a CSV, JSONL or Parquet file with columns id, text, image, and aspect if there is one.
+
+    Each row gets a label, probabilities and a reasoning; one that can't be read gets the reason. docs/using.md has
+    more.
+    """
+    from pydantic import ValidationError
+
+    from mulcot_rd.prediction.predict import PredictionParameters, predict_file
+
+    try:
+        parameters = PredictionParameters.model_validate(params)
+    except ValidationError as error:
+        refused = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise UserError(f"parameters refused: {'; '.join(refused)}") from error
+    rows, errors = predict_file(posts, folder, output, parameters)
+    click.echo(f"{output}: {rows} rows" + (f", {errors} of them with an error" if errors else ""))
+
+
+@cli.command()
+@_student
 @click.argument("out", type=click.Path(resolve_path=True, path_type=Path))
 @_in_one_sentence
 def export(folder: Path, out: Path) -> None:

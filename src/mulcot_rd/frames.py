@@ -8,7 +8,7 @@ import pandas as pd
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.schema import Post, Rejected, Split
 
-POST_COLUMNS = [name for name in Post.model_fields if name != "caption"]
+POST_COLUMNS = ["id", "split", "text", "aspect", "image", "label"]
 REJECTED_COLUMNS = list(Rejected.model_fields)
 
 

@@ -26,21 +26,28 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Post(Record):
-    """One image-text post ``x_i`` with its gold label ``L_i`` (paper, Section 3.1).
+class PostContent(Record):
+    """What a model reads of a post: ``x_i`` (paper, Section 3.1).
 
     ``aspect`` is the aspect term of fine-grained data sets and ``None`` in coarse-grained ones.
-    ``image`` is the path of the image file as found by ingest. ``caption`` is a text in place of the image for
-    text-only models (Appendix G); it is kept in a file of its own and joined in memory, never part of the posts table.
+    ``image`` is the path of the image file, ``None`` for models that see no image. ``caption`` is a text in place of
+    the image for text-only models (Appendix G); it is kept in a file of its own and joined in memory, never part of the
+    posts table.
     """
 
     id: str
-    split: Split
     text: str
     aspect: str | None
+    image: str | None
+    caption: str | None = None
+
+
+class Post(PostContent):
+    """A post of a data set: its content, its split and its gold label ``L_i`` (paper, Section 3.1)."""
+
+    split: Split
     image: str
     label: Sentiment
-    caption: str | None = None
 
 
 class InputView(Record):
@@ -162,6 +169,37 @@ class TrainingRow(Record):
     source: Literal["teacher", "assistant"]
     reasoning: Reasoning
     post_fingerprint: str | None = None
+
+
+class Verdict(Record):
+    """What a trained model says of one post: the label, how sure it is, and why.
+
+    ``label`` is read from the answer to the label prompt, ``reasoning_label`` from the reasoning; either is ``None``
+    where no label could be read. A model that was trained without the label prompt gives the label of its reasoning.
+    ``probabilities`` are those of the three labels after the label prompt, by label; they add up to 1. They are
+    ``None`` where there is no label prompt, or a server answers. ``attempts`` counts reasoning answers,
+    ``label_attempts`` label answers; either is 0 where that prompt was not asked. The raw texts are the answers as
+    generated.
+    """
+
+    label: Sentiment | None
+    probabilities: dict[Sentiment, float] | None
+    text_analysis: str
+    image_analysis: str
+    conflict_resolution: str
+    final_conclusion: str
+    reasoning_label: Sentiment | None
+    attempts: int = Field(ge=0)
+    label_attempts: int = Field(ge=0)
+    raw_text: str
+    raw_label_text: str
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether label prompt and reasoning come to the same label; ``None`` where only one was asked."""
+        if not (self.attempts and self.label_attempts):
+            return None
+        return self.label is not None and self.label == self.reasoning_label
 
 
 class PredictionRecord(Record):

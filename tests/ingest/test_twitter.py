@@ -134,7 +134,7 @@ def test_line_numbers_count_blank_lines(raw_dir):
 
 def test_an_image_of_several_posts_is_opened_once(raw_dir, monkeypatch):
     opened = []
-    monkeypatch.setattr("mulcot_rd.ingest.read.load_image", lambda path: opened.append(path) or load_image(path))
+    monkeypatch.setattr("mulcot_rd.images.load_image", lambda path: opened.append(path) or load_image(path))
 
     posts = read(raw_dir).posts
 

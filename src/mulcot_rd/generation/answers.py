@@ -18,7 +18,7 @@ from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.lora import TrainedModel
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
-from mulcot_rd.schema import Post
+from mulcot_rd.schema import PostContent
 
 Prompts = Mapping[str, Mapping[Task, Prompt]]
 
@@ -29,7 +29,7 @@ _POSTS_A_ROW = 8
 _UNITS = 16
 
 
-def units(posts: Sequence[Post], prompts: Prompts, batch_size: int) -> list[list[Post]]:
+def units(posts: Sequence[PostContent], prompts: Prompts, batch_size: int) -> list[list[PostContent]]:
     """The posts in units of work, those with equally long prompts together.
 
     Units depend on posts and parameters alone, never on who works on them: so the texts do not either.
@@ -43,13 +43,13 @@ def units(posts: Sequence[Post], prompts: Prompts, batch_size: int) -> list[list
 def answer_posts(
     model: TrainedModel,
     encoder: InputEncoder,
-    posts: Sequence[Post],
+    posts: Sequence[PostContent],
     tasks: Sequence[Task],
     parameters: GenerationParameters,
     *,
     seed: int,
     log: AnswerLog | None,
-    description: str,
+    description: str | None,
     group: Group = ALONE,
 ) -> dict[Task, list[Answer]]:
     """Let a loaded model answer the prompts of ``tasks`` for every post, with retries (Appendix E).
@@ -65,7 +65,7 @@ def answer_posts(
         parameters: Batch size, lengths, retries.
         seed: Of the retries' sampling.
         log: Keeps finished answers across interruptions; ``None`` keeps nothing.
-        description: Names the work on the progress bar.
+        description: Names the work on the progress bar; ``None`` shows none.
         group: The processes.
 
     Returns:
@@ -82,13 +82,13 @@ def answer_posts(
 def answer_units(
     model: TrainedModel,
     encoder: InputEncoder,
-    cut: Sequence[Sequence[Post]],
+    cut: Sequence[Sequence[PostContent]],
     prompts: Prompts,
     parameters: GenerationParameters,
     *,
     seed: int,
     log: AnswerLog | None,
-    description: str,
+    description: str | None,
     group: Group,
 ) -> list[Answer]:
     """Write this process's share of the answers that are not in the log yet; arguments as for :func:`answer_posts`.
@@ -103,7 +103,8 @@ def answer_units(
     share, base = [cut[number] for number in group.share(missing)], base_model(model.eval())
     total = sum(len(prompts[post.id]) for unit in share for post in unit)
     process = f" (worker 1 of {group.size})" if group.size > 1 else ""
-    with progress(total=total, desc=description + process, unit="answer", disable=not group.is_first) as bar:
+    silent = not group.is_first or description is None
+    with progress(total=total, desc=f"{description}{process}", unit="answer", disable=silent) as bar:
         for unit in share:
             written = []
             for answer in write_answers(base, encoder, unit, prompts, parameters, seed=seed):
@@ -115,12 +116,14 @@ def answer_units(
     return answers
 
 
-def encode(encoder: InputEncoder, posts: Sequence[Post], tasks: Sequence[Task]) -> Prompts:
+def encode(encoder: InputEncoder, posts: Sequence[PostContent], tasks: Sequence[Task]) -> Prompts:
     """Post id to the prompts of its tasks."""
     return {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
 
 
-def kept_answers(answers: Iterable[Answer], posts: Sequence[Post], tasks: Sequence[Task]) -> dict[Task, list[Answer]]:
+def kept_answers(
+    answers: Iterable[Answer], posts: Sequence[PostContent], tasks: Sequence[Task]
+) -> dict[Task, list[Answer]]:
     """The answer that is kept to each prompt."""
     given = defaultdict(list)
     for answer in answers:

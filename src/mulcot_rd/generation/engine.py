@@ -21,7 +21,7 @@ from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.sharding import is_sharded
 from mulcot_rd.prompts import Task
-from mulcot_rd.schema import Post
+from mulcot_rd.schema import PostContent
 
 # Posts of one prefill at most, and no more than have rows: enough to fill the processor, few enough that masks and what
 # waits for a row stay small.
@@ -62,7 +62,7 @@ class _Row:
 def write_answers(
     base: PreTrainedModel,
     encoder: InputEncoder,
-    posts: Sequence[Post],
+    posts: Sequence[PostContent],
     prompts: Mapping[str, Mapping[Task, Prompt]],
     parameters: GenerationParameters,
     *,

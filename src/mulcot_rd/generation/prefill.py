@@ -11,7 +11,7 @@ from mulcot_rd.models.branches import branch_rows
 from mulcot_rd.models.forward import read
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.prompts import Task
-from mulcot_rd.schema import Post
+from mulcot_rd.schema import PostContent
 
 
 class Branch(NamedTuple):
@@ -37,7 +37,7 @@ class Branch(NamedTuple):
 def prefill(
     base: PreTrainedModel,
     encoder: InputEncoder,
-    posts: Sequence[Post],
+    posts: Sequence[PostContent],
     prompts: Mapping[str, Mapping[Task, Prompt]],
 ) -> list[Branch]:
     """Read the prompts of posts in one pass; the branches of a post share its prefix and its image.

@@ -11,7 +11,7 @@ from mulcot_rd.files import write_text
 from mulcot_rd.fingerprint import differences, fingerprint
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import parse
-from mulcot_rd.schema import Post, Reasoning
+from mulcot_rd.schema import PostContent, Reasoning
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class AnswerLog:
         return self.path.with_suffix("")
 
     def unit(
-        self, posts: Sequence[Post], prompts: Mapping[str, Iterable[Task]], max_retries: int
+        self, posts: Sequence[PostContent], prompts: Mapping[str, Iterable[Task]], max_retries: int
     ) -> list[Answer] | None:
         """All answers to the prompts of a unit; ``None`` where any of them is missing.
 

@@ -25,7 +25,7 @@ from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.backbone import looks_local
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
-from mulcot_rd.schema import Post
+from mulcot_rd.schema import PostContent
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
 from mulcot_rd.teacher.openai_client import SDK_ERRORS, OpenAITeacher
@@ -58,7 +58,7 @@ class TrainedQuestion:
 
 def served_answers(
     encoder: InputEncoder,
-    posts: Sequence[Post],
+    posts: Sequence[PostContent],
     tasks: Sequence[Task],
     parameters: GenerationParameters,
     *,
@@ -91,7 +91,7 @@ def served_answers(
 
 
 def _ask(
-    prompts: Sequence[tuple[Task, Post]],
+    prompts: Sequence[tuple[Task, PostContent]],
     attempt: int,
     encoder: InputEncoder,
     parameters: GenerationParameters,
@@ -114,7 +114,7 @@ def _ask(
         image_size=encoder.image_size,
     )
 
-    async def ask(prompt: tuple[Task, Post], answer_to: AnswerTo) -> Answer:
+    async def ask(prompt: tuple[Task, PostContent], answer_to: AnswerTo) -> Answer:
         task, post = prompt
         image = post.image if encoder.sees_images else None
         question = TrainedQuestion(post.id, encoder.turn(post, task), image, attempt, parameters.length(task))

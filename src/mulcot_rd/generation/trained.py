@@ -17,7 +17,7 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.loaded import load_encoder, load_model
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.prompts import TASKS, Task
-from mulcot_rd.schema import Post
+from mulcot_rd.schema import PostContent
 
 
 class AnsweringJob(Job):
@@ -38,7 +38,7 @@ class AnsweringJob(Job):
     name: str
     adapter: Path
     backbone: BackboneParameters
-    units: list[list[Post]]
+    units: list[list[PostContent]]
     tasks: list[Task]
     parameters: GenerationParameters
     seed: int
@@ -66,7 +66,7 @@ def trained_answers(
     name: str,
     adapter: Path,
     backbone: BackboneParameters,
-    posts: Sequence[Post],
+    posts: Sequence[PostContent],
     tasks: list[Task],
     parameters: GenerationParameters,
     *,
@@ -104,7 +104,7 @@ def trained_answers(
     made_from = {
         "model": weights,
         # Where reasonings alone are asked, earlier versions took both prompts: their answers are found again.
-        "prompts": _prompts_fingerprint(encoder, posts, TASKS if tasks == ["reasoning"] else tasks),
+        "prompts": prompts_fingerprint(encoder, posts, TASKS if tasks == ["reasoning"] else tasks),
         "generation": parameters.result_settings(tasks),
         "seed": seed,
     }
@@ -138,8 +138,10 @@ def trained_answers(
     return kept_answers([answer for unit in answers if unit is not None for answer in unit], posts, tasks)
 
 
-def _prompts_fingerprint(encoder: InputEncoder, posts: Sequence[Post], tasks: Sequence[Task]) -> str:
+def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[PostContent], tasks: Sequence[Task]) -> str:
     """A hash of the token ids of the tasks' prompts and the images of all posts."""
-    images = image_hashes(post.image for post in posts)
-    prompts = [[post.id, images[post.image], *(encoder.prompt(post, task).ids for task in tasks)] for post in posts]
+    images = image_hashes(post.image for post in posts if post.image is not None)
+    prompts = [
+        [post.id, images.get(str(post.image)), *(encoder.prompt(post, task).ids for task in tasks)] for post in posts
+    ]
     return fingerprint(encoder.image_size, prompts)

@@ -47,7 +47,9 @@ def tab_separated(path: Path, header: str) -> Iterator[tuple[int, list[str] | No
             yield number, None
 
 
-def comma_separated(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str], str | None]]:
+def comma_separated(
+    path: Path, columns: Sequence[str], *, by_row: bool = False
+) -> Iterator[tuple[int, dict[str, str], str | None]]:
     """Read a CSV file in the usual quoting, as Excel, pandas and others write it.
 
     Commas, semicolons or tabs part the columns, whichever the header has most of, or what a first line such as
@@ -58,6 +60,8 @@ def comma_separated(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, d
     Args:
         path: A UTF-8 file.
         columns: The columns that the header must have, in lower case.
+        by_row: Whether broken quotes and bytes that are no UTF-8 are faults of their row, and reading goes on in the
+            line below the one where it begins. Where a data set is read they are faults of the file.
 
     Yields:
         Number of the line where the row begins, the values by column, and what is wrong with the row as such, or
@@ -67,40 +71,66 @@ def comma_separated(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, d
         IngestError: If the file is not UTF-8, is empty, lacks a column or names it twice, or its quotes are broken
             (everything after them could be misread).
     """
-    stream = io.StringIO(read_text(path, IngestError), newline="")
-    first, skipped = stream.readline(), 1
+    text = read_bytes(path, IngestError).decode(errors="surrogateescape") if by_row else read_text(path, IngestError)
+    lines = list(io.StringIO(text, newline=""))
+    first = lines[0] if lines else ""
     given = _SEPARATOR_LINE.fullmatch(first)
-    if not given:
-        stream.seek(0)
-        skipped = 0
-    delimiter = given[1] if given else max(_DELIMITERS, key=first.count)
-    reader = csv.reader(stream, strict=True, delimiter=delimiter, skipinitialspace=True)
-    begins = skipped + 1
-    try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        while header and not header[-1]:
-            header.pop()
-        if not header:
-            raise IngestError(f"{path} has no header: put {','.join(columns)} into line {begins}")
-        for name in columns:
-            if header.count(name) > 1:
-                raise IngestError(f"{path}: column {name} stands twice in line {begins}; keep one of them")
-        missing = [name for name in columns if name not in header]
-        if missing:
-            raise IngestError(f"{path}: column {', '.join(missing)} missing in line {begins}; add it to the header")
-        begins = skipped + reader.line_num + 1
-        for raw in reader:
-            fields = ["" if field.strip() in MISSING else field.strip() for field in raw]
-            while len(fields) > len(header) and not fields[-1]:
-                fields.pop()
-            if any(fields):
-                yield begins, dict(zip(header, fields, strict=False)), _fault(fields, header)
-            begins = skipped + reader.line_num + 1
-    except csv.Error as error:
-        raise IngestError(f"{path}: row {begins} is not valid CSV ({error}); mend its quotes") from error
+    skipped = 1 if given else 0
+    rows = _rows(lines, skipped, given[1] if given else max(_DELIMITERS, key=first.count))
+    begins, raw = next(rows, (skipped + 1, []))
+    if isinstance(raw, csv.Error):
+        raise _broken(path, begins, raw)
+    header = [name.strip().lower() for name in raw]
+    while header and not header[-1]:
+        header.pop()
+    if not header:
+        raise IngestError(f"{path} has no header: put {','.join(columns)} into line {begins}")
+    for name in columns:
+        if header.count(name) > 1:
+            raise IngestError(f"{path}: column {name} stands twice in line {begins}; keep one of them")
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise IngestError(f"{path}: column {', '.join(missing)} missing in line {begins}; add it to the header")
+    for begins, raw in rows:
+        if isinstance(raw, csv.Error):
+            if not by_row:
+                raise _broken(path, begins, raw)
+            yield begins, {}, f"not valid CSV ({raw})"
+            continue
+        fields = ["" if field.strip() in MISSING else field.strip() for field in raw]
+        while len(fields) > len(header) and not fields[-1]:
+            fields.pop()
+        if any(fields):
+            yield begins, dict(zip(header, fields, strict=False)), _fault(fields, header)
+
+
+def _rows(lines: list[str], start: int, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Each row with the number of the line where it begins; where that is no CSV, the error, and on in the line below.
+
+    Args:
+        lines: All lines of a file.
+        start: How many of them are skipped.
+        delimiter: Parts the columns.
+    """
+    while start < len(lines):
+        rest = map(lines.__getitem__, range(start, len(lines)))
+        reader = csv.reader(rest, strict=True, delimiter=delimiter, skipinitialspace=True)
+        begins = start + 1
+        try:
+            for raw in reader:
+                yield begins, raw
+                begins = start + reader.line_num + 1
+            return
+        except csv.Error as error:
+            yield begins, error
+            start = begins
+
+
+def _broken(path: Path, row: int, error: csv.Error) -> IngestError:
+    return IngestError(f"{path}: row {row} is not valid CSV ({error}); mend its quotes")
 
 
 def _fault(fields: list[str], header: list[str]) -> str | None:
     if len(fields) != len(header):
         return f"wrong column count: {len(fields)} instead of {len(header)}"
-    return NOT_TEXT if any("\0" in field for field in fields) else None
+    return NOT_TEXT if any(re.search("[\0\ud800-\udfff]", field) for field in fields) else None

@@ -1,15 +1,12 @@
 """Reading a data set: its format's reader, then duplicate ids and images, which are the same for every format."""
 
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mulcot_rd.images import ImageError, load_image
+from mulcot_rd.images import image_problems
 from mulcot_rd.ingest import mvsa, sample, twitter
 from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.ingest.result import LEFT_OUT_BY_DESIGN, Candidate, IngestError, IngestResult, RawRow
-from mulcot_rd.progress import progress
 from mulcot_rd.schema import SPLITS, Post, Rejected
 
 TWITTER = ("twitter2015", "twitter2017")
@@ -105,23 +102,9 @@ def _open_images(candidates: list[Candidate], split: str) -> tuple[list[Post], d
     Returns:
         The good posts, and the reasons of the others by split and row.
     """
-    images = list(dict.fromkeys(row.post.image for row in candidates))
-    # Decoding is native code that lets other threads run: two cores are twice as fast as one.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        found = progress(
-            pool.map(_image_problem, images), total=len(images), desc=f"opening images of {split}", unit="image"
-        )
-        problems = dict(zip(images, found, strict=True))
+    problems = image_problems((row.post.image for row in candidates), f"opening images of {split}")
     good = [row.post for row in candidates if problems[row.post.image] is None]
     return good, {_key(row): problem for row in candidates if (problem := problems[row.post.image]) is not None}
-
-
-def _image_problem(path: str) -> str | None:
-    try:
-        load_image(path)
-    except ImageError as error:
-        return str(error)
-    return None
 
 
 def _rejected(rows: list[RawRow], faults: dict[tuple[str, str], str]) -> Iterable[Rejected]:

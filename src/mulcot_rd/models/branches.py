@@ -17,16 +17,16 @@ from mulcot_rd.models.inputs import InputEncoder
 def branch_rows(
     openings: Sequence[list[int]],
     branches: Sequence[Sequence[list[int]]],
-    images: Sequence[str],
+    images: Sequence[str | None],
     encoder: InputEncoder,
-    image_inputs: Callable[[Sequence[str]], dict[str, Tensor]] | None = None,
+    image_inputs: Callable[[Sequence[str | None]], dict[str, Tensor]] | None = None,
 ) -> tuple[Rows, list[list[int]]]:
     """Lay out rows, right-padded; nothing is ever cut, so image tokens can't be lost.
 
     Args:
         openings: Token ids of each row's opening; it goes into the encoder where the family has one.
         branches: Token ids of each row's branches.
-        images: Path of each row's image.
+        images: Path of each row's image; ``None`` where the model sees none.
         encoder: Knows the family, padding and images.
         image_inputs: Where the images' inputs come from, if they are stored; by default the encoder makes them.
 

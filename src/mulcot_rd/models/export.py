@@ -6,7 +6,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import empty_folder
-from mulcot_rd.models.loaded import load_model
+from mulcot_rd.kept import file_hashes, write_manifest
+from mulcot_rd.models.loaded import load_model, model_manifest
 from mulcot_rd.models.lora import without_adapter
 
 
@@ -14,7 +15,8 @@ def merge_model(folder: Path, out: Path) -> None:
     """Write a trained model as a checkpoint that loads without this project.
 
     LoRA goes into the weights, those of the vision tower too. Beside the weights lie tokenizer, chat template and image
-    processor, as training used them. Answers are greedy and end where the model learned to end them.
+    processor, as training used them. Answers are greedy and end where the model learned to end them. The model's
+    manifest lies there too, by which this project asks the checkpoint as it was trained.
 
     Args:
         folder: Folder of an assistant or a student.
@@ -39,6 +41,10 @@ def merge_model(folder: Path, out: Path) -> None:
     partial = empty_folder(out.with_name(f".{out.name}.partial"))
     model.save_pretrained(partial)
     loaded.backbone.family.export_processor(loaded.backbone.processor, loaded.encoder.image_size, partial)
+    manifest = model_manifest(folder)
+    # The weights below the adapter are part of the checkpoint now.
+    backbone = {**manifest["backbone"], "model": None, "revision": None}
+    write_manifest(partial, {**manifest, "merged": True, "backbone": backbone, "files": file_hashes(partial)})
     partial.replace(out)
 
 

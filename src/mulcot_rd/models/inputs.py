@@ -29,7 +29,7 @@ from mulcot_rd.prompts import (
     trained_prompts_fingerprint,
 )
 from mulcot_rd.reasoning import ANSWER_PREFIXES
-from mulcot_rd.schema import InputView, Post
+from mulcot_rd.schema import InputView, PostContent
 
 _CACHED_BYTES = 32 * 2**20
 
@@ -76,6 +76,13 @@ class InputEncoder:
         """Whether the model gets images: not in text-only families, nor where the input view leaves them out."""
         return self.family.image_token is not None and self.view.image
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What a post must have for this model, beside its aspect: what it had in training."""
+        captioned = self.family.image_token is None and self.view.image
+        given = {"text": self.view.text, "image": self.sees_images, "caption": captioned}
+        return tuple(name for name, read in given.items() if read)
+
     @cached_property
     def image_tokens(self) -> int:
         """Text-model tokens that one image takes; none in text-only families."""
@@ -93,7 +100,7 @@ class InputEncoder:
             return torch.zeros_like(input_ids, dtype=torch.bool)
         return input_ids == self.image_token_id
 
-    def prompt(self, post: Post, task: Task) -> Prompt:
+    def prompt(self, post: PostContent, task: Task) -> Prompt:
         """The user's turn for one task, up to where the assistant's answer begins.
 
         Raises:
@@ -115,7 +122,7 @@ class InputEncoder:
             opening = opening.replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)
         return Prompt(self._ids(opening), self._ids(rendered[split:]))
 
-    def turn(self, post: Post, task: Task) -> str:
+    def turn(self, post: PostContent, task: Task) -> str:
         """The text of the user's turn, in which nothing of the post looks like a special token."""
         return prompt_text(self.family, self._without_special(post), task, self.view)
 
@@ -135,7 +142,7 @@ class InputEncoder:
             ids = [*self._decoder_prefix(task), *ids]
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def images(self, paths: Sequence[str]) -> dict[str, Tensor]:
+    def images(self, paths: Sequence[str | None]) -> dict[str, Tensor]:
         """What the family's model takes for the images at these paths, by argument name; nothing if it sees none.
 
         Raises:
@@ -171,7 +178,7 @@ class InputEncoder:
         """The text with anything that looks like a special token taken apart by a blank behind its first sign."""
         return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text.replace("<|", "< |"))
 
-    def _without_special(self, post: Post) -> Post:
+    def _without_special(self, post: PostContent) -> PostContent:
         """The post as text alone.
 
         A post that contains ``<|im_end|>`` or ``<image>`` would otherwise end its own turn or ask for an image.
@@ -187,7 +194,7 @@ def input_settings(image_size: int, view: InputView) -> dict[str, Any]:
     return {"image_size": image_size, "input_view": view.model_dump(), "prompts": trained_prompts_fingerprint()}
 
 
-def prompt_text(family: Family, post: Post, task: Task, view: InputView = WHOLE_POST) -> str:
+def prompt_text(family: Family, post: PostContent, task: Task, view: InputView = WHOLE_POST) -> str:
     """The prompt as the family's models read it, before the chat template: with a caption where they see no image."""
     captioned = family.image_token is None
     if view.prompts == "prediction":

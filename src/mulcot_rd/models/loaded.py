@@ -59,7 +59,7 @@ def load_model(folder: Path, backbone: BackboneParameters | None = None) -> Load
 
     Args:
         folder: The model's folder; of several versions in it, the newest. Its manifest names backbone, adapter, image
-            size, input view and prompts.
+            size, input view and prompts. A merged checkpoint, of :mod:`mulcot_rd.models.export`, is one too.
         backbone: Where the backbone lies now, and how it computes (type, attention); by default as in the manifest.
 
     Raises:
@@ -67,9 +67,10 @@ def load_model(folder: Path, backbone: BackboneParameters | None = None) -> Load
     """
     folder = newest(folder)
     manifest, backbone = _opened(folder, backbone)
-    loaded = load_backbone(backbone, located(backbone, manifest["base"], run_folder(folder))["location"])
+    loaded = load_backbone(backbone, _checkpoint(folder, manifest, backbone)["location"])
     own = loaded.model.num_parameters()
-    model: TrainedModel = load_adapter(loaded.model, folder) if manifest["trained"] else loaded.model
+    adapted = manifest["trained"] and not manifest.get("merged")
+    model: TrainedModel = load_adapter(loaded.model, folder) if adapted else loaded.model
     encoder = InputEncoder(loaded.family, loaded.processor, **_inputs(manifest))
     return LoadedModel(manifest["role"], loaded, model, encoder, own + _low_rank(model))
 
@@ -78,7 +79,22 @@ def load_encoder(folder: Path, backbone: BackboneParameters | None = None) -> In
     """What makes a trained model's inputs, without loading its weights; see :func:`load_model`."""
     folder = newest(folder)
     manifest, backbone = _opened(folder, backbone)
-    return checkpoint_encoder(backbone, located(backbone, manifest["base"], run_folder(folder)), **_inputs(manifest))
+    return checkpoint_encoder(backbone, _checkpoint(folder, manifest, backbone), **_inputs(manifest))
+
+
+def model_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a trained model, or of a merged checkpoint; of several versions in the folder, the newest's.
+
+    Raises:
+        DamagedError: If it is missing.
+    """
+    manifest = read_manifest(newest(folder))
+    if manifest is None:
+        raise DamagedError(
+            f"{folder} holds no model: its manifest.json is missing; name the folder of an assistant or a student, run "
+            "the pipeline that trains it, or export it again"
+        )
+    return manifest
 
 
 def checkpoint_encoder(
@@ -91,11 +107,16 @@ def checkpoint_encoder(
 
 
 def _opened(folder: Path, backbone: BackboneParameters | None) -> tuple[dict[str, Any], BackboneParameters]:
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise DamagedError(f"{folder} holds no model: its manifest.json is missing; run the pipeline that trains it")
+    manifest = model_manifest(folder)
     verify(folder, manifest["files"])
     return manifest, backbone or BackboneParameters.model_validate(manifest["backbone"])
+
+
+def _checkpoint(folder: Path, manifest: Mapping[str, Any], backbone: BackboneParameters) -> dict[str, Any]:
+    """The weights below the adapter; a merged checkpoint, which earlier versions never wrote, has them itself."""
+    if manifest.get("merged"):
+        return {**manifest["base"], "location": str(folder), "revision": None}
+    return located(backbone, manifest["base"], run_folder(folder))
 
 
 def _inputs(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.schema import InputView, Post, Sentiment
+from mulcot_rd.schema import InputView, PostContent, Sentiment
 
 Task = Literal["label", "reasoning"]
 # What a teacher gets to know of a post's image: the image, its caption in place of it, or nothing.
@@ -31,7 +31,7 @@ _TEMPLATES = Environment(
 )
 
 
-def trained_prompt(post: Post, task: Task, *, captioned: bool = False, view: InputView = WHOLE_POST) -> str:
+def trained_prompt(post: PostContent, task: Task, *, captioned: bool = False, view: InputView = WHOLE_POST) -> str:
     """The text of the user's turn for assistant and student: shared opening, then the response format.
 
     Args:
@@ -46,7 +46,7 @@ def trained_prompt(post: Post, task: Task, *, captioned: bool = False, view: Inp
     return _of_post(post, task, captioned, view)
 
 
-def encoder_prompt(post: Post, *, captioned: bool, view: InputView = WHOLE_POST) -> str:
+def encoder_prompt(post: PostContent, *, captioned: bool, view: InputView = WHOLE_POST) -> str:
     """The text that an encoder reads once for both tasks: as :func:`trained_prompt`, with both response formats."""
     return _of_post(post, "both", captioned, view)
 
@@ -77,7 +77,7 @@ def trained_prompts_fingerprint() -> str:
     return fingerprint([[f"{name}.txt", f"{text}\n"] for name, text in sorted(texts.items())])
 
 
-def teacher_prompt(post: Post, told_label: Sentiment | None = None, send: Send = "image") -> str:
+def teacher_prompt(post: PostContent, told_label: Sentiment | None = None, send: Send = "image") -> str:
     """The teacher's prompt: ``T_pre`` of Eq. 2, or with a label ``T_exp`` of Eq. 4.
 
     Args:
@@ -114,7 +114,7 @@ def judge_prompt(conclusion: str, aspect: str | None) -> str:
     return _render("judge", conclusion=_quoted(conclusion), aspect=_quoted(aspect))
 
 
-def _of_post(post: Post, task: str, captioned: bool, view: InputView) -> str:
+def _of_post(post: PostContent, task: str, captioned: bool, view: InputView) -> str:
     if captioned and view.image and post.caption is None:
         raise UserError(
             f"post {post.id} has no caption, which a text-only model reads in place of its image: set "

@@ -1,0 +1,1 @@
+"""A trained student or assistant in use: verdicts on posts that have no label."""

@@ -1,0 +1,64 @@
+"""What a user gives of a post, as a model reads it: checked, with a sentence about what is wrong."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from mulcot_rd.errors import UserError
+from mulcot_rd.models.inputs import InputEncoder
+
+# A text that is longer was not meant as one post, and would take the memory of hundreds.
+MAX_CHARACTERS = 10_000
+
+
+def fault(values: Mapping[str, str | None], encoder: InputEncoder) -> str | None:
+    """What is wrong with a post's text, aspect and caption, or what the model needs and the post lacks.
+
+    Args:
+        values: By the names of :class:`~mulcot_rd.schema.PostContent`.
+        encoder: Knows what the model reads.
+
+    Returns:
+        A sentence, or ``None``.
+    """
+    for name in encoder.reads:
+        if not values.get(name):
+            return f"empty {name}: the model was trained on posts with {_and(encoder.reads)}"
+    for name in ("text", "aspect", "caption"):
+        value = values.get(name) or ""
+        if len(value) > MAX_CHARACTERS:
+            return f"{name} of {len(value):,} characters: at most {MAX_CHARACTERS:,} are read"
+        if not _is_unicode(value):
+            return f"{name} is not Unicode: it holds half of a surrogate pair"
+    return None
+
+
+def image_path(image: str, folder: Path) -> str:
+    """The path of an image that is named by a path or a file URL.
+
+    Args:
+        image: As it was given; a path may have been written on Windows.
+        folder: Where relative paths begin.
+
+    Raises:
+        UserError: If it is another URL.
+    """
+    if "://" not in image:
+        return str(folder / Path(image.replace("\\", "/")).expanduser())
+    address = urlsplit(image)
+    if address.scheme != "file" or address.netloc not in ("", "localhost"):
+        raise UserError(f"image {image} is not a file of this machine: download it, and give its path")
+    return url2pathname(address.path)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return " and ".join(names)

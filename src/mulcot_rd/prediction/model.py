@@ -1,0 +1,50 @@
+"""What is known of a trained model before it is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mulcot_rd.errors import StaleInputError
+from mulcot_rd.models import BackboneParameters
+from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.models.loaded import load_encoder, model_manifest
+from mulcot_rd.prompts import Task
+from mulcot_rd.training.manifest import model_identity
+from mulcot_rd.versions import newest
+
+
+@dataclass(frozen=True)
+class ModelInUse:
+    """A trained model that is to judge posts.
+
+    Attributes:
+        folder: Where it lies: of several versions the newest.
+        backbone: The model before training, and how it computes.
+        encoder: Makes its inputs.
+        tasks: Whose prompts it was trained on.
+        identity: What tells it from every other model.
+    """
+
+    folder: Path
+    backbone: BackboneParameters
+    encoder: InputEncoder
+    tasks: list[Task]
+    identity: str
+
+
+def model_in_use(folder: Path) -> ModelInUse:
+    """Find a trained student or assistant, or the merged checkpoint of one.
+
+    Raises:
+        DamagedError: If there is none, or one of its files is not the one that was written.
+        StaleInputError: If it was trained with other prompts than this version of the project has.
+    """
+    folder = newest(folder)
+    manifest = model_manifest(folder)
+    backbone = BackboneParameters.model_validate(manifest["backbone"])
+    encoder = load_encoder(folder, backbone)
+    if changed := encoder.differs_in(manifest["inputs"]):
+        raise StaleInputError(
+            f"{folder} was trained with other {' and '.join(changed)} than this version of mulcot_rd has: use the "
+            f"version that trained it ({manifest['versions']['mulcot_rd']})"
+        )
+    return ModelInUse(folder, backbone, encoder, manifest["config"]["method"]["tasks"], model_identity(manifest))

@@ -1,0 +1,171 @@
+"""A file of posts to judge: CSV, JSON lines or Parquet, row by row, so that a row that can't be read costs itself alone."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mulcot_rd.errors import UserError
+from mulcot_rd.files import read_bytes
+from mulcot_rd.images import image_problems
+from mulcot_rd.ingest.lines import MISSING, comma_separated
+from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.prediction.contents import fault, image_path
+from mulcot_rd.schema import PostContent
+
+FORMATS = (".csv", ".jsonl", ".parquet")
+# Parts the aspects of a row.
+_SEPARATOR = "|"
+_COLUMNS = ("id", "text", "image", "aspect", "caption")
+
+
+class RowToJudge(NamedTuple):
+    """A post and one aspect of it, as a row of the file names it.
+
+    Attributes:
+        place: Where it stands in the file.
+        id: The post's id, empty where it could not be read.
+        aspect: The aspect, or ``None``.
+        content: What the model reads; its id is its own. ``None`` where the row can't be used.
+        error: Why not.
+    """
+
+    place: str
+    id: str
+    aspect: str | None
+    content: PostContent | None
+    error: str | None
+
+
+def read_rows(path: Path, encoder: InputEncoder) -> list[RowToJudge]:
+    """Read a file of posts: columns ``id``, ``text``, ``image``, and ``aspect`` or ``caption`` where there are any.
+
+    A row with several aspects, parted by ``|``, becomes one row for each. Images are opened; a relative path begins in
+    the file's folder. Columns for what the model does not read may be missing, and others are ignored.
+
+    Args:
+        path: The file; its ending says what it is.
+        encoder: Knows what the model reads.
+
+    Returns:
+        Every row, in the order of the file.
+
+    Raises:
+        UserError: If the file can't be read as a whole, or lacks a column.
+    """
+    check_format(path, "POSTS")
+    columns = ("id", *encoder.reads)
+    found: list[RowToJudge] = []
+    taken: set[str] = set()
+    for place, record, damage in _records(path, columns):
+        values, problem = _values(record)
+        problem = damage or problem or (None if values.get("id") else "empty id")
+        for aspect in _aspects(values.get("aspect")):
+            content, error = None, problem
+            if error is None:
+                content, error = _content({**values, "aspect": aspect}, path.parent, encoder, taken)
+            found.append(RowToJudge(place, _shown(values.get("id")) or "", _shown(aspect), content, error))
+    images = [row.content.image for row in found if row.content is not None and row.content.image is not None]
+    problems = image_problems(images, f"opening images of {path.name}")
+    return [_with_image(row, problems) for row in found]
+
+
+def check_format(path: Path, what: str) -> None:
+    """Check that a file has the ending of a known format.
+
+    Raises:
+        UserError: If it has not.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{what} {path} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+
+
+def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any], str | None]]:
+    """The place of each row, its values by column, and what is wrong with it as such."""
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        for line, values, damage in comma_separated(path, columns, by_row=True):
+            yield f"line {line}", values, damage
+    elif kind == ".jsonl":
+        for number, line in enumerate(read_bytes(path, UserError).split(b"\n"), start=1):
+            if line.strip():
+                yield f"line {number}", *_from_json(line)
+    else:
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{path} can't be read as Parquet ({type(error).__name__}): check the file") from error
+        if missing := [name for name in columns if name not in table.column_names]:
+            raise UserError(f"{path}: column {', '.join(missing)} missing; add it")
+        kept = table.select([name for name in _COLUMNS if name in table.column_names])
+        for number, record in enumerate(kept.to_pylist(), start=1):
+            yield f"row {number}", record, None
+
+
+def _from_json(line: bytes) -> tuple[dict[str, Any], str | None]:
+    try:
+        record = json.loads(line.decode())
+    except UnicodeDecodeError:
+        return {}, "not UTF-8"
+    except (ValueError, RecursionError) as error:
+        return {}, f"not valid JSON ({error})"
+    return (record, None) if isinstance(record, dict) else ({}, "not a JSON object")
+
+
+def _values(record: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
+    """The values of known columns that are there, and what is wrong with the first that is no text."""
+    values: dict[str, str] = {}
+    for name in _COLUMNS:
+        value = record.get(name)
+        if name == "id" and isinstance(value, int):
+            value = str(value)
+        # NaN is what pandas writes for a value that is missing.
+        if value is None or value != value:
+            continue
+        if not isinstance(value, str):
+            return values, f"{name} must be text, and is {value!r:.60}"
+        if value.strip() and value.strip() not in MISSING:
+            values[name] = value.strip()
+    return values, None
+
+
+def _aspects(given: str | None) -> list[str | None]:
+    return [aspect.strip() for aspect in (given or "").split(_SEPARATOR) if aspect.strip()] or [None]
+
+
+def _content(
+    values: Mapping[str, str | None], folder: Path, encoder: InputEncoder, taken: set[str]
+) -> tuple[PostContent | None, str | None]:
+    """A post as the model reads it, under an id that no other row has; or what is wrong with it."""
+    if problem := fault(values, encoder):
+        return None, problem
+    image = values.get("image") if "image" in encoder.reads else None
+    if image is not None:
+        try:
+            image = image_path(image, folder)
+        except UserError as error:
+            return None, str(error)
+    wanted = own = str(values["id"])
+    number = 1
+    while own in taken:
+        number += 1
+        own = f"{wanted} ({number})"
+    taken.add(own)
+    content = PostContent(
+        id=own, text=values.get("text") or "", aspect=values["aspect"], image=image, caption=values.get("caption")
+    )
+    return content, None
+
+
+def _with_image(row: RowToJudge, problems: Mapping[str, str | None]) -> RowToJudge:
+    """The row; without content and with the reason where its image can't be opened."""
+    problem = problems.get(str(row.content.image)) if row.content is not None else None
+    return row if problem is None else row._replace(content=None, error=problem)
+
+
+def _shown(text: str | None) -> str | None:
+    """Text that any file can hold."""
+    return None if text is None else text.encode(errors="replace").decode()

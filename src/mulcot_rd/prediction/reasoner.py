@@ -1,0 +1,149 @@
+"""A trained student or assistant in Python: one post in, one verdict out.
+
+What takes long to import is imported where a model is loaded.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self, TypedDict
+
+from PIL import Image
+
+from mulcot_rd.errors import UserError
+from mulcot_rd.images import load_image
+from mulcot_rd.schema import PostContent, Verdict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from mulcot_rd.generation import GenerationParameters
+    from mulcot_rd.prediction.model import ModelInUse
+
+ImageGiven = str | Path | bytes | Image.Image | None
+
+
+class PostGiven(TypedDict, total=False):
+    """A post for :meth:`SentimentReasoner.predict_many`: the arguments of :meth:`SentimentReasoner.predict`."""
+
+    text: str
+    image: ImageGiven
+    aspect: str | None
+    caption: str | None
+
+
+class SentimentReasoner:
+    """A trained model that judges posts and says why.
+
+    Example:
+        .. code-block:: python
+
+            from mulcot_rd import SentimentReasoner
+
+            reasoner = SentimentReasoner.load("data/06_models/sample/arch4-tiny-full/student")
+            verdict = reasoner.predict(text="Look at this singer", image="photo.jpg", aspect="singer")
+            print(verdict.label, verdict.probabilities, verdict.final_conclusion)
+    """
+
+    def __init__(
+        self, base: "PreTrainedModel", model: "ModelInUse", generation: "GenerationParameters", seed: int
+    ) -> None:
+        """Take what :meth:`load` has found."""
+        self._base, self._model, self._generation, self._seed = base, model, generation, seed
+
+    @classmethod
+    def load(cls, folder: str | Path, *, generation: "GenerationParameters | None" = None, seed: int = 42) -> Self:
+        """Load a model.
+
+        Args:
+            folder: The folder of a trained student or assistant (of several versions the newest), or a folder that
+                ``kedro export`` wrote.
+            generation: Batch size, lengths, retries; by default the paper's.
+            seed: Of the retries' sampling.
+
+        Raises:
+            DamagedError: If the folder holds no model, or a file is not the one that was written.
+            StaleInputError: If the model was trained with other prompts than this version has.
+            WeightsError: If the weights below an adapter can't be loaded.
+        """
+        from mulcot_rd.generation import GenerationParameters
+        from mulcot_rd.models.loaded import load_model
+        from mulcot_rd.models.lora import without_adapter
+        from mulcot_rd.prediction.model import model_in_use
+
+        model = model_in_use(Path(folder).expanduser())
+        base = without_adapter(load_model(model.folder, model.backbone).model).eval()
+        return cls(base, model, generation or GenerationParameters(), seed)
+
+    def predict(
+        self, *, text: str = "", image: ImageGiven = None, aspect: str | None = None, caption: str | None = None
+    ) -> Verdict:
+        """Judge one post.
+
+        Args:
+            text: Its text.
+            image: Its image: a path, a file URL, the bytes of a file, or an image that Pillow has opened. Models that
+                see no image don't open it.
+            aspect: What the feeling is about; ``None`` for the whole post.
+            caption: What the image shows, for text-only models.
+
+        Raises:
+            UserError: If the post lacks what the model was trained on, or the image can't be read.
+        """
+        return self.predict_many([{"text": text, "image": image, "aspect": aspect, "caption": caption}])[0]
+
+    def predict_many(self, posts: Iterable[PostGiven], *, show_progress: bool = False) -> list[Verdict]:
+        """Judge posts, many at a time.
+
+        Args:
+            posts: Each with the arguments of :meth:`predict`.
+            show_progress: Whether a progress bar is shown.
+
+        Returns:
+            The verdicts, in order.
+
+        Raises:
+            UserError: As :meth:`predict`, for the first post that can't be judged; the message says which.
+        """
+        from mulcot_rd.generation import answer_posts
+        from mulcot_rd.generation.label_scores import score_posts
+        from mulcot_rd.generation.predict import verdicts
+        from mulcot_rd.models.inputs import InputEncoder
+
+        known, tasks = self._model.encoder, self._model.tasks
+        # A fresh one: the images that it keeps are of this call alone, for a file may be another the next time.
+        encoder = InputEncoder(known.family, known.processor, known.image_size, known.view)
+        with TemporaryDirectory(prefix="mulcot-rd-") as folder:
+            contents = [self._content(number, post, Path(folder)) for number, post in enumerate(posts)]
+            if not contents:
+                return []
+            description = f"{len(contents)} posts" if show_progress else None
+            answers = answer_posts(
+                self._base, encoder, contents, tasks, self._generation,
+                seed=self._seed, log=None, description=description,
+            )  # fmt: skip
+            scores = score_posts(self._base, encoder, contents) if "label" in tasks else None
+        return verdicts(answers, scores)
+
+    def _content(self, number: int, post: Mapping[str, Any], folder: Path) -> PostContent:
+        """A post as the model reads it; its image is written to the folder unless it is a file."""
+        from mulcot_rd.prediction.contents import fault, image_path
+
+        if unknown := post.keys() - PostGiven.__annotations__.keys():
+            raise UserError(f"post {number} has {unknown.pop()!r}; a post has {', '.join(PostGiven.__annotations__)}")
+        encoder = self._model.encoder
+        image = post.get("image") if "image" in encoder.reads else None
+        given = {
+            "text": (post.get("text") or "").strip(),
+            "aspect": (post.get("aspect") or "").strip() or None,
+            "caption": post.get("caption"),
+        }
+        if problem := fault({**given, "image": "given" if image is not None else None}, encoder):
+            raise UserError(f"post {number}: {problem}")
+        if isinstance(image, str | Path):
+            image = image_path(str(image), Path())
+        elif image is not None:
+            path = folder / f"{number}.png"
+            load_image(image).save(path)
+            image = str(path)
+        return PostContent(id=str(number), image=image, **given)
