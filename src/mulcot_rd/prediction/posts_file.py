@@ -1,6 +1,7 @@
-"""A file of posts to judge: CSV, JSON lines or Parquet, row by row, so that a row that can't be read costs itself alone."""
+"""A file of posts to judge, row by row: one that can't be read costs itself alone."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,7 +124,7 @@ def _values(record: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
         if name == "id" and isinstance(value, int):
             value = str(value)
         # NaN is what pandas writes for a value that is missing.
-        if value is None or value != value:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
             continue
         if not isinstance(value, str):
             return values, f"{name} must be text, and is {value!r:.60}"

@@ -1,6 +1,6 @@
 """From a file of posts to a file of verdicts."""
 
-import logging
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from mulcot_rd.generation.predict import verdicts
 from mulcot_rd.prediction.model import ModelInUse, model_in_use
 from mulcot_rd.prediction.posts_file import RowToJudge, check_format, read_rows
 from mulcot_rd.schema import PostContent, Sentiment, Verdict
-
-logger = logging.getLogger(__name__)
 
 
 class PredictionParameters(BaseModel):
@@ -105,12 +103,13 @@ def _output_row(row: RowToJudge, verdict: Verdict | None) -> dict[str, Any]:
 
 
 def _write(rows: Sequence[dict[str, Any]], path: Path, kind: str) -> None:
+    if kind == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return
     # Whole numbers and truth values stay what they are beside rows that have none.
     types = {"agrees": "boolean", "attempts": "Int64", "label_attempts": "Int64"}
     frame = pd.DataFrame(rows, columns=_COLUMNS).astype(types)
-    if kind == ".jsonl":
-        frame.to_json(path, orient="records", lines=True, force_ascii=False, double_precision=15)
-    elif kind == ".csv":
+    if kind == ".csv":
         frame.to_csv(path, index=False)
     else:
         frame.to_parquet(path, index=False)
