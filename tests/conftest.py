@@ -7,9 +7,19 @@ import pytest
 import torch
 from PIL import Image
 
-from mulcot_rd.models import FAMILIES, AdapterParameters, BackboneParameters, TinySize, backbone
-from mulcot_rd.models.checkpoint import prepare_checkpoint
-from mulcot_rd.schema import Post, Sentiment, TeacherRecord
+from mulcot_rd.kept import file_hashes, write_manifest
+from mulcot_rd.models import (
+    FAMILIES,
+    AdapterParameters,
+    BackboneParameters,
+    TinySize,
+    attach_adapter,
+    backbone,
+    load_backbone,
+)
+from mulcot_rd.models.checkpoint import location_below, prepare_checkpoint
+from mulcot_rd.models.inputs import input_settings
+from mulcot_rd.schema import InputView, Post, Sentiment, TeacherRecord
 
 # Tests compare bytes, and tiny models gain nothing from a GPU: those that need one move there themselves.
 backbone.device_at_hand = lambda: torch.device("cpu")
@@ -151,3 +161,34 @@ def checkpoint(backbone_parameters, posts, reasonings, tmp_path_factory) -> dict
     """Its checkpoint on disk."""
     models = tmp_path_factory.mktemp("models")
     return prepare_checkpoint(backbone_parameters, posts, reasonings, vocabulary_size=500, seed=1, models=models)
+
+
+def write_trained(model, parameters: BackboneParameters, checkpoint: dict, folder: Path, *, image_size=56) -> Path:
+    """A folder as training leaves it, with weights that are other than the base model's."""
+    trained = attach_adapter(model, parameters.adapter, 5)
+    with torch.no_grad():
+        for index, parameter in enumerate(p for p in trained.parameters() if p.requires_grad):
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) * 0.05)
+    trained.save_pretrained(folder)
+    manifest = {
+        "fingerprint": "a test's",
+        "role": "student",
+        "trained": True,
+        "weights": "a test's",
+        "files": file_hashes(folder),
+        "base": location_below(checkpoint, folder.parent),
+        "backbone": parameters.model_dump(),
+        "inputs": input_settings(image_size, InputView()),
+        "config": {"method": {"tasks": ["label", "reasoning"]}},
+        "versions": {"mulcot_rd": "0.1.0"},
+    }
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def student(backbone_parameters, checkpoint) -> Path:
+    """The folder of a trained model."""
+    folder = Path(checkpoint["location"]).parents[1] / "student"
+    model = load_backbone(backbone_parameters, checkpoint["location"]).model
+    return write_trained(model, backbone_parameters, checkpoint, folder)

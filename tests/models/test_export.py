@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from tests.conftest import write_trained
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
@@ -17,13 +17,10 @@ from mulcot_rd.cli import cli
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.images import load_image
-from mulcot_rd.kept import file_hashes, write_manifest
-from mulcot_rd.models import AdapterParameters, attach_adapter, load_backbone
-from mulcot_rd.models.checkpoint import location_below
+from mulcot_rd.models import AdapterParameters, load_backbone
 from mulcot_rd.models.export import merge_model
 from mulcot_rd.models.loaded import load_model
 from mulcot_rd.models.lora import without_adapter
-from mulcot_rd.schema import InputView
 
 IMAGE_SIZE = 56
 STOCK = """
@@ -70,36 +67,6 @@ json.dump(
     sys.stdout,
 )
 """
-
-
-def _trained(model, parameters, checkpoint, folder: Path) -> Path:
-    """A folder as training leaves it, with weights that are other than the base model's."""
-    trained = attach_adapter(model, parameters.adapter, 5)
-    with torch.no_grad():
-        for index, parameter in enumerate(p for p in trained.parameters() if p.requires_grad):
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) * 0.05)
-    trained.save_pretrained(folder)
-    manifest = {
-        "fingerprint": "a test's",
-        "role": "student",
-        "trained": True,
-        "files": file_hashes(folder),
-        "base": location_below(checkpoint, folder.parent),
-        "backbone": parameters.model_dump(),
-        "inputs": {"image_size": IMAGE_SIZE, "input_view": InputView().model_dump()},
-    }
-    write_manifest(folder, manifest)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def student(backbone_parameters, checkpoint):
-    """The folder of a trained model."""
-    folder = Path(checkpoint["location"]).parents[1] / "student"
-    if not folder.exists():
-        model = load_backbone(backbone_parameters, checkpoint["location"]).model
-        _trained(model, backbone_parameters, checkpoint, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +168,7 @@ def test_a_head_stays_a_copy_of_the_embeddings_unless_training_parted_them(
     )
     base = load_backbone(parameters, parameters.model).model
     assert base.get_output_embeddings().weight is base.get_input_embeddings().weight
-    student = _trained(base, parameters, {"location": parameters.model}, tmp_path / "student")
+    student = write_trained(base, parameters, {"location": parameters.model}, tmp_path / "student")
     merge_model(student, tmp_path / "merged")
     written = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert written["tie_word_embeddings"] == written["text_config"]["tie_word_embeddings"] == (not whole)

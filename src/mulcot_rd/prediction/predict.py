@@ -1,5 +1,6 @@
 """From a file of posts to a file of verdicts."""
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,7 +111,8 @@ def _write(rows: Sequence[dict[str, Any]], path: Path, kind: str) -> None:
     types = {"agrees": "boolean", "attempts": "Int64", "label_attempts": "Int64"}
     frame = pd.DataFrame(rows, columns=_COLUMNS).astype(types)
     if kind == ".csv":
-        frame.to_csv(path, index=False)
+        # A lone carriage return would end the row if it stood outside of quotes.
+        frame.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
     else:
         frame.to_parquet(path, index=False)
 

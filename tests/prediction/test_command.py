@@ -1,0 +1,163 @@
+"""``kedro predict``: a file of posts in, a row with a verdict or a reason for each out."""
+
+import json
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from mulcot_rd.cli import cli
+from mulcot_rd.generation import label_scores, trained
+
+pytestmark = pytest.mark.parametrize("family_name", ["qwen2_5_vl"], indirect=True, scope="session")
+
+FAST = "generation.max_new_tokens=12,generation.max_label_tokens=6,generation.max_retries=1"
+# Line by line what a user may hand over, with the reason that comes back.
+BROKEN = {
+    b"good,fine,one.png,": None,
+    b"several,fine,one.png,soup | the waiter|": None,
+    b"good,same id,one.png,": None,
+    b",fine,one.png,": "line 5: empty id",
+    b"c,,one.png,": "line 6: empty text",
+    b"d,fine,,": "line 7: empty image",
+    b"e,fine,none.png,": "line 8: image not found",
+    b"f,fine,text.png,": "line 9: image can't be read",
+    b"g,fine,https://example.org/a.jpg,": "line 10: image https://example.org/a.jpg is not a file of this machine",
+    b"h,fine": "line 11: wrong column count: 2 instead of 4",
+    b"i,one,two,one.png,soup": "line 12: wrong column count: 5 instead of 4",
+    b"j,caf\xe9,one.png,": "line 13: not UTF-8",
+    b"k,nul \x00,one.png,": "line 14: not UTF-8, or with a NUL byte",
+    b"l," + b"x" * 20_000 + b",one.png,": "line 15: text of 20,000 characters",
+    b'm,"open quote,one.png,': "line 16: not valid CSV",
+    b'n,"closed" too early,one.png,': "line 17: not valid CSV",
+    b"NaN,fine,one.png,": "line 18: empty id",
+    b'p,"two\nlines",one.png,': None,
+    b"q,fine,folder.png,": "line 21: image not found",
+    b'last,<|im_end|> and "" quotes,one.png,': None,
+}
+SAID = ["good", "several", "several", "good", "", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "", "", "", "p"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Image.new("RGB", (40, 30), "gold").save(tmp_path / "one.png")
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    return tmp_path
+
+
+def predict(posts, student, out, *more):
+    return CliRunner().invoke(cli, ["predict", str(posts), "--student", str(student), "--output", str(out), *more])
+
+
+def test_every_row_of_a_broken_file_comes_back(student, folder):
+    posts, out = folder / "posts.csv", folder / "out.jsonl"
+    posts.write_bytes(b"\n".join([b"id,text,image,aspect", *BROKEN, b""]))
+    done = predict(posts, student, out, "--params", FAST)
+    assert done.exit_code == 0, done.output
+    assert f"{out}: 21 rows, 15 of them with an error" in done.output
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in rows] == [*SAID, "q", "last"]
+    assert [row["aspect"] for row in rows[:4]] == [None, "soup", "the waiter", None]
+    reasons = list(BROKEN.values())
+    # The row with two aspects is two rows.
+    for row, reason in zip(rows, [reasons[0], None, *reasons[1:]], strict=True):
+        if reason is None:
+            assert row["error"] is None
+            assert sum(row[f"probability_{label}"] for label in ("negative", "neutral", "positive")) == pytest.approx(1)
+            assert row["attempts"] >= 1
+        else:
+            assert row["error"].startswith(reason)
+            assert row["label"] is row["attempts"] is row["agrees"] is None
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_every_form_is_read_and_written(student, folder, form):
+    posts, out = folder / f"posts.{form}", folder / f"out.{form}"
+    frame = pd.DataFrame({"id": [1, 2, 3], "text": ["a", "b", None], "image": "one.png", "likes": 3})
+    writers = {
+        "csv": lambda: frame.to_csv(posts, index=False),
+        "jsonl": lambda: frame.to_json(posts, orient="records", lines=True),
+        "parquet": lambda: frame.to_parquet(posts),
+    }
+    writers[form]()
+    done = predict(posts, student, out, "--params", FAST)
+    assert done.exit_code == 0, done.output
+    readers = {
+        "csv": lambda: pd.read_csv(out, dtype={"id": str}),
+        "jsonl": lambda: pd.read_json(out, lines=True, dtype={"id": str}),
+        "parquet": lambda: pd.read_parquet(out),
+    }
+    written = readers[form]()
+    assert list(written["id"]) == ["1", "2", "3"]
+    assert list(written["error"].isna()) == [True, True, False]
+    assert written["error"][2].endswith("empty text: the model was trained on posts with text and image")
+    assert written["probability_neutral"][:2].between(0, 1).all()
+
+
+def test_rows_of_json_that_are_none_come_back(student, folder):
+    posts, out = folder / "posts.jsonl", folder / "out.jsonl"
+    good = {"id": "a", "text": "fine", "image": "one.png"}
+    lines = [json.dumps(good), "{", "[1]", json.dumps({**good, "text": 3}), json.dumps({**good, "aspect": ["x"]}), ""]
+    posts.write_text("\n".join(lines))
+    assert predict(posts, student, out, "--params", FAST).exit_code == 0
+    errors = [json.loads(line)["error"] for line in out.read_text().splitlines()]
+    assert errors[0] is None
+    assert errors[1].startswith("line 2: not valid JSON")
+    assert errors[2:] == [
+        "line 3: not a JSON object",
+        "line 4: text must be text, and is 3",
+        "line 5: aspect must be text, and is ['x']",
+    ]
+
+
+def test_what_was_answered_is_not_asked_again(student, folder, monkeypatch):
+    posts, out = folder / "posts.csv", folder / "out.csv"
+    posts.write_text("id,text,image\na,fine,one.png\n")
+    assert predict(posts, student, out, "--params", FAST).exit_code == 0
+    first = out.read_bytes()
+    out.unlink()
+    for module in (trained, label_scores):
+        monkeypatch.setattr(module, "launch", None)
+    assert predict(posts, student, out, "--params", FAST).exit_code == 0
+    assert out.read_bytes() == first
+
+
+def test_two_processes_write_the_same(student, folder):
+    posts = folder / "posts.csv"
+    posts.write_text("id,text,image\n" + "".join(f"{number},fine {number},one.png\n" for number in range(5)))
+    outs = [folder / "one.jsonl", folder / "two.jsonl"]
+    assert predict(posts, student, outs[0], "--params", FAST).exit_code == 0
+    done = predict(posts, student, outs[1], "--params", f"{FAST},cluster.workers=2,cluster.cpus_per_worker=1")
+    assert done.exit_code == 0, done.output
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+def test_a_file_without_a_good_row_needs_no_model_to_answer(student, folder):
+    posts, out = folder / "posts.csv", folder / "out.jsonl"
+    posts.write_text("id,text,image\na,fine,none.png\n")
+    assert "1 rows, 1 of them with an error" in predict(posts, student, out).output
+    posts.write_text("id,text,image\n")
+    assert f"{out}: 0 rows" in predict(posts, student, out).output
+
+
+@pytest.mark.parametrize(
+    ("asked", "out", "params", "message"),
+    [
+        ("posts.xlsx", "out.csv", "", "posts.xlsx must end in .csv, .jsonl or .parquet"),
+        ("posts.csv", "out.txt", "", "out.txt must end in .csv, .jsonl or .parquet"),
+        ("posts.csv", "posts.csv", "", "is the file of the posts: name another"),
+        ("none.csv", "out.csv", "", "none.csv can't be opened"),
+        ("none.parquet", "out.csv", "", "none.parquet can't be read as Parquet"),
+        ("short.csv", "out.csv", "", "column text, image missing in line 1"),
+        ("posts.csv", "out.csv", "generation.rows=1", "parameters refused: generation.rows: Extra inputs"),
+        ("posts.csv", "out.csv", "limit=1", "parameters refused: limit: Extra inputs"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(student, folder, asked, out, params, message):
+    (folder / "posts.csv").write_text("id,text,image\na,fine,one.png\n")
+    (folder / "short.csv").write_text("id,aspect\na,soup\n")
+    done = predict(folder / asked, student, folder / out, "--params", params)
+    assert done.exit_code == 1
+    assert message in " ".join(done.output.split())

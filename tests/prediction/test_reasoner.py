@@ -1,0 +1,198 @@
+"""A trained model in Python: what it says is what the evaluation says, wherever it lies and however a post is given."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from mulcot_rd import SentimentReasoner
+from mulcot_rd.errors import StaleInputError, UserError
+from mulcot_rd.generation import GenerationParameters, answer_posts
+from mulcot_rd.generation.label_scores import label_scores, probabilities
+from mulcot_rd.generation.predict import predictions
+from mulcot_rd.images import ImageError
+from mulcot_rd.kept import DamagedError, read_manifest, write_manifest
+from mulcot_rd.models.export import merge_model
+from mulcot_rd.models.loaded import load_model
+from mulcot_rd.models.lora import without_adapter
+from mulcot_rd.prompts import TASKS
+from mulcot_rd.reasoning import write_label
+from mulcot_rd.schema import Sentiment
+
+PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=1)
+
+
+def given(post, **other):
+    """A post as a user gives it."""
+    return {"text": post.text, "aspect": post.aspect, "image": post.image, "caption": post.caption, **other}
+
+
+@pytest.fixture(scope="module")
+def reasoner(student):
+    return SentimentReasoner.load(student, generation=PARAMETERS)
+
+
+def test_scores_of_labels_are_those_of_separate_passes(student, posts, plain_logits):
+    loaded = load_model(student)
+    model, encoder = without_adapter(loaded.model), loaded.encoder
+    for post, scores in zip(posts[:3], label_scores(model, encoder, posts[:3]), strict=True):
+        prompt = encoder.prompt(post, "label")
+        for label, score in zip(Sentiment, scores, strict=True):
+            answer = encoder.target(write_label(label), "label")
+            with torch.no_grad():
+                logits = plain_logits(model, encoder, prompt.opening, prompt.ending + answer, post.image)
+            written = logits[-len(answer) - 1 : -1, : len(encoder.tokenizer)].log_softmax(dim=-1)
+            assert score == pytest.approx(float(written[range(len(answer)), answer].sum()), abs=1e-3)
+
+
+def test_probabilities_add_up_and_a_temperature_evens_them_out():
+    scores = [-1000.0, -1001.0, -1003.0]
+    sharp, even = probabilities(scores), probabilities(scores, 10.0)
+    assert sum(sharp.values()) == pytest.approx(1)
+    assert list(sharp) == list(Sentiment)
+    assert sharp["negative"] > even["negative"] > even["neutral"] > sharp["neutral"]
+
+
+def test_verdicts_are_those_of_the_evaluation(reasoner, student, posts):
+    loaded = load_model(student)
+    numbered = [post.model_copy(update={"id": str(number)}) for number, post in enumerate(posts)]
+    answers = answer_posts(
+        without_adapter(loaded.model), loaded.encoder, numbered, TASKS, PARAMETERS, seed=42, log=None, description=None
+    )
+    told = reasoner.predict_many([given(post) for post in posts])
+    for record, verdict in zip(predictions(numbered, answers), told, strict=True):
+        shared = record.model_dump(exclude={"id", "label", "prediction", "reasoning_prediction", "post_fingerprint"})
+        assert {name: getattr(verdict, name) for name in shared} == shared
+        assert (verdict.label, verdict.reasoning_label) == (record.prediction, record.reasoning_prediction)
+        assert sum(verdict.probabilities.values()) == pytest.approx(1)
+
+
+def test_an_exported_model_says_the_same_wherever_it_lies(reasoner, student, posts, tmp_path):
+    merge_model(student, tmp_path / "merged")
+    moved = shutil.move(tmp_path / "merged", tmp_path / "somewhere else")
+    asked = [given(post) for post in posts]
+    for one, other in zip(
+        reasoner.predict_many(asked),
+        SentimentReasoner.load(moved, generation=PARAMETERS).predict_many(asked),
+        strict=True,
+    ):
+        assert (one.raw_text, one.raw_label_text) == (other.raw_text, other.raw_label_text)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+    weights = moved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedError, match=r"model\.safetensors is missing or not the file"):
+        SentimentReasoner.load(moved)
+
+
+def test_an_image_may_come_in_any_form(reasoner, posts, family_name):
+    if family_name == "flan_t5":
+        assert reasoner.predict(**given(posts[0], image=None)) == reasoner.predict(**given(posts[0], image="none.png"))
+        return
+    path = posts[0].image
+    with open(path, "rb") as stream:  # noqa: PTH123
+        content = stream.read()
+    said = [
+        reasoner.predict(**given(posts[0], image=image))
+        for image in (path, f"file://{path}", content, Image.open(path))
+    ]
+    assert all(verdict == said[0] for verdict in said)
+
+
+def test_a_file_is_read_anew_for_each_question(reasoner, posts, family_name, tmp_path):
+    if family_name == "flan_t5":
+        pytest.skip("reads text alone")
+    path = tmp_path / "upload.png"
+    told = []
+    for post in posts[:2]:
+        shutil.copy(post.image, path)
+        told.append(reasoner.predict(**given(posts[0], image=path)).probabilities)
+    assert told[1] == reasoner.predict(**given(posts[0], image=posts[1].image)).probabilities != told[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "error", "message"),
+    [
+        ({"text": " "}, UserError, "post 0: empty text"),
+        ({"image": None, "caption": None}, UserError, "post 0: empty (image|caption): .* trained on posts with text"),
+        ({"text": "x" * 100_000}, UserError, "text of 100,000 characters: at most 10,000"),
+        ({"text": "\ud800"}, UserError, "text is not Unicode"),
+        ({"label": "positive"}, UserError, "post 0 has 'label'; a post has text, image, aspect, caption"),
+    ],
+)
+def test_what_is_wrong_with_a_post_is_one_sentence(reasoner, posts, other, error, message):
+    with pytest.raises(error, match=message):
+        reasoner.predict_many([given(posts[0], **other)])
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("none.jpg", "image not found: none.jpg"),
+        (b"GIF89a", "image can't be read .*: the bytes given"),
+        ("https://example.org/a.jpg", "not a file of this machine: download it"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_one_sentence(reasoner, posts, image, message, family_name):
+    if family_name == "flan_t5":
+        pytest.skip("opens no image")
+    with pytest.raises((ImageError, UserError), match=message):
+        reasoner.predict(**given(posts[0], image=image))
+
+
+def test_no_posts_give_no_verdicts(reasoner):
+    assert reasoner.predict_many([]) == []
+
+
+@pytest.fixture
+def copied(student, tmp_path):
+    """Changes the manifest of a copy of the student."""
+    shutil.copytree(student.parent, tmp_path / "run")
+
+    def change(**other):
+        folder = tmp_path / "run" / "student"
+        write_manifest(folder, {**read_manifest(folder), **other})
+        return folder
+
+    return change
+
+
+def test_a_model_of_labels_alone_gives_no_reasons(copied, posts):
+    folder = copied(config={"method": {"tasks": ["label"]}})
+    verdict = SentimentReasoner.load(folder, generation=PARAMETERS).predict(**given(posts[0]))
+    assert (verdict.attempts, verdict.final_conclusion, verdict.reasoning_label) == (0, "", None)
+    assert verdict.agrees is None
+    assert verdict.label_attempts > 0
+
+
+def test_a_model_of_other_prompts_is_refused(copied, student):
+    folder = copied(inputs={**read_manifest(student)["inputs"], "prompts": "others"})
+    with pytest.raises(StaleInputError, match=r"trained with other prompts .* version that trained it \(0\.1\.0"):
+        SentimentReasoner.load(folder)
+
+
+def test_the_newest_of_several_versions_is_loaded(student, posts, reasoner, tmp_path):
+    shutil.copytree(student.parent, tmp_path / "run")
+    place = tmp_path / "run" / "student"
+    versions = [tmp_path / "run" / "student" / day / "student" for day in ("2026-01-01", "2026-01-02")]
+    place.rename(tmp_path / "trained")
+    for version in versions:
+        shutil.copytree(tmp_path / "trained", version)
+    (versions[0] / "manifest.json").write_text("{}")
+    assert SentimentReasoner.load(place, generation=PARAMETERS).predict(**given(posts[0])) == reasoner.predict(
+        **given(posts[0])
+    )
+
+
+def test_a_folder_without_a_model_says_what_to_name(tmp_path):
+    with pytest.raises(DamagedError, match=r"holds no model: .* name the folder of an assistant or a student"):
+        SentimentReasoner.load(tmp_path)
+
+
+def test_the_class_is_there_before_torch_is():
+    code = "import json, sys; from mulcot_rd import SentimentReasoner; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not {"torch", "transformers", "kedro", "pandas"} & set(json.loads(done.stdout))
