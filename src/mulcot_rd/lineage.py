@@ -16,8 +16,6 @@ from pydantic import BaseModel
 
 from mulcot_rd import __version__
 from mulcot_rd.credentials import recorded
-from mulcot_rd.datasets import SoftLabelsDataset
-from mulcot_rd.datasets.versioned import VersionedFiles
 from mulcot_rd.errors import UserError
 from mulcot_rd.messages import nearest
 from mulcot_rd.parameters import RunParameters
@@ -149,11 +147,17 @@ def commit(folder: Path) -> str | None:
 
 
 def _is_versioned(dataset: Any) -> bool:
+    # Imported here: most commands need no torch.
+    from mulcot_rd.datasets.versioned import VersionedFiles
+
     return isinstance(dataset, VersionedFiles) and dataset._version is not None
 
 
 def _state(dataset: Any) -> dict[str, Any] | None:
     """The version and fingerprint of an input, where it is kept on disk; of optional ones that are missing nothing."""
+    from mulcot_rd.datasets import SoftLabelsDataset
+    from mulcot_rd.datasets.versioned import VersionedFiles
+
     if not isinstance(dataset, VersionedFiles | SoftLabelsDataset) or not dataset.exists():
         return None
     version = dataset.resolve_load_version() if _is_versioned(dataset) else None

@@ -1,5 +1,7 @@
 """Datasets: complete or absent, errors that name file and line, previews for kedro-viz."""
 
+import doctest
+import importlib
 import inspect
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +10,10 @@ from threading import Barrier
 
 import pandas as pd
 import pytest
-from kedro.io import DatasetError
+from kedro.io import AbstractDataset, DatasetError
 from matplotlib.figure import Figure
 
+from mulcot_rd import datasets
 from mulcot_rd.datasets import (
     AdapterDataset,
     CredentialsDataset,
@@ -208,6 +211,16 @@ def test_credentials_are_shown_nowhere():
 )
 def test_kedro_viz_knows_what_a_preview_is(dataset, kind):
     assert inspect.signature(dataset.preview).return_annotation.__name__ == kind
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(datasets.__file__).parent.glob("[a-z]*.py")))
+def test_examples_do_what_they_show(name, tmp_path):
+    module = importlib.import_module(f"mulcot_rd.datasets.{name}")
+    result = doctest.testmod(module, extraglobs={"tmp_path": tmp_path})
+    assert not result.failed
+    own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    if any(issubclass(kind, AbstractDataset) for kind in own) and name not in ("replaced", "versioned"):
+        assert result.attempted
 
 
 def test_posts_survive_their_table(posts, tmp_path):

@@ -30,6 +30,11 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
               workspace: {path: data/06_models/sample/arch4-tiny-full}
               versioned: true
               credentials: results
+
+        >>> dataset = AdapterDataset(filepath=str(tmp_path / "student"))
+        >>> dataset.save({"role": "student", "trained": False, "fingerprint": "zero-shot", "files": {}})
+        >>> dataset.load()["role"]
+        'student'
     """
 
     def __init__(self, *, workspace: dict[str, str] | None = None, **kwargs: Any) -> None:

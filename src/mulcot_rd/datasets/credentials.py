@@ -19,6 +19,9 @@ class CredentialsDataset(AbstractDataset[Credentials, Credentials]):
             teacher_credentials:
               type: mulcot_rd.datasets.CredentialsDataset
               credentials: openai
+
+        >>> CredentialsDataset(credentials={"api_key": "made-up"}).load()
+        (not shown)
     """
 
     def __init__(self, *, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> None:

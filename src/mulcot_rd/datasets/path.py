@@ -20,6 +20,9 @@ class PathDataset(AbstractDataset[Path, Path]):
             assistant_workspace:
               type: mulcot_rd.datasets.PathDataset
               filepath: data/06_models/sample/arch4-tiny-full/assistant
+
+        >>> PathDataset(filepath=str(tmp_path / "work")).load().is_dir()
+        True
     """
 
     def __init__(self, *, filepath: str, folder: bool = True, metadata: dict[str, Any] | None = None) -> None:

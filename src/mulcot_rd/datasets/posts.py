@@ -23,6 +23,12 @@ class PostsDataset(VersionedFiles, ParquetDataset):
               type: mulcot_rd.datasets.PostsDataset
               filepath: data/03_primary/sample/posts.parquet
               limit: 64
+              versioned: true
+
+        >>> table = pd.DataFrame({"id": ["1", "2", "3"], "split": ["train", "train", "test"]})
+        >>> PostsDataset(filepath=str(tmp_path / "posts.parquet")).save(table)
+        >>> PostsDataset(filepath=str(tmp_path / "posts.parquet"), limit=1).load()["id"].tolist()
+        ['1', '3']
     """
 
     def __init__(self, *, filepath: str, limit: int | None = None, **kwargs: Any) -> None:

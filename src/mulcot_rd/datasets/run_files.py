@@ -24,6 +24,10 @@ class RunFilesDataset(AbstractDataset[Path, Path]):
               filepath: s3://bucket/06_models
               files: {student: [manifest.json, history.jsonl]}
               credentials: results
+
+        >>> files = {"student": ["manifest.json", "history.jsonl"]}
+        >>> RunFilesDataset(filepath=str(tmp_path / "06_models"), files=files).load().name
+        '06_models'
     """
 
     def __init__(

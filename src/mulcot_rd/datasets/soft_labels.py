@@ -22,6 +22,11 @@ class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | 
             soft_labels:
               type: mulcot_rd.datasets.SoftLabelsDataset
               filepath: data/05_model_input/sample/arch4-tiny-full/soft_labels
+
+        >>> dataset = SoftLabelsDataset(filepath=str(tmp_path / "soft_labels"))
+        >>> dataset.save(NoSoftLabels("the variant has no trained assistant"))
+        >>> dataset.load() is None
+        True
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
