@@ -82,6 +82,8 @@ def _connect(cluster: ClusterParameters) -> None:
     if cluster.address is None:
         # This machine alone: nothing listens to others.
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        # It would tell of machines that a cloud takes back.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging_config = Path("conf/logging.yml")
     # Here, too: what gloo reads must be there before Ray connects the workers.
     variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0", **cluster.environment}
