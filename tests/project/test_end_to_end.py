@@ -153,7 +153,7 @@ def _steps(project: Path, role: str) -> int:
 
 
 def _lines(folder: Path) -> int:
-    return sum(path.read_text(encoding="utf-8").count("\n") for path in folder.glob("*.jsonl"))
+    return sum(path.read_text(encoding="utf-8").count("\n") for path in folder.rglob("*.jsonl"))
 
 
 MOMENTS = {
