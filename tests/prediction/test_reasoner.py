@@ -22,6 +22,7 @@ from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write_label
 from mulcot_rd.schema import Sentiment
+from mulcot_rd.training.manifest import model_identity
 
 PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=1)
 
@@ -171,6 +172,25 @@ def test_a_model_of_labels_alone_gives_no_reasons(copied, posts):
 def test_a_model_of_other_prompts_is_refused(copied, student):
     folder = copied(inputs={**read_manifest(student)["inputs"], "prompts": "others"})
     with pytest.raises(StaleInputError, match=r"trained with other prompts .* version that trained it \(0\.1\.0"):
+        SentimentReasoner.load(folder)
+
+
+def test_the_temperature_of_the_evaluation_is_used_here_and_in_an_exported_model(copied, posts, reasoner):
+    folder = copied()
+    manifest = read_manifest(folder)
+    calibration = folder.parent / "calibration.json"
+    evened = {"model": model_identity(manifest), "temperature": 10.0}
+    calibration.write_text(json.dumps({"student": evened, "assistant": None}))
+    plain = max(reasoner.predict(**given(posts[0])).probabilities.values())
+    merge_model(folder, folder.parent / "merged")
+    for place in (folder, folder.parent / "merged"):
+        told = SentimentReasoner.load(place, generation=PARAMETERS).predict(**given(posts[0]))
+        assert max(told.probabilities.values()) < plain
+    calibration.write_text(json.dumps({"student": {**evened, "model": "another"}}))
+    told = SentimentReasoner.load(folder, generation=PARAMETERS).predict(**given(posts[0]))
+    assert max(told.probabilities.values()) == pytest.approx(plain)
+    calibration.write_text("{")
+    with pytest.raises(DamagedError, match=r"calibration\.json is not valid JSON .* run the pipeline evaluation again"):
         SentimentReasoner.load(folder)
 
 

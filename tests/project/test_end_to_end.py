@@ -40,7 +40,9 @@ def test_every_path_of_the_contract_is_there(undisturbed):
         f"data/08_reporting/{RUN}/result_table.md",
         f"data/08_reporting/{RUN}/case_study.html",
         f"data/08_reporting/{RUN}/training_curves.png",
+        f"data/08_reporting/{RUN}/confidence.png",
         f"data/08_reporting/{RUN}/efficiency.json",
+        f"data/06_models/{RUN}/calibration.json",
         *(
             f"data/08_reporting/tables/table_{n}.{kind}"
             for n in (1, 3, 4, 5, 6, 7, 8, 10, 11, 12, "scores", "seeds", "comparisons")

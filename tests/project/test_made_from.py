@@ -160,7 +160,7 @@ def scored(posts=POSTS, limit=3, references=None, missing=0):
     run = RUN.model_copy(update={"limit": limit})
     config = record_config(summary, adapter, {}, adapter, PARAMETERS, run)
     references = taught(test) if references is None else references
-    return score_run(table(posts), [], [], answered(test), references, summary, config)
+    return score_run(table(posts), [], [], answered(test), references, summary, config, {})
 
 
 def test_metrics_say_what_was_scored():

@@ -1,5 +1,6 @@
 """A model with its adapter and what makes its inputs: fresh for training, or as it was trained."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from mulcot_rd.models.registry import family_named
 from mulcot_rd.prompts import WHOLE_POST
 from mulcot_rd.schema import InputView
 from mulcot_rd.versions import newest
+
+CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,24 @@ def checkpoint_encoder(
     family = family_named(parameters.family)
     processor = load_processor(family, checkpoint["location"], checkpoint["revision"])
     return InputEncoder(family, processor, image_size, view)
+
+
+def model_calibration(folder: Path) -> dict[str, Any] | None:
+    """What the evaluation found of the probabilities of a model in this place; ``None`` where there was none.
+
+    It lies beside the models of a run, and inside of a merged checkpoint.
+
+    Raises:
+        DamagedError: If it can't be read.
+    """
+    folder, manifest = newest(folder), model_manifest(folder)
+    path = (folder if manifest.get("merged") else run_folder(folder)) / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get(manifest["role"])
+    except ValueError as error:
+        raise DamagedError(f"{path} is not valid JSON ({error}): run the pipeline evaluation again") from error
 
 
 def _opened(folder: Path, backbone: BackboneParameters | None) -> tuple[dict[str, Any], BackboneParameters]:

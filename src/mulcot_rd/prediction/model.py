@@ -6,7 +6,7 @@ from pathlib import Path
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.loaded import load_encoder, model_manifest
+from mulcot_rd.models.loaded import load_encoder, model_calibration, model_manifest
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.manifest import model_identity
 from mulcot_rd.versions import newest
@@ -22,6 +22,7 @@ class ModelInUse:
         encoder: Makes its inputs.
         tasks: Whose prompts it was trained on.
         identity: What tells it from every other model.
+        temperature: What its scores of labels are divided by: the evaluation's, or 1 where this model had none.
     """
 
     folder: Path
@@ -29,6 +30,7 @@ class ModelInUse:
     encoder: InputEncoder
     tasks: list[Task]
     identity: str
+    temperature: float
 
 
 def model_in_use(folder: Path) -> ModelInUse:
@@ -47,4 +49,8 @@ def model_in_use(folder: Path) -> ModelInUse:
             f"{folder} was trained with other {' and '.join(changed)} than this version of mulcot_rd has: use the "
             f"version that trained it ({manifest['versions']['mulcot_rd']})"
         )
-    return ModelInUse(folder, backbone, encoder, manifest["config"]["method"]["tasks"], model_identity(manifest))
+    identity, tasks = model_identity(manifest), manifest["config"]["method"]["tasks"]
+    calibration = model_calibration(folder)
+    # Of several versions of a model the evaluation saw one.
+    fits = calibration is not None and calibration["model"] == identity
+    return ModelInUse(folder, backbone, encoder, tasks, identity, calibration["temperature"] if fits else 1.0)

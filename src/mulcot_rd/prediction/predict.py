@@ -86,7 +86,7 @@ def _verdicts(
             folder=folder,
             cluster=parameters.cluster,
         )
-    return verdicts(answers, scores)
+    return verdicts(answers, scores, model.temperature)
 
 
 def _output_row(row: RowToJudge, verdict: Verdict | None) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class SentimentReasoner:
                 seed=self._seed, log=None, description=description,
             )  # fmt: skip
             scores = score_posts(self._base, encoder, contents) if "label" in tasks else None
-        return verdicts(answers, scores)
+        return verdicts(answers, scores, self._model.temperature)
 
     def _content(self, number: int, post: Mapping[str, Any], folder: Path) -> PostContent:
         """A post as the model reads it; its image is written to the folder unless it is a file."""

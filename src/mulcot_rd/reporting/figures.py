@@ -16,12 +16,12 @@ from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import RunMetrics
 
 # Colours that stay apart in print and for the colour-blind (Okabe and Ito), and more for many runs.
-_COLOURS = (
+COLOURS = (
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"),
     *("#8c564b", "#9467bd", "#bcbd22"),
 )
-_GREY = "#6b6b70"
-_MARKERS = "osD^vP"
+GREY = "#6b6b70"
+MARKERS = "osD^vP"
 # Figure 3 and Appendix H: the models of Tables 11 and 12 as they stand in Tables 3, 4 and 7, taught by Qwen2.5-VL-72B.
 _TEACHER = "teacher Qwen2.5-VL-72B"
 _ACCURACY_OF = {
@@ -59,7 +59,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str)
     if len(history) == 0:
         raise ValueError(f"run {run} has no training history to draw: run a training pipeline first")
     roles = list(dict.fromkeys(row["role"] for row in history))
-    figure, panels = _panels(len(roles), 2, width=11, height=3.1)
+    figure, panels = blank_figure(len(roles), 2, width=11, height=3.1)
     figure.suptitle(f"{run}: {source}", fontsize=12, parse_math=False)
     for role, (losses, scores) in zip(roles, panels, strict=True):
         rows = sorted((row for row in history if row["role"] == role), key=lambda row: row["step"])
@@ -68,7 +68,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str)
         losses.set(title=f"{role}: training loss", xlabel="optimiser step", ylabel="loss (nats per target token)")
         losses.set_ylim(bottom=0)
         losses.legend(title="task", frameon=False)
-        scores.plot(*_points(rows, "validation_score"), color=_COLOURS[2], linewidth=1.4, marker="o", markersize=4)
+        scores.plot(*_points(rows, "validation_score"), color=COLOURS[2], linewidth=1.4, marker="o", markersize=4)
         scores.set(title=f"{role}: validation score", xlabel="optimiser step", ylabel="score", ylim=(0, 1))
     return figure
 
@@ -90,7 +90,7 @@ def interval_figure(scores: pd.DataFrame, dataset: str, metric: str) -> Figure:
     rows = scores[(scores["dataset"] == dataset) & (scores["metric"] == metric)].iloc[::-1]
     if rows.empty:
         raise ValueError(f"no run on {dataset} has {metric}: run the pipelines evaluation and reporting first")
-    figure, ((axes,),) = _panels(1, 1, width=9, height=0.8 + 0.32 * len(rows))
+    figure, ((axes,),) = blank_figure(1, 1, width=9, height=0.8 + 0.32 * len(rows))
     places = pd.Series(range(len(rows)), index=rows.index)
     for number, (source, of_source) in enumerate(rows.groupby("source", sort=False)):
         # A score without an interval is drawn as a point alone.
@@ -98,7 +98,7 @@ def interval_figure(scores: pd.DataFrame, dataset: str, metric: str) -> Figure:
         reach = [(of_source["value"] - ends["low"]).fillna(0), (ends["high"] - of_source["value"]).fillna(0)]
         axes.errorbar(
             of_source["value"], places[of_source.index], xerr=reach, fmt="o", capsize=3, markersize=5,
-            color=_COLOURS[number % len(_COLOURS)], label=source,
+            color=COLOURS[number % len(COLOURS)], label=source,
         )  # fmt: skip
     axes.set_yticks(places, [f"{run}, {method}" for run, method in zip(rows["run"], rows["method"], strict=True)])
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -116,8 +116,8 @@ def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
     """
     measured = [run for run in runs if run.efficiency and run.run.variant == "full"]
     datasets = list(dict.fromkeys([*_PRINTED, *(run.run.dataset for run in measured)]))
-    colours = dict(zip(dict.fromkeys(run.run.run for run in measured), cycle(_COLOURS), strict=False))
-    figure, panels = _panels(len(datasets), 2, width=11.5, height=2.9)
+    colours = dict(zip(dict.fromkeys(run.run.run for run in measured), cycle(COLOURS), strict=False))
+    figure, panels = blank_figure(len(datasets), 2, width=11.5, height=2.9)
     devices = dict.fromkeys(cost.device for run in measured for cost in run.efficiency.values())
     remarks = [f"measured on {', '.join(devices)}"] if devices else []
     if any(run.run.scale == "tiny" for run in measured):
@@ -153,12 +153,12 @@ def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
     shown = compared or {key: group for key, group in groups.items() if first and key[:2] == first[:2]}
     if not shown:
         return note_figure("Figure 5: loss weights", "No model has been trained yet: no loss to draw.")
-    figure, panels = _panels(len(shown), 2, width=11, height=3.2)
+    figure, panels = blank_figure(len(shown), 2, width=11, height=3.2)
     figure.suptitle("Figure 5: loss of both tasks by their weights {reasoning, label}", fontsize=12)
     for (key, group), row in zip(shown.items(), panels, strict=True):
         dataset, run, role, source = key
         for panel, task in zip(row, ("reasoning", "label"), strict=True):
-            for weights, colour in zip(LOSS_WEIGHTS, _COLOURS, strict=False):
+            for weights, colour in zip(LOSS_WEIGHTS, COLOURS, strict=False):
                 name = f"{{{weights[0]:g}, {weights[1]:g}}}"
                 if weights not in group:
                     panel.plot([], [], color=colour, linestyle=":", label=f"{name}: no run")
@@ -187,10 +187,10 @@ def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
             by_run[run.run.run, run.run.source].append(run)
     if not by_run:
         return note_figure(title, f"No run of architecture {FLAN_T5_ARCHITECTURE} is on disk.")
-    figure, panels = _panels(len(by_run), 1, width=9, height=3.4)
+    figure, panels = blank_figure(len(by_run), 1, width=9, height=3.4)
     figure.suptitle(title, fontsize=11)
     for ((run_name, source), members), (panel,) in zip(by_run.items(), panels, strict=True):
-        for offset, (role, colour) in enumerate(zip(("teacher", "assistant", "student"), _COLOURS, strict=False)):
+        for offset, (role, colour) in enumerate(zip(("teacher", "assistant", "student"), COLOURS, strict=False)):
             _draw_bars(panel, members, role, metric, 0.26 * (offset - 1), colour)
         panel.set_xticks(range(len(members)), [run.run.dataset for run in members])
         panel.set_xlim(-0.6, max(len(members), 3) - 0.4)
@@ -202,11 +202,11 @@ def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
 
 def note_figure(title: str, note: str) -> Figure:
     """An empty panel that says why it is empty."""
-    figure, ((panel,),) = _panels(1, 1, width=8, height=1.2)
+    figure, ((panel,),) = blank_figure(1, 1, width=8, height=1.2)
     figure.suptitle(title, fontsize=11, parse_math=False)
     panel.set_axis_off()
     where = {"ha": "center", "va": "center", "transform": panel.transAxes}
-    panel.text(0.5, 0.5, note, **where, color=_GREY, parse_math=False, wrap=True)
+    panel.text(0.5, 0.5, note, **where, color=GREY, parse_math=False, wrap=True)
     return figure
 
 
@@ -216,15 +216,15 @@ def _draw_published_costs(sizes: Axes, latencies: Axes, dataset: str) -> None:
     table, accuracy_tables = _PRINTED[dataset]
     costs = published_rows(dataset, (table,)).set_index("method")
     accuracies = published_rows(dataset, accuracy_tables).set_index("method")["accuracy"]
-    for (model, method), marker in zip(_ACCURACY_OF.items(), _MARKERS, strict=True):
-        look = {"marker": marker, "color": _GREY, "fillstyle": "none", "linestyle": "", "markersize": 8}
+    for (model, method), marker in zip(_ACCURACY_OF.items(), MARKERS, strict=True):
+        look = {"marker": marker, "color": GREY, "fillstyle": "none", "linestyle": "", "markersize": 8}
         sizes.plot(costs.loc[model, "parameters_billion"], accuracies[method], **look)
         latencies.plot(costs.loc[model, "latency_ms"], accuracies[method], label=f"{model}, published", **look)
 
 
 def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics], colours: Mapping[str, str]) -> None:
     for run in runs:
-        for (role, cost), marker in zip(run.efficiency.items(), cycle(_MARKERS), strict=False):
+        for (role, cost), marker in zip(run.efficiency.items(), cycle(MARKERS), strict=False):
             if role not in run.models:
                 continue
             look = {"color": colours[run.run.run], "marker": marker, "linestyle": "", "markersize": 7}
@@ -262,7 +262,7 @@ def _draw_bars(panel: Axes, runs: Sequence[RunMetrics], role: str, metric: str, 
     panel.bar(0, 0, color=colour, label=role)
 
 
-def _panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, Any]:
+def blank_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, Any]:
     """A figure that needs no display, and its panels, row by row."""
     figure = Figure(figsize=(width, 0.6 + height * rows), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

@@ -11,7 +11,9 @@ from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_fingerprint
 from mulcot_rd.generation import ServedParameters, trained_answers
 from mulcot_rd.generation.cost import CostJob
+from mulcot_rd.generation.label_scores import trained_label_scores
 from mulcot_rd.generation.predict import predictions
+from mulcot_rd.metrics.calibration import confidence_scores, fit_temperature
 from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import model_scores, teacher_scores
@@ -20,7 +22,7 @@ from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
-from mulcot_rd.schema import CaptionRecord, PredictionRecord, TeacherRecord
+from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
 from mulcot_rd.training.manifest import check_fits, model_identity
 from mulcot_rd.training.parameters import ModelParameters
@@ -86,6 +88,61 @@ def measure_prediction_cost(
     return launch(job, parameters.cluster, workspace / "job", 1)
 
 
+def calibrate_models(
+    posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    assistant_adapter: dict[str, Any],
+    student_adapter: dict[str, Any],
+    assistant: ModelParameters,
+    student: ModelParameters,
+    workspace: Path,
+) -> dict[str, Any]:
+    """Fit each model's temperature on the dev split, and score the probabilities of its labels on the test split.
+
+    A model is ``None`` where it has no label prompt, a server answers in its place, or the variant does without it.
+    """
+    return {
+        adapter["role"]: _calibration(posts, captions, adapter, parameters, workspace)
+        for adapter, parameters in ((assistant_adapter, assistant), (student_adapter, student))
+    }
+
+
+def _calibration(
+    posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    adapter: dict[str, Any],
+    parameters: ModelParameters,
+    workspace: Path,
+) -> dict[str, Any] | None:
+    served = parameters.generation.backend == "served"
+    if served or "label" not in parameters.method.tasks or _absent(adapter, parameters):
+        return None
+    all_posts = model_posts(posts, captions, parameters.inputs)
+    check_fits(adapter, all_posts, parameters)
+    split = {name: [post for post in all_posts if post.split == name] for name in ("dev", "test")}
+    name, identity = adapter["role"], model_identity(adapter)
+    asked = split["dev"] + split["test"]
+    scores = trained_label_scores(
+        f"{name}, probabilities of {len(asked)} posts",
+        Path(adapter["folder"]),
+        parameters.backbone,
+        asked,
+        weights=identity,
+        folder=workspace / f"{name}_probabilities",
+        cluster=parameters.cluster,
+    )
+    of_dev, of_test = scores[: len(split["dev"])], scores[len(split["dev"]) :]
+    labels = {name: [post.label for post in rows] for name, rows in split.items()}
+    temperature = fit_temperature(of_dev, labels["dev"])
+    return {
+        "model": identity,
+        "temperature": temperature,
+        "posts": posts_fingerprint(split["test"]),
+        "calibrated": confidence_scores(of_test, labels["test"], temperature),
+        "uncalibrated": confidence_scores(of_test, labels["test"], 1.0),
+    }
+
+
 def join_efficiency(assistant: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:
     """Join the costs of both models, or take those of the one that the variant has."""
     return {name: costs for name, costs in (("assistant", assistant), ("student", student)) if costs}
@@ -117,6 +174,7 @@ def score_run(
     teacher_references: list[TeacherRecord],
     teacher_summary: dict[str, Any],
     config: dict[str, Any],
+    calibration: dict[str, Any],
 ) -> dict[str, Any]:
     """Compute all metrics of a run, as fractions (Tables 3 to 5), with what they are of and the sizes of its data.
 
@@ -159,7 +217,10 @@ def score_run(
         },
         **teacher_scores(teacher_references, test, seed=run.seed),
         **{
-            name: model_scores(records, teacher_references, seed=run.seed, name=name) if records else None
+            name: model_scores(records, teacher_references, seed=run.seed, name=name)
+            | _of_confidence(calibration.get(name), test)
+            if records
+            else None
             for name, records in models
         },
     }
@@ -195,6 +256,22 @@ def score_quality(
             verdicts = judge_conclusions(conclusions, judge.teacher, ledger, api_key)
             scores[name] |= judge_scores(verdicts, [reasoning.prediction for _, reasoning in asked], seed=judge.seed)
     return scores
+
+
+def _of_confidence(calibration: dict[str, Any] | None, test: list[Post]) -> dict[str, Any]:
+    """What metrics.json says of a model's probabilities."""
+    if calibration is None:
+        return {}
+    if calibration["posts"] != posts_fingerprint(test):
+        raise StaleInputError(
+            "calibration.json is of other test posts than those at hand: run the pipeline evaluation again"
+        )
+    calibrated, uncalibrated = calibration["calibrated"], calibration["uncalibrated"]
+    return {
+        "expected_calibration_error": calibrated["expected_calibration_error"],
+        "expected_calibration_error_uncalibrated": uncalibrated["expected_calibration_error"],
+        "accuracy_by_coverage": calibrated["accuracy_by_coverage"],
+    }
 
 
 def _absent(adapter: dict[str, Any], parameters: ModelParameters) -> bool:

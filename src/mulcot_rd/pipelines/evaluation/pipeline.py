@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from mulcot_rd.pipelines.evaluation.nodes import (
+    calibrate_models,
     join_efficiency,
     measure_prediction_cost,
     predict_test_split,
@@ -17,6 +18,20 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             *(_predict(model) for model in ("assistant", "student")),
+            Node(
+                calibrate_models,
+                inputs=[
+                    "posts",
+                    "captions",
+                    "assistant_adapter",
+                    "student_adapter",
+                    "params:assistant",
+                    "params:student",
+                    "evaluation_workspace",
+                ],
+                outputs="calibration",
+                name="calibrate_models",
+            ),
             Node(
                 record_config,
                 inputs=[
@@ -40,6 +55,7 @@ def create_pipeline() -> Pipeline:
                     "teacher_references",
                     "teacher_summary",
                     "run_config",
+                    "calibration",
                 ],
                 outputs="metrics",
                 name="score_run",

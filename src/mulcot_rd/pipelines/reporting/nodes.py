@@ -17,6 +17,7 @@ from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import checked_posts
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.collect import TABLES, collect_tables
+from mulcot_rd.reporting.confidence import confidence_figure
 from mulcot_rd.reporting.display import Html, page, side_by_side
 from mulcot_rd.reporting.figures import (
     efficiency_figure,
@@ -118,6 +119,15 @@ def draw_training_curves(
     if not rows:
         return note_figure(title, "Nothing is trained yet.")
     return training_curves(rows, title, _source(run, assistant_adapter, student_adapter))
+
+
+def draw_confidence(
+    calibration: dict[str, Any], assistant_adapter: dict[str, Any], student_adapter: dict[str, Any], run: RunParameters
+) -> Figure:
+    """Draw how far the probabilities of the run's models can be trusted."""
+    return confidence_figure(
+        calibration, f"{run.dataset}, {run.name}", _source(run, assistant_adapter, student_adapter)
+    )
 
 
 def _source(run: RunParameters, *adapters: dict[str, Any]) -> str:

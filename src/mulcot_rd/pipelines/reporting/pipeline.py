@@ -5,6 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
 from mulcot_rd.pipelines.reporting.nodes import (
     collect_paper_tables,
+    draw_confidence,
     draw_paper_figures,
     draw_training_curves,
     report_quality,
@@ -57,6 +58,12 @@ def create_pipeline() -> Pipeline:
                 inputs=["assistant_adapter", "student_adapter", "params:run_settings"],
                 outputs="training_curves",
                 name="draw_training_curves",
+            ),
+            Node(
+                draw_confidence,
+                inputs=["calibration", "assistant_adapter", "student_adapter", "params:run_settings"],
+                outputs="confidence_figure",
+                name="draw_confidence",
             ),
             Node(
                 collect_paper_tables,
