@@ -117,7 +117,9 @@ class _Job(Job):
 def test_without_ray_its_engine_names_the_cure(monkeypatch, tmp_path):
     monkeypatch.setattr(sys.modules["mulcot_rd.distributed.launch"], "find_spec", lambda name: None)
     launch(_Job(), ClusterParameters(), tmp_path / "job", most=1)
-    with pytest.raises(UserError, match=r"engine=ray needs the package ray: pip install 'ray\[train\]>=2.60,<3', or use"):
+    with pytest.raises(
+        UserError, match=r"engine=ray needs the package ray: pip install 'ray\[train\]>=2.60,<3', or use"
+    ):
         launch(_Job(), ClusterParameters(engine="ray"), tmp_path / "job", most=1)
 
 

@@ -52,12 +52,14 @@ def runs_on_disk(catalog: DataCatalog) -> list[RunOnDisk]:
                 record = _at(metrics, place).read_record(version)
                 made_with = record.get("inputs", {}).get("run_config", {}).get("version")
                 parameters = _at(config, place, made_with)
+                # Without a record, only parameters that never changed are surely those of these metrics.
+                known = parameters.exists() and (made_with or len(parameters.list_versions()) == 1)
                 found.append(
                     RunOnDisk(
                         f"{dataset.name}/{place.name}",
                         version,
                         _at(metrics, place, version).load(),
-                        parameters.load() if parameters.exists() else {},
+                        parameters.load() if known else {},
                         record,
                     )
                 )
