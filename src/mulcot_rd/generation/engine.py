@@ -17,7 +17,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation.decoder import Decoder
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.prefill import Branch, prefill
-from mulcot_rd.generation.records import Answer
+from mulcot_rd.generation.records import Answer, PartialAnswer
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.sharding import is_sharded
 from mulcot_rd.prompts import Task
@@ -68,7 +68,8 @@ def write_answers(
     *,
     seed: int,
     static: bool | None = None,
-) -> Iterator[Answer]:
+    streamed: bool = False,
+) -> Iterator[Answer | PartialAnswer]:
     """Answer every task of every post, with retries (Appendix E): the same posts always give the same texts.
 
     Args:
@@ -80,9 +81,11 @@ def write_answers(
         seed: Of the retries' sampling.
         static: Whether steps have fixed shapes, as graph capture needs; by default on a GPU, where no weights are
             sharded.
+        streamed: Whether to yield answers that have not ended, too.
 
     Yields:
-        Each answer as it ends; those to one prompt in the order of their attempts.
+        Each answer as it ends; those to one prompt in the order of their attempts. Where they are streamed, each also
+        after every token before its last.
     """
     if not posts:
         return
@@ -122,6 +125,8 @@ def write_answers(
                 answer = Answer(task, post_id, row.attempt, encoder.answer(row.written, task), finished)
                 rows[number] = None if answer.is_last(parameters.max_retries) else row.retry(seed)
                 yield answer
+            elif streamed:
+                yield PartialAnswer(task, post_id, row.attempt, encoder.answer(row.written, task))
 
 
 def _choose(rows: Sequence[_Row | None], logits: Tensor, parameters: GenerationParameters) -> list[int]:

@@ -51,6 +51,15 @@ class Answer(NamedTuple):
         return self.shortcomings == 0 or self.attempt > max_retries
 
 
+class PartialAnswer(NamedTuple):
+    """What a model has written so far of an :class:`Answer`."""
+
+    task: Task
+    post_id: str
+    attempt: int
+    text: str
+
+
 def best_answer(given: Sequence[Answer]) -> Answer:
     """The first usable answer to a prompt, else the least incomplete one; its ``attempt`` is the number given."""
     return min(given, key=lambda answer: answer.shortcomings)._replace(attempt=len(given))
