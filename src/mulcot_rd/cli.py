@@ -1,10 +1,13 @@
 """The project's command line: Kedro's own, with errors that a user can act on said in one sentence."""
 
 import copy
+import os
 import signal
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -145,6 +148,40 @@ def export(folder: Path, out: Path) -> None:
 
     merge_model(folder, out)
     click.echo(str(out))
+
+
+@cli.command()
+@run_options
+@click.option(
+    "--student",
+    "folders",
+    multiple=True,
+    type=click.Path(resolve_path=True, path_type=Path),
+    help="Folder of a trained student, or one that `kedro export` wrote; by default the student that was trained last. "
+    "Give two to see them side by side.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all of them.")
+@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port to listen on.")
+@in_one_sentence
+def demo(params: dict[str, Any], env: str | None, folders: tuple[Path, ...], host: str, port: int) -> None:
+    """Open a page in which a student judges posts and writes its reasonings.
+
+    It listens on this machine alone unless --host says otherwise. docs/demo.md says what it accepts.
+    """
+    if find_spec("gradio") is None:
+        raise UserError("kedro demo needs Gradio: pip install -e '.[demo]'")
+    # Asked to end, it deletes what visitors sent, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with TemporaryDirectory(prefix="mulcot-rd-demo-") as uploads:
+        # Gradio reads it when it is imported.
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        from mulcot_rd.prediction.page import build_page, examples, newest_student, serve, title
+        from mulcot_rd.prediction.reasoner import SentimentReasoner
+
+        run = run_context(params, env)[0].params["run_settings"]
+        chosen = folders or [newest_student(Path(run.data_root))]
+        students = [(title(folder), SentimentReasoner.load(folder)) for folder in chosen]
+        serve(build_page(students, examples(Path("data/01_raw/sample"))), host, port)
 
 
 @cli.group()

@@ -3,7 +3,8 @@
 What takes long to import is imported where a model is loaded.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self, TypedDict
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from mulcot_rd.generation import GenerationParameters
+    from mulcot_rd.models.inputs import InputEncoder
     from mulcot_rd.prediction.model import ModelInUse
 
 ImageGiven = str | Path | bytes | Image.Image | None
@@ -46,7 +48,7 @@ class SentimentReasoner:
     """
 
     def __init__(
-        self, base: "PreTrainedModel", model: "ModelInUse", generation: "GenerationParameters", seed: int
+        self, base: "PreTrainedModel | None", model: "ModelInUse", generation: "GenerationParameters", seed: int
     ) -> None:
         """Take what :meth:`load` has found."""
         self._base, self._model, self._generation, self._seed = base, model, generation, seed
@@ -58,7 +60,8 @@ class SentimentReasoner:
         Args:
             folder: The folder of a trained student or assistant (of several versions the newest), or a folder that
                 ``kedro export`` wrote.
-            generation: Batch size, lengths, retries; by default the paper's.
+            generation: Batch size, lengths, retries; by default the paper's. With ``backend="served"`` a server
+                answers, and no weights are loaded.
             seed: Of the retries' sampling.
 
         Raises:
@@ -72,8 +75,11 @@ class SentimentReasoner:
         from mulcot_rd.prediction.model import model_in_use
 
         model = model_in_use(Path(folder).expanduser())
+        generation = generation or GenerationParameters()
+        if generation.backend == "served":
+            return cls(None, model, generation, seed)
         base = without_adapter(load_model(model.folder, model.backbone).model).eval()
-        return cls(base, model, generation or GenerationParameters(), seed)
+        return cls(base, model, generation, seed)
 
     def predict(
         self, *, text: str = "", image: ImageGiven = None, aspect: str | None = None, caption: str | None = None
@@ -104,19 +110,21 @@ class SentimentReasoner:
 
         Raises:
             UserError: As :meth:`predict`, for the first post that can't be judged; the message says which.
+            TeacherError: If the server can't answer.
         """
-        from mulcot_rd.generation import answer_posts
+        from mulcot_rd.generation.answers import answer_posts, kept_answers
         from mulcot_rd.generation.label_scores import score_posts
         from mulcot_rd.generation.predict import verdicts
-        from mulcot_rd.models.inputs import InputEncoder
+        from mulcot_rd.generation.served import served_answers
 
-        known, tasks = self._model.encoder, self._model.tasks
-        # A fresh one: the images that it keeps are of this call alone, for a file may be another the next time.
-        encoder = InputEncoder(known.family, known.processor, known.image_size, known.view)
+        encoder, tasks = self._encoder(), self._model.tasks
         with TemporaryDirectory(prefix="mulcot-rd-") as folder:
             contents = [self._content(number, post, Path(folder)) for number, post in enumerate(posts)]
             if not contents:
                 return []
+            if self._base is None:
+                given = served_answers(encoder, contents, tasks, self._generation, folder=Path(folder))
+                return verdicts(kept_answers(given, contents, tasks), None)
             description = f"{len(contents)} posts" if show_progress else None
             answers = answer_posts(
                 self._base, encoder, contents, tasks, self._generation,
@@ -124,6 +132,53 @@ class SentimentReasoner:
             )  # fmt: skip
             scores = score_posts(self._base, encoder, contents) if "label" in tasks else None
         return verdicts(answers, scores, self._model.temperature)
+
+    def stream(
+        self, *, text: str = "", image: ImageGiven = None, aspect: str | None = None, caption: str | None = None
+    ) -> Iterator[Verdict]:
+        """Judge one post as :meth:`predict` does, and show the verdict as it comes about.
+
+        Yields:
+            The verdict as far as it is written: with the probabilities first, then after every token. What is not there
+            yet is empty or ``None``. The last one is that of :meth:`predict`.
+
+        Raises:
+            UserError: As :meth:`predict`.
+        """
+        from mulcot_rd.generation.answers import encode, kept_answers
+        from mulcot_rd.generation.engine import write_answers
+        from mulcot_rd.generation.label_scores import score_posts
+        from mulcot_rd.generation.predict import verdicts
+        from mulcot_rd.generation.records import Answer
+
+        if self._base is None:
+            # A server's answers arrive whole.
+            yield self.predict(text=text, image=image, aspect=aspect, caption=caption)
+            return
+        encoder, tasks = self._encoder(), self._model.tasks
+        with TemporaryDirectory(prefix="mulcot-rd-") as folder:
+            given = {"text": text, "image": image, "aspect": aspect, "caption": caption}
+            contents = [self._content(0, given, Path(folder))]
+            scores = score_posts(self._base, encoder, contents) if "label" in tasks else None
+            written = {task: Answer(task, contents[0].id, 0, "", False) for task in tasks}
+            yield verdicts({task: [answer] for task, answer in written.items()}, scores)[0]
+            ended: list[Answer] = []
+            for answer in write_answers(
+                self._base, encoder, contents, encode(encoder, contents, tasks), self._generation,
+                seed=self._seed, streamed=True,
+            ):  # fmt: skip
+                if isinstance(answer, Answer):
+                    ended.append(answer)
+                # A line is a section; half of the next section's key is not part of this one.
+                begun = re.sub(r"\n[^\n:]*$", "", answer.text)
+                written[answer.task] = Answer(answer.task, answer.post_id, answer.attempt, begun, False)
+                yield verdicts({task: [one] for task, one in written.items()}, scores)[0]
+        yield verdicts(kept_answers(ended, contents, tasks), scores)[0]
+
+    def _encoder(self) -> "InputEncoder":
+        """A fresh one: the images that it keeps are of one call alone, for a file may be another the next time."""
+        known = self._model.encoder
+        return type(known)(known.family, known.processor, known.image_size, known.view)
 
     def _content(self, number: int, post: Mapping[str, Any], folder: Path) -> PostContent:
         """A post as the model reads it; its image is written to the folder unless it is a file."""
