@@ -9,6 +9,7 @@ from PIL import Image
 from pydantic import ValidationError
 from tests.teacher.fault_server import FaultServer, text_of
 
+from mulcot_rd import SentimentReasoner
 from mulcot_rd.errors import UserError
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.answers import kept_answers
@@ -68,6 +69,18 @@ def test_both_prompts_are_answered_and_a_cut_reasoning_is_asked_again(encoder, p
     first = server.requests[0]["messages"][0]["content"]
     assert [part["type"] for part in first] == ["image_url", "text"]
     assert all("response_format" not in body for body in server.requests)
+
+
+@pytest.mark.parametrize("method", ["predict", "stream"])
+def test_a_student_on_a_server_gives_verdicts(encoder, student, posts, reply, reasonings, method):
+    with FaultServer(reply=reply, models=("student",)).running() as server:
+        generation = GenerationParameters(backend="served", served={"base_url": server.url, "model": "student"})
+        reasoner = SentimentReasoner.load(student, generation=generation)
+        given = getattr(reasoner, method)(text=posts[0].text, image=posts[0].image, aspect=posts[0].aspect)
+        verdict = given if method == "predict" else list(given)[-1]
+    assert (verdict.label, verdict.probabilities) == (posts[0].label, None)
+    assert verdict.final_conclusion == reasonings[0].final_conclusion
+    assert verdict.agrees
 
 
 def test_images_arrive_with_the_pixels_of_training(encoder, posts, reply, tmp_path):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -70,6 +71,17 @@ def test_verdicts_are_those_of_the_evaluation(reasoner, student, posts):
         assert {name: getattr(verdict, name) for name in shared} == shared
         assert (verdict.label, verdict.reasoning_label) == (record.prediction, record.reasoning_prediction)
         assert sum(verdict.probabilities.values()) == pytest.approx(1)
+
+
+def test_a_streamed_verdict_grows_to_that_of_predict(reasoner, posts):
+    steps = list(reasoner.stream(**given(posts[0])))
+    assert steps[-1] == reasoner.predict(**given(posts[0]))
+    assert (steps[0].raw_text, steps[0].attempts) == ("", 0)
+    assert steps[0].probabilities == steps[-1].probabilities
+    first = [step.raw_text for step in steps if step.attempts == 1]
+    # Half a character of several bytes is a replacement character.
+    assert all(later.startswith(text.rstrip("\N{REPLACEMENT CHARACTER}")) for text, later in pairwise(first))
+    assert len(set(first)) > 3
 
 
 def test_an_exported_model_says_the_same_wherever_it_lies(reasoner, student, posts, tmp_path):

@@ -4,11 +4,13 @@ Text is never markup: whatever a visitor or a model writes is the content of a t
 others wait in line.
 """
 
+from abc import ABCMeta
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components.image import ImageData
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.ingest.result import Candidate
@@ -27,6 +29,17 @@ _EXAMPLES = 6
 
 # What a student's column shows: probabilities, or the label alone; a status; the four sections.
 Shown = tuple[dict[str, float] | str | None, str, str, str, str, str]
+
+
+def _path(component: gr.Image, uploaded: ImageData | None) -> str | None:
+    """The uploaded file: Gradio would open it by its own rules, and has no sentence for one that is no image."""
+    return None if uploaded is None else uploaded.path
+
+
+# A class statement would have Gradio write a stub file beside this module.
+_UploadedImage = ABCMeta.__new__(
+    type(gr.Image), "_UploadedImage", (gr.Image,), {"preprocess": _path, "is_template": True}
+)
 
 
 def newest_student(data_root: Path) -> Path:
@@ -99,9 +112,7 @@ def build_page(students: Sequence[tuple[str, SentimentReasoner]], shown_examples
     with gr.Blocks(title="MulCoT-RD", analytics_enabled=False, delete_cache=(60, UPLOAD_AGE)) as page, gr.Row():
         with gr.Column():
             text = gr.Textbox(label="Post", lines=3, max_lines=10)
-            image = gr.Image(label="Image", sources=["upload", "clipboard"], height=260, buttons=[])
-            # Gradio would open the file by its own rules, and has no sentence for one that is no image.
-            image.preprocess = lambda uploaded: uploaded and uploaded.path
+            image = _UploadedImage(label="Image", sources=["upload", "clipboard"], height=260, buttons=[])
             aspect = gr.Textbox(label="Aspect (empty: the whole post)")
             ask = gr.Button("Ask", variant="primary")
             gr.Examples(shown_examples, [text, image, aspect])
