@@ -181,7 +181,9 @@ def demo(params: dict[str, Any], env: str | None, folders: tuple[Path, ...], hos
         run = run_context(params, env)[0].params["run_settings"]
         chosen = folders or [newest_student(Path(run.data_root))]
         students = [(title(folder), SentimentReasoner.load(folder)) for folder in chosen]
-        serve(build_page(students, examples(Path("data/01_raw/sample"))), host, port)
+        page = build_page(students, examples(Path("data/01_raw/sample")))
+        click.echo(f"{serve(page, host, port)} is open; Ctrl-C ends it")
+        page.block_thread()
 
 
 @cli.group()

@@ -109,7 +109,7 @@ def address(reasoner, tmp_path_factory):
         built = page.build_page([("one", reasoner), ("two", Reasoner())], page.examples(SAMPLE))
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        yield page.serve(built, "127.0.0.1", port, block=False)
+        yield page.serve(built, "127.0.0.1", port)
         built.close()
 
 

@@ -127,14 +127,13 @@ def build_page(students: Sequence[tuple[str, SentimentReasoner]], shown_examples
     return page.queue(max_size=MAX_WAITING)
 
 
-def serve(page: gr.Blocks, host: str, port: int, *, block: bool = True) -> str:
-    """Serve the page until it is interrupted.
+def serve(page: gr.Blocks, host: str, port: int) -> str:
+    """Start to serve the page; ``page.block_thread()`` waits until it is interrupted.
 
     Args:
         page: The page.
         host: Address to listen on.
         port: Port to listen on.
-        block: Whether to return only at the end.
 
     Returns:
         The page's address.
@@ -147,7 +146,8 @@ def serve(page: gr.Blocks, host: str, port: int, *, block: bool = True) -> str:
             server_name=host,
             server_port=port,
             max_file_size=MAX_UPLOAD,
-            prevent_thread_lock=not block,
+            prevent_thread_lock=True,
+            quiet=True,
             # Gradio's default fonts come from a foreign server.
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             # It would keep in the browser what a visitor sends.
