@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -73,7 +74,8 @@ def test_verdicts_are_those_of_the_evaluation(reasoner, student, posts):
         assert sum(verdict.probabilities.values()) == pytest.approx(1)
 
 
-def test_a_streamed_verdict_grows_to_that_of_predict(reasoner, posts):
+def test_a_streamed_verdict_grows_to_that_of_predict(reasoner, posts, monkeypatch):
+    monkeypatch.setattr(reasoner, "_model", replace(reasoner._model, temperature=2.0))
     steps = list(reasoner.stream(**given(posts[0])))
     assert steps[-1] == reasoner.predict(**given(posts[0]))
     assert (steps[0].raw_text, steps[0].attempts) == ("", 0)

@@ -5,6 +5,7 @@ What takes long to import is imported where a model is loaded.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self, TypedDict
@@ -115,7 +116,6 @@ class SentimentReasoner:
         from mulcot_rd.generation.answers import answer_posts, kept_answers
         from mulcot_rd.generation.label_scores import score_posts
         from mulcot_rd.generation.predict import verdicts
-        from mulcot_rd.generation.served import served_answers
 
         encoder, tasks = self._encoder(), self._model.tasks
         with TemporaryDirectory(prefix="mulcot-rd-") as folder:
@@ -123,6 +123,8 @@ class SentimentReasoner:
             if not contents:
                 return []
             if self._base is None:
+                from mulcot_rd.generation.served import served_answers
+
                 given = served_answers(encoder, contents, tasks, self._generation, folder=Path(folder))
                 return verdicts(kept_answers(given, contents, tasks), None)
             description = f"{len(contents)} posts" if show_progress else None
@@ -160,8 +162,9 @@ class SentimentReasoner:
             given = {"text": text, "image": image, "aspect": aspect, "caption": caption}
             contents = [self._content(0, given, Path(folder))]
             scores = score_posts(self._base, encoder, contents) if "label" in tasks else None
-            written = {task: Answer(task, contents[0].id, 0, "", False) for task in tasks}
-            yield verdicts({task: [answer] for task, answer in written.items()}, scores)[0]
+            judged = partial(verdicts, scores=scores, temperature=self._model.temperature)
+            written = {task: [Answer(task, contents[0].id, 0, "", False)] for task in tasks}
+            yield judged(written)[0]
             ended: list[Answer] = []
             for answer in write_answers(
                 self._base, encoder, contents, encode(encoder, contents, tasks), self._generation,
@@ -171,9 +174,9 @@ class SentimentReasoner:
                     ended.append(answer)
                 # A line is a section; half of the next section's key is not part of this one.
                 begun = re.sub(r"\n[^\n:]*$", "", answer.text)
-                written[answer.task] = Answer(answer.task, answer.post_id, answer.attempt, begun, False)
-                yield verdicts({task: [one] for task, one in written.items()}, scores)[0]
-        yield verdicts(kept_answers(ended, contents, tasks), scores)[0]
+                written[answer.task] = [Answer(answer.task, answer.post_id, answer.attempt, begun, False)]
+                yield judged(written)[0]
+        yield judged(kept_answers(ended, contents, tasks))[0]
 
     def _encoder(self) -> "InputEncoder":
         """A fresh one: the images that it keeps are of one call alone, for a file may be another the next time."""
