@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.distributed.jobs import cluster
 
-from mulcot_rd.generation import GenerationParameters
+from mulcot_rd.generation import GenerationParameters, trained_answers
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters
@@ -25,6 +25,9 @@ from mulcot_rd.training.parameters import (
     StudentTrainingParameters,
     ValidationParameters,
 )
+from mulcot_rd.training.soft_label_writing import assistant_soft_labels
+from mulcot_rd.training.soft_labels import SoftLabelParameters
+from mulcot_rd.training.train import train_model
 
 ROOT = Path(__file__).parents[2]
 LORA = AdapterParameters(r=4, lora_alpha=8, lora_dropout=0.1)
@@ -117,3 +120,55 @@ def run_job():
             return process, output.read()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def train(all_posts, reasonings, checkpoint, parameters):
+    """Trains assistant or student in a folder."""
+
+    def run(name, folder, workers, soft_labels=None, **given):
+        own = parameters(name, workers, **given)
+        return train_model(name, own, all_posts, teacher_rows(reasonings), soft_labels, checkpoint, folder)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def assistant(train, tmp_path_factory):
+    """An assistant that one process trained."""
+    return train("assistant", tmp_path_factory.mktemp("alone"), 1)
+
+
+@pytest.fixture(scope="session")
+def ask(assistant, parameters, all_posts):
+    """Lets the assistant answer in a folder, with so many workers."""
+
+    def run(folder, workers, environment=None):
+        own = parameters("assistant", workers, environment=environment or {})
+        return trained_answers(
+            "test", Path(assistant["folder"]), own.backbone, all_posts, list(TASKS), own.generation,
+            weights="x", seed=1, folder=folder, cluster=own.cluster,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def label(assistant, parameters, all_posts, reasonings):
+    """Writes the assistant's soft labels in a folder, with so many workers."""
+
+    def run(folder, workers, environment=None):
+        own = parameters("assistant", workers, environment=environment or {})
+        return assistant_soft_labels(
+            Path(assistant["folder"]), own.backbone, all_posts, teacher_rows(reasonings), list(TASKS),
+            SoftLabelParameters(rows_per_shard=2, batch_size=2),
+            weights=assistant["weights"], kept=Kept(folder, "soft_labels"), cluster=own.cluster,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def soft_labels(label, tmp_path_factory):
+    """Those that one process wrote."""
+    return label(tmp_path_factory.mktemp("soft"), 1)

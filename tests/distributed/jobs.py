@@ -10,7 +10,10 @@ import torch
 
 from mulcot_rd.distributed import ClusterParameters, Group, Job, launch
 from mulcot_rd.errors import UserError
+from mulcot_rd.generation import AnswerLog
+from mulcot_rd.generation.trained import AnsweringJob
 from mulcot_rd.training.job import TrainingJob
+from mulcot_rd.training.soft_label_writing import Shards, SoftLabelJob
 
 
 def cluster(workers, **given) -> ClusterParameters:
@@ -103,6 +106,42 @@ class DyingTraining(TrainingJob):
                 return super().__call__(*given)
 
         return Dying(**vars(made))
+
+
+def _killed_after(done: str, group: Group) -> None:
+    """Kill rank 1 once, when it has done one unit of work."""
+    mark = Path(os.environ[KILLED])
+    if group.rank == 1 and not mark.exists():
+        mark.write_text(done)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingAnswers(AnsweringJob):
+    """Answers, of which rank 1 writes one unit before it is killed."""
+
+    def run(self, group):
+        add = AnswerLog.add
+
+        def adding(log, answers):
+            add(log, answers)
+            _killed_after(answers[0].post_id, group)
+
+        AnswerLog.add = adding
+        super().run(group)
+
+
+class DyingSoftLabels(SoftLabelJob):
+    """Soft labels, of which rank 1 writes one shard before it is killed."""
+
+    def run(self, group):
+        write = Shards.write
+
+        def writing(shards, number, tensors):
+            write(shards, number, tensors)
+            _killed_after(str(number), group)
+
+        Shards.write = writing
+        super().run(group)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from tests.distributed.jobs import KILLED, Calls, DyingTraining, Fails, cluster
 from mulcot_rd.distributed import launch
 from mulcot_rd.errors import UserError
 from mulcot_rd.kept import Kept
-from mulcot_rd.training.expansion import teacher_rows
-from mulcot_rd.training.train import train_model
 
 ray = pytest.importorskip("ray", reason="the package ray is not installed")
 
@@ -35,18 +33,9 @@ def _ray():
 
 
 @pytest.fixture(scope="module")
-def train(all_posts, reasonings, checkpoint, parameters):
-    def run(folder, **given):
-        own = parameters("assistant", 2, **given)
-        return train_model("assistant", own, all_posts, teacher_rows(reasonings), None, checkpoint, folder)
-
-    return run
-
-
-@pytest.fixture(scope="module")
 def local(train, tmp_path_factory):
     """An assistant that two processes of this machine trained."""
-    return train(tmp_path_factory.mktemp("local"))
+    return train("assistant", tmp_path_factory.mktemp("local"), 2)
 
 
 def test_processes_sum_gather_and_share(tmp_path):
@@ -60,7 +49,7 @@ def test_processes_sum_gather_and_share(tmp_path):
 def test_workers_that_are_killed_change_nothing(train, local, tmp_path, monkeypatch):
     monkeypatch.setattr("mulcot_rd.training.train.TrainingJob", DyingTraining)
     mark = tmp_path / "killed"
-    done = train(tmp_path, engine="ray", environment={KILLED: str(mark)}, max_failures=2)
+    done = train("assistant", tmp_path, 2, engine="ray", environment={KILLED: str(mark)}, max_failures=2)
     assert mark.read_text() == "10"
     assert {**done, "folder": ""} == {**local, "folder": ""}
 
