@@ -48,7 +48,7 @@ def catalog(tmp_path, posts) -> DataCatalog:
         seed=42,
         engine="local",
     )
-    files = {"metrics": "metrics.json", "efficiency": "efficiency.json", "quality": "quality.json"}
+    files = {"metrics": "metrics.json", "efficiency": "efficiency.json", "quality": "quality.json", "calibration": "c"}
     files |= {"teacher_references": "references.jsonl", "run_config": "config.yml"}
     missing = {
         name: JSONLinesDataset(filepath=str(tmp_path / file), record="mulcot_rd.schema.PredictionRecord")
@@ -62,7 +62,7 @@ def catalog(tmp_path, posts) -> DataCatalog:
             "default_parameters": MemoryDataset(default_parameters(load())),
             "params:reporting": MemoryDataset(ReportingParameters()),
             **missing,
-            **{f"{name}_workspace": PathDataset(filepath=str(tmp_path / path)) for name, path in folders.items()},
+            **{f"all_{name}": PathDataset(filepath=str(tmp_path / path)) for name, path in folders.items()},
             **{name: ReportTableDataset(filepath=str(tmp_path / "tables" / name)) for name in TABLES},
         }
     )
