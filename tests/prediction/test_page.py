@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,7 +22,8 @@ httpx = pytest.importorskip("httpx")
 
 from mulcot_rd.prediction import page  # noqa: E402
 
-SAMPLE = Path(__file__).parents[2] / "data" / "01_raw" / "sample"
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "data" / "01_raw" / "sample"
 MARKUP = '<img src=x onerror="window.marked = 1"> **bold** <b>bold</b> $x^2$'
 
 
@@ -95,6 +99,11 @@ class Visitor:
         return "the server ended the connection"
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def reasoner():
     return Reasoner(pause=0.02)
@@ -105,11 +114,9 @@ def address(reasoner, tmp_path_factory):
     """The page on a free port, with uploads in a folder of the test's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
-        patch.chdir(SAMPLE.parents[2])
+        patch.chdir(ROOT)
         built = page.build_page([("one", reasoner), ("two", Reasoner())], page.examples(SAMPLE))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        yield page.serve(built, "127.0.0.1", port)
+        yield page.serve(built, "127.0.0.1", free_port())
         built.close()
 
 
@@ -188,7 +195,7 @@ def test_a_large_upload_is_refused(visitor):
 
 
 def test_no_file_of_the_machine_can_be_read(visitor):
-    conf = str(SAMPLE.parents[2] / "conf" / "base" / "parameters.yml")
+    conf = str(ROOT / "conf" / "base" / "parameters.yml")
     for path in ("/etc/passwd", conf):
         assert visitor.file(path).status_code == 403
         assert isinstance(visitor.ask("x", path), str)
@@ -213,6 +220,27 @@ def test_who_leaves_is_not_answered_to_the_end(visitor, reasoner):
     assert answered(visitor.ask("good"))
     assert time.monotonic() - begin < 4
     assert reasoner.left == ["word " * 300]
+
+
+@pytest.mark.parametrize("family_name", ["qwen2_5_vl"], indirect=True, scope="session")
+def test_the_command_listens_here_alone_and_deletes_what_was_sent(student, tmp_path):
+    port = free_port()
+    command = [sys.executable, "-m", "kedro", "demo", "--student", str(student), "--port", str(port)]
+    given = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=given, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == f"http://127.0.0.1:{port}/ is open; Ctrl-C ends it\n"
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.2", port))
+            visitor = Visitor(f"http://127.0.0.1:{port}")
+            image = visitor.upload((SAMPLE / "images" / "test-001.jpg").read_bytes()).json()[0]
+            assert Path(image).is_relative_to(tmp_path)
+            assert visitor.ask("A sunny morning", image, "morning")[1].startswith("The label is")
+        finally:
+            process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not Path(image).exists()
+    assert not list(tmp_path.glob("mulcot-rd-*"))
 
 
 def test_chromium_shows_answers_of_two_students_and_no_markup(address, tmp_path):
