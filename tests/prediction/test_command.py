@@ -6,12 +6,22 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd.cli import cli
 from mulcot_rd.generation import label_scores, trained
+from mulcot_rd.reasoning import write, write_label
+from mulcot_rd.schema import Reasoning, Sentiment
 
 pytestmark = pytest.mark.parametrize("family_name", ["qwen2_5_vl"], indirect=True, scope="session")
 
+REASONING = Reasoning(
+    text_analysis="The text is fine.",
+    image_analysis="The image is gold.",
+    conflict_resolution="None.",
+    final_conclusion="All is well.",
+    prediction="positive",
+)
 FAST = "generation.max_new_tokens=12,generation.max_label_tokens=6,generation.max_retries=1"
 # Line by line what a user may hand over, with the reason that comes back.
 BROKEN = {
@@ -132,6 +142,23 @@ def test_two_processes_write_the_same(student, folder):
     done = predict(posts, student, outs[1], "--params", f"{FAST},cluster.workers=2,cluster.cpus_per_worker=1")
     assert done.exit_code == 0, done.output
     assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+def test_a_server_answers_and_gives_no_probabilities(student, folder):
+    posts, out = folder / "posts.csv", folder / "out.jsonl"
+    posts.write_text("id,text,image\na,fine,one.png\n")
+
+    def reply(body):
+        return write(REASONING) if "Text_analysis" in text_of(body["messages"][0]) else write_label(Sentiment.NEUTRAL)
+
+    with FaultServer(reply=reply, models=("student",)).running() as server:
+        served = f"generation.served.base_url={server.url},generation.served.model=student"
+        done = predict(posts, student, out, "--params", f"generation.backend=served,{served}")
+    assert done.exit_code == 0, done.output
+    row = json.loads(out.read_text())
+    assert (row["label"], row["reasoning_label"], row["agrees"]) == ("neutral", "positive", False)
+    assert row["image_analysis"] == "The image is gold."
+    assert row["probability_neutral"] is None
 
 
 def test_a_file_without_a_good_row_needs_no_model_to_answer(student, folder):
