@@ -189,6 +189,12 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(visitor, tm
     assert visitor.ask("x", image)[1] == "image of 10000 x 9000 pixels is too large: bomb.png"
 
 
+def test_a_port_in_use_is_one_sentence(address):
+    port = int(address.rstrip("/").rpartition(":")[2])
+    with pytest.raises(UserError, match=rf"can't listen on 127\.0\.0\.1:{port}: another program does"):
+        page.serve(page.build_page([("one", Reasoner())], page.examples(SAMPLE)), "127.0.0.1", port)
+
+
 def test_a_large_upload_is_refused(visitor):
     assert visitor.upload(b"0" * 11_000_000).status_code == 413
     assert answered(visitor.ask("good"))

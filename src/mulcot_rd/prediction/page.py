@@ -139,7 +139,7 @@ def serve(page: gr.Blocks, host: str, port: int) -> str:
         The page's address.
 
     Raises:
-        UserError: If another program listens there.
+        UserError: If the page can't listen there.
     """
     try:
         _, address, _ = page.launch(
@@ -158,7 +158,10 @@ def serve(page: gr.Blocks, host: str, port: int) -> str:
             enable_monitoring=False,
         )
     except OSError as error:
-        raise UserError(f"the page can't listen on {host}:{port} ({error}): name another --port") from error
+        raise UserError(
+            f"the page can't listen on {host}:{port}: another program does, or the address is not this machine's; give "
+            "another --port or --host"
+        ) from error
     return address
 
 
