@@ -33,12 +33,6 @@ ROOT = Path(__file__).parents[2]
 LORA = AdapterParameters(r=4, lora_alpha=8, lora_dropout=0.1)
 
 
-@pytest.fixture(scope="session", params=["flan_t5", "qwen2_5_vl", "qwen3_vl"])
-def family_name(request) -> str:
-    """The families of the paper."""
-    return request.param
-
-
 @pytest.fixture(scope="session")
 def all_posts(posts):
     """The posts, which are those of the dev split too."""

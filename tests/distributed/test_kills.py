@@ -8,11 +8,8 @@ from tests.distributed.jobs import KILLED, DyingAnswers, DyingSoftLabels, DyingT
 from mulcot_rd.kept import Kept
 from mulcot_rd.training.checkpoints import Checkpoints
 
-
-@pytest.fixture(scope="session", params=["qwen3_vl"])
-def family_name(request):
-    """One family: what differs between them, processes don't see."""
-    return request.param
+# One family: what differs between them, processes don't see.
+pytestmark = pytest.mark.parametrize("family_name", ["qwen3_vl"], indirect=True)
 
 
 def test_a_start_that_was_killed_goes_on_with_another_number_of_processes(train, assistant, tmp_path, monkeypatch):

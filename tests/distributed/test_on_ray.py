@@ -14,12 +14,6 @@ from mulcot_rd.kept import Kept
 ray = pytest.importorskip("ray", reason="the package ray is not installed")
 
 
-@pytest.fixture(scope="session", params=["qwen3_vl"])
-def family_name(request):
-    """One family: what differs between them, processes on Ray don't see."""
-    return request.param
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _ray():
     """Workers find the tests; Ray ends with the module."""
@@ -32,26 +26,17 @@ def _ray():
         os.environ["PYTHONPATH"] = before
 
 
-@pytest.fixture(scope="module")
-def local(train, tmp_path_factory):
-    """An assistant that two processes of this machine trained."""
-    return train("assistant", tmp_path_factory.mktemp("local"), 2)
+# One family: what differs between them, processes on Ray don't see.
+FAMILY = pytest.mark.parametrize("family_name", ["qwen3_vl"], indirect=True)
 
 
-def test_processes_sum_gather_and_share(tmp_path):
-    result = launch(Calls(), cluster(2, engine="ray", environment={"MULCOT_TEST": "set"}), tmp_path / "job", most=9)
-    assert result["sum"] == [3.0, 2.0]
-    assert (result["gathered"], result["broadcast"], result["shares"]) == ([0, 1], "of 0", [[0, 2, 4], [1, 3]])
-    assert (result["threads"], result["environment"]) == (1, "set")
-    assert not (tmp_path / "job").exists()
-
-
-def test_workers_that_are_killed_change_nothing(train, local, tmp_path, monkeypatch):
+@FAMILY
+def test_workers_that_are_killed_change_nothing(train, assistant, tmp_path, monkeypatch):
     monkeypatch.setattr("mulcot_rd.training.train.TrainingJob", DyingTraining)
     mark = tmp_path / "killed"
     done = train("assistant", tmp_path, 2, engine="ray", environment={KILLED: str(mark)}, max_failures=2)
     assert mark.read_text() == "10"
-    assert {**done, "folder": ""} == {**local, "folder": ""}
+    assert {**done, "folder": ""} == {**assistant, "folder": ""}
 
 
 def test_an_error_that_a_user_can_mend_is_raised_and_not_tried_again(tmp_path):
@@ -65,11 +50,12 @@ def test_more_processors_than_there_are_is_refused(tmp_path):
         launch(Calls(), cluster(2, engine="ray", cpus_per_worker=99), tmp_path / "job", most=9)
 
 
-def test_a_driver_that_is_killed_is_gone_on_from(job_file, local, run_job, tmp_path):
+@FAMILY
+def test_a_driver_that_is_killed_is_gone_on_from(job_file, assistant, run_job, tmp_path):
     ray.shutdown()
     process, out = run_job(job_file(tmp_path, engine="ray"), kill_after_steps=2)
     assert process.returncode == -signal.SIGKILL, out
     process, out = run_job(job_file(tmp_path, engine="ray"))
     assert process.returncode == 0, out
-    done = Kept(tmp_path, "assistant").find(local["fingerprint"])
-    assert {**done, "folder": ""} == {**local, "folder": ""}
+    done = Kept(tmp_path, "assistant").find(assistant["fingerprint"])
+    assert {**done, "folder": ""} == {**assistant, "folder": ""}

@@ -7,6 +7,9 @@ import pytest
 from mulcot_rd.errors import UserError
 from mulcot_rd.training.train import history_of
 
+# The families of the paper.
+pytestmark = pytest.mark.parametrize("family_name", ["flan_t5", "qwen2_5_vl", "qwen3_vl"], indirect=True)
+
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_training_gives_the_same_bytes(train, assistant, soft_labels, tmp_path, tmp_path_factory, workers):
