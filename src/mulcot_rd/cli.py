@@ -65,6 +65,11 @@ run.params = [_ours(option) for option in kedro_run.params]
 run.callback = in_one_sentence(_checked_run)
 
 
+def _end_cleanly_on_sigterm() -> None:
+    """Let a command that is asked to end do so as Ctrl-C has it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 @click.group(cls=type(project_group), name="mulcot_rd")
 def cli() -> None:
     """Commands of the project."""
@@ -82,8 +87,8 @@ def experiments(plan: Path, force: bool) -> None:
     """
     from mulcot_rd.experiments import as_table, execute, read_plan
 
-    # Asked to end, it ends the run that is under way with it, as Ctrl-C does; the run keeps its checkpoints.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # The run that is under way ends with it, and keeps its checkpoints.
+    _end_cleanly_on_sigterm()
     reports = execute(read_plan(plan), project_folder(), force=force)
     click.echo(as_table(reports))
     failed = sum(report.state == "failed" for report in reports)
@@ -170,8 +175,8 @@ def demo(params: dict[str, Any], env: str | None, folders: tuple[Path, ...], hos
     """
     if find_spec("gradio") is None:
         raise UserError("kedro demo needs Gradio: pip install -e '.[demo]'")
-    # Asked to end, it deletes what visitors sent, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # What visitors sent is deleted.
+    _end_cleanly_on_sigterm()
     with TemporaryDirectory(prefix="mulcot-rd-demo-") as uploads:
         # Gradio reads it when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = uploads

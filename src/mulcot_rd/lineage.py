@@ -27,12 +27,14 @@ class Lineage:
     def __init__(self) -> None:
         """Know no run yet."""
         self._run: dict[str, Any] = {}
+        self._fingerprints: dict[tuple[str, str], str] = {}
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check the versions that are asked for, and take down which run this is."""
         check_load_versions(run_params["load_versions"] or {}, pipeline, catalog)
         run = RunParameters.model_validate(catalog.load("params:run_settings"))
+        self._fingerprints = {}
         self._run = {
             "run": {"dataset": run.dataset, "name": run.name},
             "made": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -50,13 +52,28 @@ class Lineage:
         record = {
             "node": node.name,
             **self._run,
-            "inputs": {name: state for name in node.inputs if (state := _state(catalog.get(name)))},
+            "inputs": {name: state for name in node.inputs if (state := self._state(name, catalog.get(name)))},
             "parameters": {
                 name: recorded(value) if isinstance(value, BaseModel) else value for name, value in parameters.items()
             },
         }
         for dataset in outputs:
             dataset.record = record
+
+    def _state(self, name: str, dataset: Any) -> dict[str, Any] | None:
+        """The version and fingerprint of an input that is kept on disk; of optional ones that are missing nothing."""
+        from mulcot_rd.datasets import SoftLabelsDataset
+        from mulcot_rd.datasets.versioned import VersionedFiles
+
+        if not isinstance(dataset, VersionedFiles | SoftLabelsDataset) or not dataset.exists():
+            return None
+        if not _is_versioned(dataset):
+            return {"version": None, "fingerprint": dataset.fingerprint()}
+        # A version never changes, so it is read once a run, however many nodes take it.
+        key = name, dataset.resolve_load_version()
+        if key not in self._fingerprints:
+            self._fingerprints[key] = dataset.fingerprint()
+        return {"version": key[1], "fingerprint": self._fingerprints[key]}
 
 
 def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -73,8 +90,7 @@ def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: 
             raise UserError(f"--load-versions {name}:{version}: {name} has no versions")
         if name in pipeline.all_outputs():
             raise UserError(f"--load-versions {name}:{version}: this run makes {name}; run only pipelines that read it")
-        if version not in (there := dataset.list_versions(full_path=False)):
-            raise UserError(f"there is no version {version} of {name}; {nearest(version, there)}")
+        _check_there(dataset, name, version)
     missing = {}
     read = pipeline.inputs() - {"posts"} if wanted else set()
     read = {name for name in read if _is_versioned(catalog.get(name)) and catalog.exists(name)}
@@ -104,8 +120,7 @@ def lineage(catalog: DataCatalog, name: str, version: str) -> Iterator[str]:
     dataset = catalog.get(name)
     if not _is_versioned(dataset):
         raise UserError(f"{name} has no versions; choose a dataset that has, such as metrics")
-    if version not in (there := dataset.list_versions(full_path=False)):
-        raise UserError(f"there is no version {version} of {name}; {nearest(version, there)}")
+    _check_there(dataset, name, version)
     yield from _chain(catalog, name, {"version": version}, 0, set())
 
 
@@ -146,19 +161,13 @@ def commit(folder: Path) -> str | None:
     return told[0].stdout.strip() + ("+changes" if told[1].stdout.strip() else "")
 
 
+def _check_there(dataset: Any, name: str, version: str) -> None:
+    if version not in (there := dataset.list_versions(full_path=False)):
+        raise UserError(f"there is no version {version} of {name}; {nearest(version, there)}")
+
+
 def _is_versioned(dataset: Any) -> bool:
     # Imported here: most commands need no torch.
     from mulcot_rd.datasets.versioned import VersionedFiles
 
     return isinstance(dataset, VersionedFiles) and dataset._version is not None
-
-
-def _state(dataset: Any) -> dict[str, Any] | None:
-    """The version and fingerprint of an input, where it is kept on disk; of optional ones that are missing nothing."""
-    from mulcot_rd.datasets import SoftLabelsDataset
-    from mulcot_rd.datasets.versioned import VersionedFiles
-
-    if not isinstance(dataset, VersionedFiles | SoftLabelsDataset) or not dataset.exists():
-        return None
-    version = dataset.resolve_load_version() if _is_versioned(dataset) else None
-    return {"version": version, "fingerprint": dataset.fingerprint()}

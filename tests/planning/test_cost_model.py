@@ -1,10 +1,10 @@
 """The cost model: identities, the model's own tensors, what soft labels take, and what was measured on a GPU."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from tests.project.conftest import load
+from tests.soft_labels import store_soft_labels
 
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import BackboneParameters, WeightsError, parameter_counts
@@ -17,7 +17,6 @@ from mulcot_rd.planning.shape import meta_model, model_shape
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.training.batches import make_example
 from mulcot_rd.training.expansion import teacher_rows
-from mulcot_rd.training.soft_label_writing import write_shards, write_soft_labels
 from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 GIB = 2**30
@@ -72,14 +71,7 @@ def test_soft_labels_take_what_is_written(checkpoint, backbone_parameters, posts
     found = model_shape(backbone_parameters, InputParameters(image_size=56))
     for kind in ("exact", "compact"):
         parameters = SoftLabelParameters(kind=kind, top_k=8)
-        labels = write_soft_labels(
-            partial(write_shards, role.model, role.encoder, rows),
-            role.encoder,
-            rows,
-            Kept(tmp_path, kind),
-            {},
-            parameters,
-        )
+        labels = store_soft_labels(role, rows, Kept(tmp_path, kind), {}, parameters)
         expected = cost.soft_label_bytes(positions, replace(found, vocabulary=vocabulary), parameters)
         # Beside the tensors a file has a header and each row's number of targets.
         assert expected <= labels.manifest.bytes <= expected + 3000

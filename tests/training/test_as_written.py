@@ -1,9 +1,8 @@
 """Everything that makes training fast, together, against the method as written: values and gradients."""
 
-from functools import partial
-
 import pytest
 import torch
+from tests.soft_labels import store_soft_labels
 
 from as_written import distillation_loss, multi_task_loss
 from mulcot_rd.kept import Kept
@@ -12,7 +11,6 @@ from mulcot_rd.training.batches import collate
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights, chunked_loss
-from mulcot_rd.training.soft_label_writing import write_shards, write_soft_labels
 from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 
@@ -41,14 +39,7 @@ def student(backbone_parameters, checkpoint):
 
 def test_distillation_from_stored_labels_equals_distillation_from_the_live_assistant(role, student, examples, tmp_path):
     parameters = SoftLabelParameters(rows_per_shard=4)
-    soft = write_soft_labels(
-        partial(write_shards, role.model, role.encoder, examples),
-        role.encoder,
-        examples,
-        Kept(tmp_path, "soft"),
-        {"model": "x"},
-        parameters,
-    )
+    soft = store_soft_labels(role, examples, Kept(tmp_path, "soft"), {"model": "x"}, parameters)
     weights = StudentLossWeights(vocabulary_size=len(student.encoder.tokenizer))
     images = ImageStore(tmp_path / "images", student.encoder, student.model, "x")
     images.prepare([example.image for example in examples])

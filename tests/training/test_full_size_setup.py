@@ -3,9 +3,8 @@
 That is LoRA over weights in bfloat16, or every weight where a family is trained whole.
 """
 
-from functools import partial
-
 import torch
+from tests.soft_labels import store_soft_labels
 
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters
@@ -15,7 +14,6 @@ from mulcot_rd.training.batches import collate, make_example
 from mulcot_rd.training.expansion import teacher_rows
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.objective import StudentLossWeights, chunked_loss
-from mulcot_rd.training.soft_label_writing import write_shards, write_soft_labels
 from mulcot_rd.training.soft_labels import SoftLabelParameters
 
 
@@ -32,13 +30,8 @@ def test_a_distillation_step_moves_what_is_trained_alone(backbone_parameters, ch
     by_id = {post.id: post for post in posts}
     examples = [make_example(row, by_id[row.post_id], student.encoder, TASKS) for row in teacher_rows(reasonings)]
     assistant.model.eval()
-    soft = write_soft_labels(
-        partial(write_shards, assistant.model, assistant.encoder, examples),
-        assistant.encoder,
-        examples,
-        Kept(tmp_path, "soft"),
-        {"model": "x"},
-        SoftLabelParameters(rows_per_shard=4),
+    soft = store_soft_labels(
+        assistant, examples, Kept(tmp_path, "soft"), {"model": "x"}, SoftLabelParameters(rows_per_shard=4)
     )
     batch = collate(examples, student.encoder)
     student.model.train()

@@ -6,10 +6,10 @@ import shutil
 from array import array
 from copy import copy
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
+from tests.soft_labels import store_soft_labels
 
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.kept import Kept
@@ -19,7 +19,6 @@ from mulcot_rd.training.batches import collate
 from mulcot_rd.training.distributions import ExactDistributions
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.soft_label_layouts import CompactLayout
-from mulcot_rd.training.soft_label_writing import write_shards, write_soft_labels
 from mulcot_rd.training.soft_labels import (
     SoftLabelError,
     SoftLabelParameters,
@@ -35,16 +34,7 @@ MADE_FROM = {"model": "this one"}
 def _write(role, examples, folder, parameters=PARAMETERS, made_from=MADE_FROM):
     """Soft labels as the pipeline leaves them: written, and put in use."""
     kept = Kept(folder, "soft")
-    kept.put(
-        write_soft_labels(
-            partial(write_shards, role.model, role.encoder, examples),
-            role.encoder,
-            examples,
-            kept,
-            made_from,
-            parameters,
-        ).folder
-    )
+    kept.put(store_soft_labels(role, examples, kept, made_from, parameters).folder)
     return folder / "soft"
 
 

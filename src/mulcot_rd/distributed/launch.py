@@ -38,8 +38,8 @@ def launch(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any
     Raises:
         UserError: If the job can't be done as a user wants it, or workers died too often.
     """
+    check_engine(cluster.engine)
     if cluster.engine == "ray":
-        check_engine(cluster.engine)
         # Imported here: ray is optional.
         from mulcot_rd.distributed import on_ray  # noqa: PLC0415
 

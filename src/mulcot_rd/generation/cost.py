@@ -10,11 +10,10 @@ from transformers import PreTrainedModel
 from mulcot_rd.distributed import Group, Job
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
-from mulcot_rd.kept import read_manifest
 from mulcot_rd.metrics.efficiency import device_name, measure_efficiency
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.loaded import load_model
+from mulcot_rd.models.loaded import load_model, model_manifest
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
@@ -50,8 +49,7 @@ class CostJob(Job):
             :func:`~mulcot_rd.metrics.efficiency.measure_efficiency` gives.
         """
         trained = load_model(self.adapter, self.backbone)
-        manifest = read_manifest(self.adapter) or {}
-        counts = manifest.get("parameters", {"total": trained.parameters, "trainable": 0})
+        counts = model_manifest(self.adapter).get("parameters", {"total": trained.parameters, "trainable": 0})
         one_by_one = self.parameters.model_copy(update={"batch_size": 1, "max_retries": 0})
         answering = without_adapter(trained.model)
         measured = {}

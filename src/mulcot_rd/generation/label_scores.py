@@ -132,11 +132,9 @@ def trained_label_scores(
         cluster: Where the model computes.
     """
     encoder = load_encoder(adapter, backbone)
-    kept = folder / fingerprint(weights, prompts_fingerprint(encoder, posts, ["label"]))[:12]
-    cut = {
-        kept / f"scores-{number:05}.json": unit
-        for number, unit in enumerate(units(posts, encode(encoder, posts, ["label"]), _POSTS))
-    }
+    prompts = encode(encoder, posts, ["label"])
+    kept = folder / fingerprint(weights, prompts_fingerprint(encoder, posts, prompts))[:12]
+    cut = {kept / f"scores-{number:05}.json": unit for number, unit in enumerate(units(posts, prompts, _POSTS))}
     missing = {path: unit for path, unit in cut.items() if not path.is_file()}
     if missing:
         job = LabelScoresJob(name=name, adapter=adapter, backbone=backbone, units=missing)

@@ -7,7 +7,7 @@ from typing import Any
 from mulcot_rd.distributed import ClusterParameters, Group, Job, launch
 from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.generation.answers import answer_units, encode, kept_answers, units
+from mulcot_rd.generation.answers import Prompts, answer_units, encode, kept_answers, units
 from mulcot_rd.generation.parameters import GenerationParameters, ServedParameters
 from mulcot_rd.generation.records import Answer, AnswerLog
 from mulcot_rd.generation.served import served_answers
@@ -101,10 +101,11 @@ def trained_answers(
         UserError: If this machine does not see what other machines of a cluster wrote.
     """
     encoder = load_encoder(adapter, backbone)
+    # Where reasonings alone are asked, earlier versions took both prompts: their answers are found again.
+    known = encode(encoder, posts, TASKS if tasks == ["reasoning"] else tasks)
     made_from = {
         "model": weights,
-        # Where reasonings alone are asked, earlier versions took both prompts: their answers are found again.
-        "prompts": prompts_fingerprint(encoder, posts, TASKS if tasks == ["reasoning"] else tasks),
+        "prompts": prompts_fingerprint(encoder, posts, known),
         "generation": parameters.result_settings(tasks),
         "seed": seed,
     }
@@ -112,7 +113,7 @@ def trained_answers(
     if parameters.backend == "served":
         given = served_answers(encoder, posts, tasks, parameters, folder=log.folder, api_key=api_key)
         return kept_answers(given, posts, tasks)
-    prompts = encode(encoder, posts, tasks)
+    prompts = {post_id: {task: own[task] for task in tasks} for post_id, own in known.items()}
     cut = units(posts, prompts, parameters.batch_size)
     missing = [unit for unit in cut if log.unit(unit, prompts, parameters.max_retries) is None]
     if missing:
@@ -138,10 +139,10 @@ def trained_answers(
     return kept_answers([answer for unit in answers if unit is not None for answer in unit], posts, tasks)
 
 
-def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[PostContent], tasks: Sequence[Task]) -> str:
-    """A hash of the token ids of the tasks' prompts and the images of all posts."""
+def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[PostContent], prompts: Prompts) -> str:
+    """A hash of the token ids of the posts' prompts and of their images."""
     images = image_hashes(post.image for post in posts if post.image is not None)
-    prompts = [
-        [post.id, images.get(str(post.image)), *(encoder.prompt(post, task).ids for task in tasks)] for post in posts
+    rows = [
+        [post.id, images.get(str(post.image)), *(prompt.ids for prompt in prompts[post.id].values())] for post in posts
     ]
-    return fingerprint(encoder.image_size, prompts)
+    return fingerprint(encoder.image_size, rows)

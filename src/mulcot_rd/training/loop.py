@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -172,7 +173,8 @@ class Trainer:
         )
         saved = started
         self.model.train()
-        batches = ahead(self.prepare, [rows for window in order[state.window :] for rows in self._own(window)])
+        to_come = chain.from_iterable(self._own(self._cut(window)) for window in order[state.window :])
+        batches = ahead(self.prepare, to_come)
         with bar, closing(batches):
             while state.window < len(order):
                 window = order[state.window]
@@ -192,14 +194,13 @@ class Trainer:
         parameters = self.parameters
         return list(micro_batches(window, parameters.batch_size, self._lengths, parameters.batch_tokens))
 
-    def _own(self, window: Sequence[int]) -> list[Sequence[int]]:
-        """The micro-batches that this process computes of a window.
+    def _own(self, cut: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """Those of a window's micro-batches that this process computes.
 
         With sharded weights all processes run equally many: who has none left runs the first once more, for nothing.
         """
-        cut = self._cut(window)
         own = list(self.group.share(cut))
-        return own + cut[:1] if self.sharded and len(own) * self.group.size < len(cut) else own
+        return [*own, cut[0]] if self.sharded and len(own) * self.group.size < len(cut) else own
 
     def _step(self, window: Sequence[int], batches: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step over a window; returns the window's loss terms."""
@@ -207,14 +208,14 @@ class Trainer:
         for index in window:
             for task, ids in self.examples[index].targets.items():
                 tokens[task] = tokens.get(task, 0) + len(ids)
-        count = len(self._cut(window))
+        cut = self._cut(window)
         self._sum.clear()
-        for place in range(len(self._own(window))):
+        for place in range(len(self._own(cut))):
             number = place * self.group.size + self.group.rank
             # Dropout draws from the micro-batch, whoever computes it.
             torch.manual_seed(hash((self.seed, self.state.step, number)) % (1 << 63))
             total, terms = self.objective(next(batches), tokens)
-            if number < count:
+            if number < len(cut):
                 total.backward()
                 self._sum.add(terms)
             else:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from mulcot_rd.distributed import ALONE, ClusterParameters, Group, Job, launch
 from mulcot_rd.files import replace_file, write_json, write_text
-from mulcot_rd.fingerprint import file_fingerprint, fingerprint
+from mulcot_rd.fingerprint import bytes_fingerprint, file_fingerprint, fingerprint
 from mulcot_rd.kept import Kept, damaged_files, file_hashes, write_manifest
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
@@ -69,10 +69,10 @@ class Shards(BaseModel):
 
     def write(self, number: int, tensors: dict[str, Tensor]) -> None:
         """Write a shard, and behind it its hash."""
-        path = shard_file(self.folder, number)
+        data = save(tensors)
         self._note(number).unlink(missing_ok=True)
-        replace_file(path, lambda temporary: save_file(tensors, temporary))
-        write_text(self._note(number), file_fingerprint(path))
+        replace_file(shard_file(self.folder, number), lambda temporary: temporary.write_bytes(data) and None)
+        write_text(self._note(number), bytes_fingerprint(data))
 
     def _note(self, number: int) -> Path:
         return self.folder / f".{shard_file(self.folder, number).stem}.hash"
