@@ -162,6 +162,17 @@ class ExpansionRecord(Reasoning):
     post_fingerprint: str | None = None
 
 
+class TemperatureRecord(Record):
+    """One row of ``temperatures.jsonl``: what the label scores of one trained model are divided by.
+
+    ``model`` is what identifies its weights (:func:`mulcot_rd.models.loaded.model_identity`).
+    """
+
+    model: str
+    role: str
+    temperature: float = Field(gt=0)
+
+
 class TrainingRow(Record):
     """One row of a training set: a post, the reasoning it is trained on, and who wrote that (Eq. 8)."""
 

@@ -19,12 +19,11 @@ from mulcot_rd.generation.predict import predictions
 from mulcot_rd.images import ImageError
 from mulcot_rd.kept import DamagedError, read_manifest, write_manifest
 from mulcot_rd.models.export import merge_model
-from mulcot_rd.models.loaded import load_model
+from mulcot_rd.models.loaded import load_model, model_identity
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write_label
-from mulcot_rd.schema import Sentiment
-from mulcot_rd.training.manifest import model_identity
+from mulcot_rd.schema import Sentiment, TemperatureRecord
 
 PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=1)
 
@@ -189,22 +188,54 @@ def test_a_model_of_other_prompts_is_refused(copied, student):
         SentimentReasoner.load(folder)
 
 
-def test_the_temperature_of_the_evaluation_is_used_here_and_in_an_exported_model(copied, posts, reasoner):
+def calibrated(folder, **temperatures):
+    """Say that an evaluation fitted these temperatures, each for the model of that identity."""
+    rows = [TemperatureRecord(model=model, role="student", temperature=value) for model, value in temperatures.items()]
+    file = folder.parent / "temperatures.jsonl"
+    file.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    return file
+
+
+def temperature_of(folder):
+    return SentimentReasoner.load(folder, generation=PARAMETERS)._model.temperature
+
+
+def test_every_model_finds_the_temperature_that_was_fitted_for_it_in_its_folder_its_version_and_exported(copied, posts):
     folder = copied()
     manifest = read_manifest(folder)
-    calibration = folder.parent / "calibration.json"
-    evened = {"model": model_identity(manifest), "temperature": 10.0}
-    calibration.write_text(json.dumps({"student": evened, "assistant": None}))
-    plain = max(reasoner.predict(**given(posts[0])).probabilities.values())
+    assert temperature_of(folder) == 1.0
+    file = calibrated(folder, **{"another model": 3.0, model_identity(manifest): 10.0})
     merge_model(folder, folder.parent / "merged")
-    for place in (folder, folder.parent / "merged"):
-        told = SentimentReasoner.load(place, generation=PARAMETERS).predict(**given(posts[0]))
-        assert max(told.probabilities.values()) < plain
-    calibration.write_text(json.dumps({"student": {**evened, "model": "another"}}))
+    for version, weights in (("2026-01-01", "other weights"), ("2026-01-02", manifest["weights"])):
+        shutil.copytree(folder, folder.parent / "versions" / version / "versions")
+        write_manifest(folder.parent / "versions" / version / "versions", {**manifest, "weights": weights})
+    places = [folder, folder.parent / "merged", *sorted(folder.parent.glob("versions/*/versions"))]
+    assert [temperature_of(place) for place in places] == [10.0, 10.0, 1.0, 10.0]
+    calibrated(folder, **{model_identity({**manifest, "weights": "other weights"}): 3.0})
+    assert [temperature_of(place) for place in places] == [1.0, 10.0, 3.0, 1.0]
+    file.write_text("{\n")
+    with pytest.raises(DamagedError, match=r"temperatures\.jsonl is not what was written .* run the pipeline"):
+        SentimentReasoner.load(folder)
+
+
+def test_a_temperature_evens_the_probabilities_out(copied, posts, reasoner):
+    folder = copied()
+    calibrated(folder, **{model_identity(read_manifest(folder)): 10.0})
     told = SentimentReasoner.load(folder, generation=PARAMETERS).predict(**given(posts[0]))
-    assert max(told.probabilities.values()) == pytest.approx(plain)
+    plain = reasoner.predict(**given(posts[0]))
+    assert max(told.probabilities.values()) < max(plain.probabilities.values())
+
+
+def test_the_temperature_of_an_earlier_release_is_found(copied):
+    folder = copied()
+    calibration = folder.parent / "calibration.json"
+    fitted = {"model": model_identity(read_manifest(folder)), "temperature": 10.0}
+    calibration.write_text(json.dumps({"student": fitted, "assistant": None}))
+    assert temperature_of(folder) == 10.0
+    calibration.write_text(json.dumps({"student": {**fitted, "model": "another"}}))
+    assert temperature_of(folder) == 1.0
     calibration.write_text("{")
-    with pytest.raises(DamagedError, match=r"calibration\.json is not valid JSON .* run the pipeline evaluation again"):
+    with pytest.raises(DamagedError, match=r"calibration\.json is not what was written"):
         SentimentReasoner.load(folder)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from transformers import GenerationConfig, PreTrainedModel
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.files import empty_folder, write_json
+from mulcot_rd.files import empty_folder, write_text
 from mulcot_rd.kept import file_hashes, write_manifest
-from mulcot_rd.models.loaded import CALIBRATION, load_model, model_calibration, model_manifest
+from mulcot_rd.models.loaded import TEMPERATURES, load_model, model_manifest, model_temperature
 from mulcot_rd.models.lora import without_adapter
 
 
@@ -41,9 +41,9 @@ def merge_model(folder: Path, out: Path) -> None:
     partial = empty_folder(out.with_name(f".{out.name}.partial"))
     model.save_pretrained(partial)
     loaded.backbone.family.export_processor(loaded.backbone.processor, loaded.encoder.image_size, partial)
-    manifest, calibration = model_manifest(folder), model_calibration(folder)
-    if calibration is not None:
-        write_json(partial / CALIBRATION, {manifest["role"]: calibration})
+    manifest, temperature = model_manifest(folder), model_temperature(folder)
+    if temperature is not None:
+        write_text(partial / TEMPERATURES, temperature.model_dump_json() + "\n")
     # The weights below the adapter are part of the checkpoint now.
     backbone = {**manifest["backbone"], "model": None, "revision": None}
     write_manifest(partial, {**manifest, "merged": True, "backbone": backbone, "files": file_hashes(partial)})

@@ -1,7 +1,7 @@
 """A model with its adapter and what makes its inputs: fresh for training, or as it was trained."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import TrainedModel, attach_adapter, load_adapter
 from mulcot_rd.models.registry import family_named
 from mulcot_rd.prompts import WHOLE_POST
-from mulcot_rd.schema import InputView
+from mulcot_rd.schema import InputView, TemperatureRecord
 from mulcot_rd.versions import newest
 
-CALIBRATION = "calibration.json"
+TEMPERATURES = "temperatures.jsonl"
 
 
 @dataclass(frozen=True)
@@ -109,22 +109,41 @@ def checkpoint_encoder(
     return InputEncoder(family, processor, image_size, view)
 
 
-def model_calibration(folder: Path) -> dict[str, Any] | None:
-    """What the evaluation found of the probabilities of a model in this place; ``None`` where there was none.
+def model_identity(manifest: Mapping[str, Any]) -> str:
+    """What tells a model from every other by its content: its trained weights and those below them."""
+    return f"{manifest['weights']} {manifest['base']['fingerprint']}"
 
-    It lies beside the models of a run, and inside of a merged checkpoint.
+
+def model_temperature(folder: Path) -> TemperatureRecord | None:
+    """The temperature that an evaluation fitted for this very model; ``None`` where none did.
+
+    Those of a run's models lie beside them, each under its model's identity; that of a merged checkpoint in its folder.
 
     Raises:
-        DamagedError: If it can't be read.
+        DamagedError: If a file of them can't be read.
     """
     folder, manifest = newest(folder), model_manifest(folder)
-    path = (folder if manifest.get("merged") else run_folder(folder)) / CALIBRATION
-    if not path.is_file():
-        return None
+    place, identity = folder if manifest.get("merged") else run_folder(folder), model_identity(manifest)
+    return next((record for record in _temperatures(place) if record.model == identity), None)
+
+
+def _temperatures(place: Path) -> Iterator[TemperatureRecord]:
+    path = place / TEMPERATURES
+    # Where the latest evaluation of a run wrote them in earlier versions, and still writes its scores.
+    latest = newest(place / "calibration.json")
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get(manifest["role"])
-    except ValueError as error:
-        raise DamagedError(f"{path} is not valid JSON ({error}): run the pipeline evaluation again") from error
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                yield TemperatureRecord(**json.loads(line))
+        path = latest
+        if path.is_file():
+            for role, said in json.loads(path.read_text(encoding="utf-8")).items():
+                if said is not None:
+                    yield TemperatureRecord(model=said["model"], role=role, temperature=said["temperature"])
+    except (ValueError, TypeError) as error:
+        raise DamagedError(
+            f"{path} is not what was written ({error}): delete it and run the pipeline evaluation again"
+        ) from error
 
 
 def _opened(folder: Path, backbone: BackboneParameters | None) -> tuple[dict[str, Any], BackboneParameters]:

@@ -6,9 +6,8 @@ from pathlib import Path
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.loaded import load_encoder, model_calibration, model_manifest
+from mulcot_rd.models.loaded import load_encoder, model_identity, model_manifest, model_temperature
 from mulcot_rd.prompts import Task
-from mulcot_rd.training.manifest import model_identity
 from mulcot_rd.versions import newest
 
 
@@ -22,7 +21,7 @@ class ModelInUse:
         encoder: Makes its inputs.
         tasks: Whose prompts it was trained on.
         identity: What tells it from every other model.
-        temperature: What its scores of labels are divided by: the evaluation's, or 1 where this model had none.
+        temperature: What its scores of labels are divided by: the one that an evaluation fitted, or 1.
     """
 
     folder: Path
@@ -50,7 +49,5 @@ def model_in_use(folder: Path) -> ModelInUse:
             f"version that trained it ({manifest['versions']['mulcot_rd']})"
         )
     identity, tasks = model_identity(manifest), manifest["config"]["method"]["tasks"]
-    calibration = model_calibration(folder)
-    # Of several versions of a model the evaluation saw one.
-    fits = calibration is not None and calibration["model"] == identity
-    return ModelInUse(folder, backbone, encoder, tasks, identity, calibration["temperature"] if fits else 1.0)
+    fitted = model_temperature(folder)
+    return ModelInUse(folder, backbone, encoder, tasks, identity, 1.0 if fitted is None else fitted.temperature)

@@ -83,11 +83,6 @@ def trained_posts_fingerprint(posts: Sequence[Post]) -> str:
     return posts_fingerprint([post for post in posts if post.split != "test"])
 
 
-def model_identity(adapter: Mapping[str, Any]) -> str:
-    """What tells a model from every other by its content: its trained weights and those below them."""
-    return f"{adapter['weights']} {adapter['base']['fingerprint']}"
-
-
 def _fixed(backbone: BackboneParameters | Mapping[str, Any]) -> dict[str, Any]:
     """What of a backbone's parameters a trained adapter can't do without; the rest may be changed to use it."""
     parameters = BackboneParameters.model_validate(backbone).model_dump(mode="json")

@@ -8,11 +8,12 @@ import pandas as pd
 from mulcot_rd.credentials import Credentials, recorded
 from mulcot_rd.generation import trained_answers
 from mulcot_rd.kept import Kept
+from mulcot_rd.models.loaded import model_identity
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
-from mulcot_rd.training.manifest import check_fits, model_identity
+from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 from mulcot_rd.training.soft_label_writing import assistant_soft_labels
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelParameters, SoftLabels

@@ -18,13 +18,14 @@ from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.models import custom_checkpoints
+from mulcot_rd.models.loaded import model_identity
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
-from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord
+from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TemperatureRecord
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
-from mulcot_rd.training.manifest import check_fits, model_identity
+from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 
 
@@ -96,15 +97,22 @@ def calibrate_models(
     assistant: ModelParameters,
     student: ModelParameters,
     workspace: Path,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[TemperatureRecord]]:
     """Fit each model's temperature on the dev split, and score the probabilities of its labels on the test split.
 
-    A model is ``None`` where it has no label prompt, a server answers in its place, or the variant does without it.
+    Returns:
+        The scores by role, ``None`` for a model that has no label prompt, that a server answers in place of, or that
+        the variant does without; and the temperatures, by which whoever loads these models finds them.
     """
-    return {
+    calibration = {
         adapter["role"]: _calibration(posts, captions, adapter, parameters, workspace)
         for adapter, parameters in ((assistant_adapter, assistant), (student_adapter, student))
     }
+    return calibration, [
+        TemperatureRecord(model=found["model"], role=role, temperature=found["temperature"])
+        for role, found in calibration.items()
+        if found is not None
+    ]
 
 
 def _calibration(

@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
                     "params:student",
                     "evaluation_workspace",
                 ],
-                outputs="calibration",
+                outputs=["calibration", "temperatures"],
                 name="calibrate_models",
             ),
             Node(
