@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from mulcot_rd.config import CHOICES, ProjectConfigLoader, leaves, value_at
 from mulcot_rd.errors import UserError
 from mulcot_rd.messages import nearest
-from mulcot_rd.pipeline_registry import STAGES, stage, validated
+from mulcot_rd.pipeline_registry import ON_DEMAND, STAGES, stage, validated
 from mulcot_rd.renamed import refuse_earlier_names
 
 
@@ -88,7 +88,8 @@ def _check_read(loader: ProjectConfigLoader, path: tuple[str, ...], hint: str) -
             raise unknown from error
         raise
     without = loader.with_params(_without(loader.runtime_params, path))["parameters"]
-    read = {name.removeprefix("params:") for each in map(stage, STAGES) for name in each.inputs() if "params:" in name}
+    inputs = {name for each in map(stage, (*STAGES, *ON_DEMAND)) for name in each.inputs()}
+    read = {name.removeprefix("params:") for name in inputs if "params:" in name}
     if all(value_at(parameters, name.split(".")) == value_at(without, name.split(".")) for name in read):
         raise unknown
 
@@ -132,8 +133,8 @@ def check_selection(options: Mapping[str, Any]) -> None:
         check_runner(options["runner"])
     names = options["pipelines"] or [options["pipeline"] or "__default__"]
     for name in names:
-        if name not in (*STAGES, "__default__"):
-            raise UserError(f"there is no pipeline {name}; {nearest(name, STAGES)}")
+        if name not in (*STAGES, *ON_DEMAND, "__default__"):
+            raise UserError(f"there is no pipeline {name}; {nearest(name, (*STAGES, *ON_DEMAND))}")
     chosen = {name: options[name] for name in _SELECTIONS if options[name]}
     if not chosen:
         return

@@ -32,7 +32,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     Kedro follows the references (``${...}``) of each environment before it merges them, so that a value of an
     environment would reach neither what refers to it in the base nor the catalog. Here they are followed last: a
-    parameter holds everywhere, wherever it is set. The catalog knows every flat parameter as ``${_name}``.
+    parameter holds everywhere, wherever it is set. The catalog knows every parameter as ``${_name}``.
 
     The environment is the one that is named, else ``conf/local``. Credentials of ``conf/local`` are read in every
     environment. A ``globals.yml`` with names of parameters still sets them.
@@ -50,8 +50,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
             return OmegaConf.to_container(self.parameters(), resolve=True)
         found = {name: value for layer in self.layers(key) for name, value in layer.items()}
         if key == "catalog":
-            flat = self["parameters"].items()
-            found |= {f"_{name}": value for name, value in flat if not isinstance(value, dict | list)}
+            found |= {f"_{name}": value for name, value in self["parameters"].items()}
             found["_data_root"] = str(local_path(str(found["_data_root"]), "workspaces, ledgers and soft labels"))
             if "://" not in (results := str(found["_results_root"])):
                 found["_results_root"] = str(Path(results).expanduser())

@@ -16,17 +16,19 @@ STAGES = (
     "evaluation",
     "reporting",
 )
+# Pipelines that run when they are asked for.
+ON_DEMAND = ("prediction",)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """The stages by name, and all of them in order as ``__default__``; Kedro asks for those it needs."""
+    """The pipelines by name, and the stages in order as ``__default__``; Kedro asks for those it needs."""
     found = find_pipelines(raise_errors=True)
-    stages = {name: _folding(name, found[name]) for name in STAGES if name in found}
-    return {**stages, "__default__": sum(stages.values(), start=Pipeline([]))}
+    named = {name: _folding(name, found[name]) for name in (*STAGES, *ON_DEMAND) if name in found}
+    return {**named, "__default__": sum((named[name] for name in STAGES if name in named), start=Pipeline([]))}
 
 
 def stage(name: str) -> Pipeline:
-    """One stage, whether or not it was asked for."""
+    """One pipeline, whether or not it was asked for."""
     return import_module(f"mulcot_rd.pipelines.{name}").create_pipeline()
 
 
@@ -36,7 +38,7 @@ def validated(parameters: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ParameterValidationError: If a class refuses its group.
     """
-    return ParameterValidator({name: stage(name) for name in STAGES}).validate_raw_params(parameters)
+    return ParameterValidator({name: stage(name) for name in (*STAGES, *ON_DEMAND)}).validate_raw_params(parameters)
 
 
 def _folding(name: str, pipeline: Pipeline) -> Pipeline:

@@ -5,11 +5,16 @@ import json
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
 from PIL import Image
 from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd.cli import cli
+from mulcot_rd.datasets import VerdictsDataset
 from mulcot_rd.generation import label_scores, trained
+from mulcot_rd.pipeline_registry import stage
+from mulcot_rd.prediction.predict import PredictionPipelineParameters
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.schema import Reasoning, Sentiment
 
@@ -142,6 +147,22 @@ def test_two_processes_write_the_same(student, folder):
     done = predict(posts, student, outs[1], "--params", f"{FAST},cluster.workers=2,cluster.cpus_per_worker=1")
     assert done.exit_code == 0, done.output
     assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+def test_the_pipeline_writes_the_same(student, folder):
+    posts, outs = folder / "posts.csv", [folder / "command.csv", folder / "pipeline.csv"]
+    posts.write_text("id,text,image\n1,fine,one.png\n2,fine,none.png\n")
+    assert predict(posts, student, outs[0], "--params", FAST).exit_code == 0
+    asked = {"generation": {"max_new_tokens": 12, "max_label_tokens": 6, "max_retries": 1}}
+    given = PredictionPipelineParameters(posts=posts, student=student, output=outs[1], **asked)
+    catalog = DataCatalog(
+        {"params:prediction": MemoryDataset(given), "verdicts": VerdictsDataset(filepath=str(outs[1]))}
+    )
+    SequentialRunner().run(stage("prediction"), catalog)
+    assert outs[1].read_bytes() == outs[0].read_bytes()
+    verdicts = catalog.load("verdicts")
+    assert list(verdicts["id"]) == ["1", "2"]
+    assert list(verdicts["agrees"].isna()) == [False, True]
 
 
 def test_a_server_answers_and_gives_no_probabilities(student, folder):

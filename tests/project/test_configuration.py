@@ -18,7 +18,7 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.models import BackboneParameters, parameter_counts
 from mulcot_rd.parameters import InputParameters, RunParameters
-from mulcot_rd.pipeline_registry import STAGES, stage
+from mulcot_rd.pipeline_registry import ON_DEMAND, STAGES, stage
 from mulcot_rd.renamed import RENAMED
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
@@ -94,7 +94,7 @@ def test_the_workstation_has_the_papers_hyper_parameters():
 def test_the_cluster_has_the_workstations_models_and_runs_the_sample_on_one_machine_too():
     """Null starts Ray here; a small model's workers have one processor each, as everywhere."""
     full, station = (_load(env)["parameters"] for env in ("cluster", "workstation"))
-    different = {"engine", "cluster", "run_settings", "assistant", "student"}
+    different = {"engine", "cluster", "run_settings", "assistant", "student", "prediction"}
     assert {name for name in full if full[name] != station[name]} == different
     assert ClusterParameters(**station["cluster"]) == ClusterParameters()
     assert ClusterParameters(**full["cluster"]) == ClusterParameters(engine="ray")
@@ -150,7 +150,7 @@ def test_paths_are_below_data_set_and_run():
 
 def test_every_dataset_of_the_pipelines_that_others_or_users_read_has_an_entry():
     catalog = _load()["catalog"]
-    stages = [stage(name) for name in STAGES]
+    stages = [stage(name) for name in (*STAGES, *ON_DEMAND)]
     used = {name for each in stages for name in each.datasets() if not name.startswith("param")}
     within = {"raw_posts", "assistant_efficiency", "student_efficiency"}
     assert used - within == set(catalog) - {"run_lock"}

@@ -15,6 +15,7 @@ from mulcot_rd.datasets.replaced import (
 from mulcot_rd.datasets.report_table import ReportTableDataset
 from mulcot_rd.datasets.run_files import RunFilesDataset
 from mulcot_rd.datasets.soft_labels import SoftLabelsDataset
+from mulcot_rd.datasets.verdicts import VerdictsDataset
 
 __all__ = [
     "AdapterDataset",
@@ -30,4 +31,5 @@ __all__ = [
     "ReportTableDataset",
     "RunFilesDataset",
     "SoftLabelsDataset",
+    "VerdictsDataset",
 ]

@@ -8,6 +8,7 @@ data_expansion       Its correct reasonings join the teacher's; its soft labels 
 student_distillation The student learns from hard and soft labels (Section 3.3.2, Eqs. 9 to 13)
 evaluation           Assistant and student answer the test posts and are scored (Section 4)
 reporting            Every run on disk becomes the paper's tables and figures
+prediction           A trained student judges posts that have no label; runs when it is asked for
 ==================== =====================================================================================
 """
 

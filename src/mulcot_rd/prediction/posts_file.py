@@ -15,9 +15,9 @@ from mulcot_rd.images import image_problems
 from mulcot_rd.ingest.lines import MISSING, comma_separated
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prediction.contents import fault, image_path
+from mulcot_rd.prediction.verdicts_file import check_format
 from mulcot_rd.schema import PostContent
 
-FORMATS = (".csv", ".jsonl", ".parquet")
 # Parts the aspects of a row.
 _SEPARATOR = "|"
 _COLUMNS = ("id", "text", "image", "aspect", "caption")
@@ -72,16 +72,6 @@ def read_rows(path: Path, encoder: InputEncoder) -> list[RowToJudge]:
     images = [row.content.image for row in found if row.content is not None and row.content.image is not None]
     problems = image_problems(images, f"opening images of {path.name}")
     return [_with_image(row, problems) for row in found]
-
-
-def check_format(path: Path, what: str) -> None:
-    """Check that a file has the ending of a known format.
-
-    Raises:
-        UserError: If it has not.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{what} {path} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
 
 
 def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any], str | None]]:

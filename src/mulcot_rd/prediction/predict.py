@@ -1,27 +1,24 @@
-"""From a file of posts to a file of verdicts."""
+"""From posts to verdicts: what ``kedro predict`` and the pipeline prediction do."""
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from mulcot_rd.distributed import ClusterParameters
 from mulcot_rd.errors import UserError
-from mulcot_rd.files import replace_file
 from mulcot_rd.generation import GenerationParameters, trained_answers
 from mulcot_rd.generation.label_scores import trained_label_scores
 from mulcot_rd.generation.predict import verdicts
 from mulcot_rd.prediction.model import ModelInUse, model_in_use
-from mulcot_rd.prediction.posts_file import RowToJudge, check_format, read_rows
-from mulcot_rd.schema import PostContent, Sentiment, Verdict
+from mulcot_rd.prediction.posts_file import read_rows
+from mulcot_rd.prediction.verdicts_file import check_format, verdict_row
+from mulcot_rd.schema import PostContent, Verdict
 
 
 class PredictionParameters(BaseModel):
-    """How ``kedro predict`` asks a model. Nothing of a run's configuration is read: a model answers alike anywhere."""
+    """How a model is asked. Nothing of a run's configuration is read: a model answers alike anywhere."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,33 +27,48 @@ class PredictionParameters(BaseModel):
     seed: int = Field(42, ge=0, lt=2**31, description="Seed of the retries' sampling")
 
 
-def predict_file(posts: Path, student: Path, output: Path, parameters: PredictionParameters) -> tuple[int, int]:
-    """Judge the posts of a file and write a row for each, in their order.
+class PredictionPipelineParameters(PredictionParameters):
+    """The arguments of :func:`judge_posts`, for the pipeline prediction."""
 
-    Answers are kept beside the output, in ``<output>.work``: the same command goes on after an interruption.
+    posts: Path = Field(description="File of posts")
+    student: Path = Field(description="Folder of a trained student or assistant, or a merged checkpoint")
+    output: Path = Field(description="File of verdicts: JSON lines, CSV or Parquet, by its ending")
+
+
+def judge_posts(posts: Path, student: Path, output: Path, parameters: PredictionParameters) -> list[dict[str, Any]]:
+    """Judge posts: a row for each, in their order, with a verdict or the reason why there is none.
+
+    Answers are kept beside the output, in ``<output>.work``: the same command goes on after an interruption. The caller
+    writes the rows.
 
     Args:
-        posts: The file, as :func:`~mulcot_rd.prediction.posts_file.read_rows` takes it.
+        posts: As :func:`~mulcot_rd.prediction.posts_file.read_rows` takes them.
         student: Folder of a trained student or assistant, or a merged checkpoint.
-        output: The file to write, or to replace: JSON lines, CSV or Parquet by its ending.
+        output: The file that the caller will write: JSON lines, CSV or Parquet by its ending.
         parameters: How the model is asked.
 
     Returns:
-        How many rows were written, and how many of them have an error in place of a verdict.
+        Rows of :func:`~mulcot_rd.prediction.verdicts_file.verdict_row`.
 
     Raises:
         UserError: If the posts, the model or the output can't be used.
     """
-    check_format(output, "--output")
+    check_format(output, "output")
     if output.resolve() == posts.resolve():
-        raise UserError(f"--output {output} is the file of the posts: name another file")
+        raise UserError(f"output {output} is the file of the posts: name another file")
     model = model_in_use(student)
     rows = read_rows(posts, model.encoder)
     contents = [row.content for row in rows if row.content is not None]
     given = iter(_verdicts(model, contents, output.with_name(f"{output.name}.work"), parameters) if contents else [])
-    written = [_output_row(row, next(given) if row.content is not None else None) for row in rows]
-    replace_file(output, lambda path: _write(written, path, output.suffix.lower()))
-    return len(rows), len(rows) - len(contents)
+    return [
+        verdict_row(
+            row.id,
+            row.aspect,
+            next(given) if row.content is not None else None,
+            None if row.error is None else f"{row.place}: {row.error}",
+        )
+        for row in rows
+    ]
 
 
 def _verdicts(
@@ -87,34 +99,3 @@ def _verdicts(
             cluster=parameters.cluster,
         )
     return verdicts(answers, scores, model.temperature)
-
-
-def _output_row(row: RowToJudge, verdict: Verdict | None) -> dict[str, Any]:
-    said: dict[str, Any] = dict.fromkeys(Verdict.model_fields) if verdict is None else verdict.model_dump(mode="json")
-    probabilities = said.pop("probabilities") or {}
-    return {
-        "id": row.id,
-        "aspect": row.aspect,
-        "label": said.pop("label"),
-        **{f"probability_{label}": probabilities.get(label.value) for label in Sentiment},
-        "agrees": None if verdict is None else verdict.agrees,
-        **said,
-        "error": None if row.error is None else f"{row.place}: {row.error}",
-    }
-
-
-def _write(rows: Sequence[dict[str, Any]], path: Path, kind: str) -> None:
-    if kind == ".jsonl":
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        return
-    # Whole numbers and truth values stay what they are beside rows that have none.
-    types = {"agrees": "boolean", "attempts": "Int64", "label_attempts": "Int64"}
-    frame = pd.DataFrame(rows, columns=_COLUMNS).astype(types)
-    if kind == ".csv":
-        # A lone carriage return would end the row if it stood outside of quotes.
-        frame.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
-    else:
-        frame.to_parquet(path, index=False)
-
-
-_COLUMNS = list(_output_row(RowToJudge("", "", None, None, None), None))
