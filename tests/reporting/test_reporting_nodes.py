@@ -173,7 +173,7 @@ def test_pictures_name_models_that_stand_in_for_the_architectures_own(catalog, t
 
 def test_other_pipelines_still_refuse_what_is_missing(catalog):
     with pytest.raises(MissingInputError):
-        pipeline = Pipeline([node for node in evaluation().nodes if node.name == "join_efficiency"])
+        pipeline = Pipeline([node for node in evaluation().nodes if node.name == "measure_costs"])
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
 

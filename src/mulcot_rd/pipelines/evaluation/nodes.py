@@ -64,29 +64,40 @@ def predict_test_split(
     return with_fingerprints(predictions(test, answers), test)
 
 
-def measure_prediction_cost(
+def measure_costs(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
-    adapter: dict[str, Any],
-    parameters: ModelParameters,
+    assistant_adapter: dict[str, Any],
+    student_adapter: dict[str, Any],
+    assistant: ModelParameters,
+    student: ModelParameters,
     efficiency: EfficiencyParameters,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Measure what one prediction costs on a worker's device (Tables 11 and 12); nothing where a server answers."""
-    if parameters.generation.backend == "served" or _absent(adapter, parameters):
-        return {}
-    all_posts = model_posts(posts, captions, parameters.inputs)
-    check_fits(adapter, all_posts, parameters)
-    job = CostJob(
-        adapter=Path(adapter["folder"]),
-        backbone=parameters.backbone,
-        posts=[post for post in all_posts if post.split == "test"][: efficiency.posts],
-        tasks=parameters.method.tasks,
-        parameters=parameters.generation.model_copy(update={"served": ServedParameters()}),
-        seed=parameters.seed,
-        max_seconds=efficiency.max_seconds,
-    )
-    return launch(job, parameters.cluster, workspace / "job", 1)
+    """Measure what one prediction costs on a worker's device (Tables 11 and 12), of each model that the variant has.
+
+    What was measured of the same model, posts and parameters on the same device stays as it was. A model in whose place
+    a server answers costs nothing here.
+    """
+    found = {}
+    for adapter, parameters in ((assistant_adapter, assistant), (student_adapter, student)):
+        if parameters.generation.backend == "served" or _absent(adapter, parameters):
+            continue
+        all_posts = model_posts(posts, captions, parameters.inputs)
+        check_fits(adapter, all_posts, parameters)
+        job = CostJob(
+            adapter=Path(adapter["folder"]),
+            backbone=parameters.backbone,
+            posts=[post for post in all_posts if post.split == "test"][: efficiency.posts],
+            tasks=parameters.method.tasks,
+            parameters=parameters.generation.model_copy(update={"served": ServedParameters()}),
+            seed=parameters.seed,
+            max_seconds=efficiency.max_seconds,
+            weights=model_identity(adapter),
+            folder=workspace / "costs",
+        )
+        found[adapter["role"]] = launch(job, parameters.cluster, workspace / "job", 1)
+    return found
 
 
 def calibrate_models(
@@ -149,11 +160,6 @@ def _calibration(
         "calibrated": confidence_scores(of_test, labels["test"], temperature),
         "uncalibrated": confidence_scores(of_test, labels["test"], 1.0),
     }
-
-
-def join_efficiency(assistant: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:
-    """Join the costs of both models, or take those of the one that the variant has."""
-    return {name: costs for name, costs in (("assistant", assistant), ("student", student)) if costs}
 
 
 def record_config(

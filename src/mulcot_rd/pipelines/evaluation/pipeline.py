@@ -4,8 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from mulcot_rd.pipelines.evaluation.nodes import (
     calibrate_models,
-    join_efficiency,
-    measure_prediction_cost,
+    measure_costs,
     predict_test_split,
     record_config,
     score_quality,
@@ -74,12 +73,20 @@ def create_pipeline() -> Pipeline:
                 outputs="quality",
                 name="score_quality",
             ),
-            *(_measure(model) for model in ("assistant", "student")),
             Node(
-                join_efficiency,
-                inputs=["assistant_efficiency", "student_efficiency"],
+                measure_costs,
+                inputs=[
+                    "posts",
+                    "captions",
+                    "assistant_adapter",
+                    "student_adapter",
+                    "params:assistant",
+                    "params:student",
+                    "params:efficiency",
+                    "evaluation_workspace",
+                ],
                 outputs="efficiency",
-                name="join_efficiency",
+                name="measure_costs",
             ),
         ]
     )
@@ -98,20 +105,4 @@ def _predict(model: str) -> Node:
         ],
         outputs=f"{model}_test",
         name=f"predict_with_{model}",
-    )
-
-
-def _measure(model: str) -> Node:
-    return Node(
-        measure_prediction_cost,
-        inputs=[
-            "posts",
-            "captions",
-            f"{model}_adapter",
-            f"params:{model}",
-            "params:efficiency",
-            "evaluation_workspace",
-        ],
-        outputs=f"{model}_efficiency",
-        name=f"measure_{model}_efficiency",
     )
