@@ -16,6 +16,7 @@ from mulcot_rd.models import (
     attach_adapter,
     backbone,
     load_backbone,
+    parameter_numbers,
 )
 from mulcot_rd.models.checkpoint import location_below, prepare_checkpoint
 from mulcot_rd.models.inputs import input_settings
@@ -179,7 +180,12 @@ def write_trained(model, parameters: BackboneParameters, checkpoint: dict, folde
         "base": location_below(checkpoint, folder.parent),
         "backbone": parameters.model_dump(),
         "inputs": input_settings(image_size, InputView()),
-        "config": {"method": {"tasks": ["label", "reasoning"]}},
+        "config": {"method": {"tasks": ["label", "reasoning"]}, "backbone": parameters.model_dump(), "seed": 1},
+        "training_rows": len(LABELS),
+        "parameters": dict(zip(("total", "trainable"), parameter_numbers(trained), strict=True)),
+        "best_epoch": 1,
+        "best_dev_score": 0.5,
+        "validation": {"metric": "accuracy"},
         "versions": {"mulcot_rd": "0.1.0"},
     }
     write_manifest(folder, manifest)

@@ -146,16 +146,30 @@ def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> 
 @cli.command()
 @_student
 @click.argument("out", type=click.Path(resolve_path=True, path_type=Path))
+@click.option("--adapter-only", is_flag=True, help="Write the adapter as peft has it, to load onto its base model.")
+@click.option("--push", "repository", help="Upload OUT to this repository of the hub, such as user/student.")
 @in_one_sentence
-def export(folder: Path, out: Path) -> None:
+def export(folder: Path, out: Path, adapter_only: bool, repository: str | None) -> None:
     """Write a trained model with its adapter merged to OUT, a checkpoint that transformers and vLLM load.
 
-    docs/serving.md says how to serve it.
+    docs/serving.md says what is in it and how to serve it.
     """
-    from mulcot_rd.models.export import merge_model
+    from mulcot_rd.models.evaluation import find_evaluation
+    from mulcot_rd.models.export import export_model
+    from mulcot_rd.models.hub import HubRepository
 
-    merge_model(folder, out)
+    # Whatever the hub refuses, it refuses before the work.
+    hub = HubRepository(repository, _hub_token()) if repository else None
+    export_model(folder, out, evaluation=find_evaluation(folder), adapter_only=adapter_only)
     click.echo(str(out))
+    if hub is not None:
+        click.echo(hub.upload(out))
+
+
+def _hub_token() -> str | None:
+    """The hub's token in the credentials."""
+    context, _ = run_context({}, None)
+    return context.config_loader["credentials"].get("huggingface", {}).get("token")
 
 
 @cli.command()

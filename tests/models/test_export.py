@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from copy import deepcopy
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from peft import PeftModel
 from tests.conftest import write_trained
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
@@ -18,11 +22,13 @@ from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.images import load_image
 from mulcot_rd.models import AdapterParameters, load_backbone
-from mulcot_rd.models.export import merge_model
+from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_model
 from mulcot_rd.models.lora import without_adapter
+from mulcot_rd.prompts import TASKS
 
 IMAGE_SIZE = 56
+SCRIPT = Path(__file__).parents[2] / "bench" / "stock.py"
 STOCK = """
 import json, sys
 import torch
@@ -118,6 +124,52 @@ def test_stock_classes_give_the_same_logits_and_answers(student, merged, posts, 
     assert encoder.answer(said["wrote"], "label") == answer.text
 
 
+def test_elsewhere_the_prompts_in_the_folder_give_the_projects_answers(student, merged, posts, tmp_path):
+    trained = load_model(student)
+    if not trained.encoder.family.name.startswith("qwen"):
+        pytest.skip("the script knows the image tokens of Qwen alone")
+    model, encoder = without_adapter(trained.model), trained.encoder
+    parameters = GenerationParameters(max_label_tokens=24, max_new_tokens=24, max_retries=0)
+    asked = [posts[0], posts[3].model_copy(update={"aspect": None})]
+    prompts = {post.id: {task: encoder.prompt(post, task) for task in TASKS} for post in asked}
+    written = {post.id: {"id": post.id, "attempts": 1, "label_attempts": 1} for post in asked}
+    for answer in write_answers(model, encoder, asked, prompts, parameters, seed=1):
+        written[answer.post_id]["raw_label_text" if answer.task == "label" else "raw_text"] = answer.text
+    moved = shutil.copytree(merged, tmp_path / "moved")
+    (tmp_path / "predictions.jsonl").write_text("\n".join(map(json.dumps, written.values())))
+    rows = [{"id": post.id, "text": post.text, "aspect": post.aspect, "image": post.image} for post in asked]
+    pd.DataFrame(rows).to_csv(tmp_path / "posts.csv", index=False)
+    done = subprocess.run(
+        [sys.executable, "-I", SCRIPT, moved, tmp_path, tmp_path / "predictions.jsonl", "--max-new-tokens", "24"],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path,
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == ["label: 2 of 2 equal", "reasoning: 2 of 2 equal"]
+
+
+def test_an_adapter_alone_loads_with_stock_peft(student, checkpoint, posts, plain_logits, tmp_path):
+    out = tmp_path / "adapter"
+    result = CliRunner().invoke(cli, ["export", "--student", str(student), str(out), "--adapter-only"])
+    if load_model(student).backbone.family.trained_whole:
+        assert result.exit_code == 1
+        assert "has no adapter, its weights are whole: export it without --adapter-only" in result.output
+        assert not out.exists()
+        return
+    assert result.exit_code == 0, result.output
+    assert not (out / "model.safetensors").exists()
+    base = AutoModelForImageTextToText.from_pretrained(checkpoint["location"], dtype="float32")
+    stock, trained = PeftModel.from_pretrained(base, out).eval(), load_model(student)
+    prompt = trained.encoder.prompt(posts[0], "label")
+    with torch.no_grad():
+        said, wanted, again = (
+            plain_logits(model, trained.encoder, prompt.opening, prompt.ending, posts[0].image)
+            for model in (stock, trained.model, load_model(out).model)
+        )
+    assert torch.equal(said, wanted)
+    assert torch.equal(again, wanted)
+
+
 def test_the_layout_is_the_stock_one(merged, student):
     written = {path.name for path in merged.iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= written
@@ -169,7 +221,7 @@ def test_a_head_stays_a_copy_of_the_embeddings_unless_training_parted_them(
     base = load_backbone(parameters, parameters.model).model
     assert base.get_output_embeddings().weight is base.get_input_embeddings().weight
     student = write_trained(base, parameters, {"location": parameters.model}, tmp_path / "student")
-    merge_model(student, tmp_path / "merged")
+    export_model(student, tmp_path / "merged", evaluation=None)
     written = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert written["tie_word_embeddings"] == written["text_config"]["tie_word_embeddings"] == (not whole)
     trained, stock = load_model(student), AutoModelForImageTextToText.from_pretrained(tmp_path / "merged")

@@ -18,7 +18,7 @@ from mulcot_rd.generation.label_scores import label_scores, probabilities
 from mulcot_rd.generation.predict import predictions
 from mulcot_rd.images import ImageError
 from mulcot_rd.kept import DamagedError, read_manifest, write_manifest
-from mulcot_rd.models.export import merge_model
+from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_model, model_identity
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.prompts import TASKS
@@ -86,7 +86,7 @@ def test_a_streamed_verdict_grows_to_that_of_predict(reasoner, posts, monkeypatc
 
 
 def test_an_exported_model_says_the_same_wherever_it_lies(reasoner, student, posts, tmp_path):
-    merge_model(student, tmp_path / "merged")
+    export_model(student, tmp_path / "merged", evaluation=None)
     moved = shutil.move(tmp_path / "merged", tmp_path / "somewhere else")
     asked = [given(post) for post in posts]
     for one, other in zip(
@@ -205,7 +205,7 @@ def test_every_model_finds_the_temperature_that_was_fitted_for_it_in_its_folder_
     manifest = read_manifest(folder)
     assert temperature_of(folder) == 1.0
     file = calibrated(folder, **{"another model": 3.0, model_identity(manifest): 10.0})
-    merge_model(folder, folder.parent / "merged")
+    export_model(folder, folder.parent / "merged", evaluation=None)
     for version, weights in (("2026-01-01", "other weights"), ("2026-01-02", manifest["weights"])):
         shutil.copytree(folder, folder.parent / "versions" / version / "versions")
         write_manifest(folder.parent / "versions" / version / "versions", {**manifest, "weights": weights})

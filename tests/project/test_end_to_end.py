@@ -51,6 +51,10 @@ def test_every_path_of_the_contract_is_there(undisturbed):
         *(f"data/08_reporting/figures/figure_{n}.{kind}" for n in (3, 5) for kind in ("png", "svg")),
     ):
         assert current(undisturbed / path).is_file(), path
+    for role in ("assistant", "student"):
+        card = current(undisturbed / f"data/06_models/{RUN}/{role}/README.md").read_text()
+        assert card.count(f"# MulCoT-RD {role}\n") == 1
+        assert "More Information Needed" not in card
 
 
 def test_splits_stay_apart(undisturbed):

@@ -117,13 +117,14 @@ def model_identity(manifest: Mapping[str, Any]) -> str:
 def model_temperature(folder: Path) -> TemperatureRecord | None:
     """The temperature that an evaluation fitted for this very model; ``None`` where none did.
 
-    Those of a run's models lie beside them, each under its model's identity; that of a merged checkpoint in its folder.
+    Those of a run's models lie beside them, each under its model's identity; that of an exported model in its folder.
 
     Raises:
         DamagedError: If a file of them can't be read.
     """
     folder, manifest = newest(folder), model_manifest(folder)
-    place, identity = folder if manifest.get("merged") else run_folder(folder), model_identity(manifest)
+    exported, identity = manifest.get("merged") or "evaluation" in manifest, model_identity(manifest)
+    place = folder if exported else run_folder(folder)
     return next((record for record in _temperatures(place) if record.model == identity), None)
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 # A model with an adapter, or one that is trained whole.
 TrainedModel = PeftModel | PreTrainedModel
 
-ADAPTER_WEIGHTS, MODEL_WEIGHTS = "adapter_model.safetensors", "model.safetensors"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "model.safetensors"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 

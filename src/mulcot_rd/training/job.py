@@ -15,12 +15,13 @@ from mulcot_rd import __version__
 from mulcot_rd.credentials import recorded
 from mulcot_rd.distributed import Group, Job
 from mulcot_rd.errors import UserError
-from mulcot_rd.files import empty_folder
+from mulcot_rd.files import empty_folder, write_text
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
 from mulcot_rd.kept import Kept, file_hashes, write_manifest
 from mulcot_rd.metrics import classification_scores
 from mulcot_rd.models import TrainedModel, parameter_numbers, trained_weights
+from mulcot_rd.models.card import CARD, model_card
 from mulcot_rd.models.checkpoint import location_below
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.loaded import LoadedModel, checkpoint_encoder, fresh_model
@@ -218,6 +219,8 @@ class TrainingJob(Job):
                 "peft": peft.__version__,
             },
         }
+        # In place of peft's template, and outside of the manifest, for a person may change it.
+        write_text(result / CARD, model_card(manifest, self.encoder))
         write_manifest(result, manifest)
         return {**manifest, "folder": str(result)}
 

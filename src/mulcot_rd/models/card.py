@@ -1,0 +1,93 @@
+"""The model card, ``README.md`` of a trained model: from its manifest, and what the evaluation of its run found."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData, try_to_load_from_cache
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mulcot_rd.models.backbone import looks_local
+from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.reasoning import ANSWER_PREFIXES
+from mulcot_rd.schema import TemperatureRecord
+
+CARD = "README.md"
+# Files of an exported model.
+PROMPT = "prompt_"
+_SCORES = (
+    *("accuracy", "weighted_f1", "macro_f1", "majority_accuracy", "valid_rate", "agreement"),
+    *("reasoning_accuracy", "reasoning_macro_f1", "reasoning_valid_rate"),
+    *("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2"),
+)
+_PARAMETERS = ("training", "inputs", "method", "soft_labels", "seed")
+_TEMPLATES = Environment(
+    loader=PackageLoader(__name__, ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+
+
+def model_card(manifest: Mapping[str, Any], encoder: InputEncoder, temperature: TemperatureRecord | None = None) -> str:
+    """The card of a trained or exported model, with the hub's YAML front matter; what is not known is left out.
+
+    Args:
+        manifest: The model's. Its ``evaluation``, of :mod:`mulcot_rd.models.evaluation`, gives the scores.
+        encoder: Makes the model's inputs.
+        temperature: What the scores of its labels are divided by.
+    """
+    backbone, evaluation = manifest["config"]["backbone"], manifest.get("evaluation")
+    model, adapter, reads = backbone["model"], manifest["backbone"]["adapter"], encoder.reads
+    licence = None if model is None else _license(model, backbone["revision"])
+    adapted = manifest["trained"] and not manifest.get("merged") and not adapter["full"]
+    front_matter = ModelCardData(
+        base_model=None if model is None or looks_local(model) else model,
+        library_name="peft" if adapted else "transformers",
+        license=licence,
+        pipeline_tag="image-text-to-text" if "image" in reads else None,
+        datasets=[evaluation["run"]["dataset"]] if evaluation else None,
+        metrics=["accuracy", "f1"] if evaluation else None,
+    )
+    given = {"text": "...", "image": "photo.jpg", "caption": "..."}
+    aspect = ["aspect"] if evaluation and evaluation["run"]["aspects"] else []
+    card = _TEMPLATES.get_template("card.md.j2").render(
+        manifest=manifest,
+        front_matter=front_matter.to_yaml(),
+        name=Path(model).name if model and looks_local(model) else model,
+        revision=backbone["revision"],
+        license=licence,
+        adapter=adapter,
+        adapted=adapted,
+        reads=reads,
+        call=", ".join(f'{name}="{given.get(name, "...")}"' for name in [*reads, *aspect]),
+        prompts=[name for name in manifest["files"] if name.startswith(PROMPT)],
+        decoder_prefixes=list(ANSWER_PREFIXES.values()) if encoder.family.encoder_decoder else [],
+        evaluation=evaluation,
+        scores=_scores(evaluation["scores"]) if evaluation else [],
+        temperature=temperature,
+        parameters=yaml.safe_dump(
+            {name: manifest["config"][name] for name in _PARAMETERS if name in manifest["config"]}, sort_keys=False
+        ).strip(),
+    )
+    return f"{card}\n"
+
+
+def _scores(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, value and interval of each score, in percent; of Sim too, a cosine."""
+    intervals = scores.get("intervals", {})
+    return [
+        (
+            name,
+            f"{100 * scores[name]:.1f}",
+            f"{100 * intervals[name][0]:.1f} to {100 * intervals[name][1]:.1f}" if name in intervals else "",
+        )
+        for name in _SCORES
+        if scores.get(name) is not None
+    ]
+
+
+def _license(model: str, revision: str | None) -> str | None:
+    """The licence that the card of a checkpoint names, as far as it is on this machine."""
+    path = f"{model}/{CARD}" if looks_local(model) else try_to_load_from_cache(model, CARD, revision=revision)
+    if not isinstance(path, str) or not Path(path).is_file():
+        return None
+    return ModelCard(Path(path).read_text(encoding="utf-8"), ignore_metadata_errors=True).data.license
