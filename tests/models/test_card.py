@@ -15,6 +15,9 @@ from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_encoder, model_identity
 from mulcot_rd.schema import TemperatureRecord
 
+# One that sees images, and one that reads captions and is trained whole.
+pytestmark = pytest.mark.parametrize("family_name", ["qwen2_5_vl", "flan_t5"], indirect=True, scope="session")
+
 METRICS = {
     "run": {
         **{"dataset": "own", "run": "arch4", "arch": 4, "variant": "full", "teacher": "a teacher"},
@@ -23,12 +26,6 @@ METRICS = {
     "dataset": {"train": 40, "dev": 8, "test": 12, "train_plus": 70},
     "student": {"accuracy": 0.75, "sim": None, "meteor": 0.5, "intervals": {"accuracy": [0.5, 0.95]}},
 }
-
-
-@pytest.fixture(scope="session", params=["qwen2_5_vl", "flan_t5"])
-def family_name(request):
-    """One that sees images, and one that reads captions and is trained whole."""
-    return request.param
 
 
 @pytest.fixture

@@ -220,7 +220,9 @@ def test_a_head_stays_a_copy_of_the_embeddings_unless_training_parted_them(
     )
     base = load_backbone(parameters, parameters.model).model
     assert base.get_output_embeddings().weight is base.get_input_embeddings().weight
-    student = write_trained(base, parameters, {"location": parameters.model}, tmp_path / "student")
+    student = write_trained(
+        base, parameters, {"location": parameters.model, "fingerprint": "tied"}, tmp_path / "student"
+    )
     export_model(student, tmp_path / "merged", evaluation=None)
     written = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert written["tie_word_embeddings"] == written["text_config"]["tie_word_embeddings"] == (not whole)

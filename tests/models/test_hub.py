@@ -12,13 +12,9 @@ from mulcot_rd.cli import cli
 from mulcot_rd.errors import UserError
 from mulcot_rd.models import hub
 
+FAMILY = pytest.mark.parametrize("family_name", ["qwen2_5_vl"], indirect=True, scope="session")
 TOKEN = "hf_made_up_token"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session", params=["qwen2_5_vl"])
-def family_name(request):
-    return request.param
 
 
 @pytest.fixture
@@ -57,6 +53,7 @@ def _export(student, out, *options):
     return CliRunner().invoke(cli, ["export", "--student", str(student), str(out), "--push", "me/student", *options])
 
 
+@FAMILY
 @pytest.mark.parametrize("place", ["environment", "credentials"])
 def test_a_folder_is_uploaded_to_a_private_repository(student, calls, project, place, monkeypatch):
     if place == "environment":
@@ -80,6 +77,7 @@ def test_no_token_or_a_broken_one_is_refused(token, message, monkeypatch):
     assert "hf_" not in str(refused.value)
 
 
+@FAMILY
 @pytest.mark.parametrize("offline", [True, False])
 def test_a_hub_out_of_reach_is_said_before_the_work(student, project, offline, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
