@@ -61,6 +61,8 @@ class ProjectHooks:
 
             stages = [name for name in STAGES if not {n.name for n in stage(name).nodes}.isdisjoint(_names(pipeline))]
             raise DryRunEnded(report(catalog, self._loader, stages))
+        if run.trained_on is not None:
+            take_student_of(run, pipeline, catalog)
         if DEFAULTS in pipeline.inputs():
             catalog.save(DEFAULTS, default_parameters(self._loader))
         fill_optional_inputs(pipeline, catalog)
@@ -96,6 +98,40 @@ def changed_from_defaults(loader: ProjectConfigLoader) -> Callable[[Mapping[str,
         )
 
     return changed
+
+
+def take_student_of(run: RunParameters, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Where the student of another run is evaluated, hand over as empty what is not there of that run and its teacher.
+
+    Raises:
+        UserError: If anything is to be trained or annotated, there is no such student, or this run has one of its own.
+    """
+    asked = f"student_run={run.student_run}"
+    of_that_run = {"assistant_adapter", "student_adapter", "teacher_summary", "expansion_statistics"}
+    if of_that_run & pipeline.all_outputs():
+        raise UserError(
+            f"{asked} evaluates the student of another run and trains none: "
+            "kedro run --pipelines data_preparation,evaluation,reporting"
+        )
+    own = Path(run.data_root, "06_models", run.dataset, run.name, "student")
+    if own.exists() or run.name == str(run.student_run).partition("/")[2]:
+        raise UserError(
+            f"{asked}: run={run.name} is the name of a run with a student of its own: give this one another name"
+        )
+    if not catalog.exists("student_adapter"):
+        raise UserError(
+            f"{asked}: {_place(catalog, 'student_adapter')} is missing: name a run that is trained, as DATASET/RUN"
+        )
+    empty = {
+        "assistant_adapter": {"role": "assistant", "trained": False},
+        "teacher_summary": {},
+        "expansion_statistics": {},
+        "teacher_references": [],
+        "captions": [],
+    }
+    for name, value in empty.items():
+        if name in pipeline.inputs() and not catalog.exists(name):
+            catalog[name] = MemoryDataset(value)
 
 
 def fill_optional_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:

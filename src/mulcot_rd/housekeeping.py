@@ -104,4 +104,5 @@ def _paths(catalog: DataCatalog, root: PurePosixPath, at_hand: RunParameters, ru
         if isinstance(dataset, VersionedFiles) and dataset._filepath.is_relative_to(root):
             layer, *folders, last = dataset._filepath.relative_to(root).parts
             paths[name] = "/".join([layer, *(other.get(folder, folder) for folder in folders), last])
-    return paths
+    trained = run.get("student_run", f"{run['dataset']}/{run['name']}")
+    return paths | {f"{role}_adapter": f"06_models/{trained}/{role}" for role in ("assistant", "student")}

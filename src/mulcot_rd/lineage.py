@@ -36,7 +36,11 @@ class Lineage:
         run = RunParameters.model_validate(catalog.load("params:run_settings"))
         self._fingerprints = {}
         self._run = {
-            "run": {"dataset": run.dataset, "name": run.name},
+            "run": {
+                "dataset": run.dataset,
+                "name": run.name,
+                **({} if run.trained_on is None else {"student_run": run.student_run}),
+            },
             "made": datetime.now().astimezone().isoformat(timespec="seconds"),
             "mulcot_rd": __version__,
             "commit": commit(Path(run_params["project_path"])),
@@ -121,11 +125,17 @@ def lineage(catalog: DataCatalog, name: str, version: str) -> Iterator[str]:
     if not _is_versioned(dataset):
         raise UserError(f"{name} has no versions; choose a dataset that has, such as metrics")
     _check_there(dataset, name, version)
-    yield from _chain(catalog, name, {"version": version}, 0, set())
+    run = RunParameters.model_validate(catalog.load("params:run_settings"))
+    yield from _chain(catalog, name, {"version": version}, 0, set(), run.trained_on)
 
 
 def _chain(
-    catalog: DataCatalog, name: str, state: Mapping[str, Any], depth: int, told: set[tuple[str, str]]
+    catalog: DataCatalog,
+    name: str,
+    state: Mapping[str, Any],
+    depth: int,
+    told: set[tuple[str, str]],
+    trained_on: str | None,
 ) -> Iterator[str]:
     indent, version = "  " * depth, state["version"]
     if version is None:
@@ -135,6 +145,9 @@ def _chain(
         yield f"{indent}{name} {version}, as above"
         return
     told.add((name, version))
+    if name.endswith("_adapter") and trained_on is not None:
+        yield f"{indent}{name} {version}, trained on {trained_on}: kedro lineage with that run's --params goes on"
+        return
     record = catalog.get(name).read_record(version)
     if not record:
         there = version in catalog.get(name).list_versions(full_path=False)
@@ -143,7 +156,7 @@ def _chain(
     code = f"mulcot_rd {record['mulcot_rd']}" + (f", commit {record['commit']}" if record["commit"] else "")
     yield f"{indent}{name} {version}, by {record['node']}, {code}, fingerprint {record['fingerprint'][:12]}"
     for other, found in record["inputs"].items():
-        yield from _chain(catalog, other, found, depth + 1, told)
+        yield from _chain(catalog, other, found, depth + 1, told, trained_on)
 
 
 @cache

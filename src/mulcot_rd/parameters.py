@@ -48,6 +48,11 @@ class RunParameters(BaseModel):
     )
     variant: Name = Field(description="What is left out of the method, one of the configured variants (paper, Table 6)")
     name: Annotated[Name, AfterValidator(_own_run)] = Field(description="Name of the run's folders")
+    student_run: str | None = Field(
+        None,
+        pattern="^[^/]+/[^/]+$",
+        description="The run whose student is evaluated, as DATASET/RUN; null and the run itself: its own",
+    )
     raw_dir: Annotated[str, BeforeValidator(lambda given: str(Path(str(given)).expanduser()))] = Field(
         description="Folder that holds the raw data sets"
     )
@@ -58,6 +63,14 @@ class RunParameters(BaseModel):
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random (42 in the authors' code)")
     engine: Literal["local", "ray"] = Field(description="Where models are trained and asked: here, or on Ray")
     dry_run: bool = Field(False, description="Print what the run takes, do nothing, and end")
+
+    @property
+    def trained_on(self) -> str | None:
+        """Data set and run that the student was trained on, as reports say it; ``None`` where they are this run's."""
+        if self.student_run in (None, f"{self.dataset}/{self.name}"):
+            return None
+        dataset, _, name = str(self.student_run).partition("/")
+        return f"{dataset} (run {name})"
 
 
 class MethodParameters(BaseModel):

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
 from mulcot_rd import hooks
 from mulcot_rd.distributed import local
 from mulcot_rd.errors import UserError
-from mulcot_rd.hooks import prepare_workers
+from mulcot_rd.hooks import prepare_workers, take_student_of
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import stage
 from mulcot_rd.run_lock import RunLock
@@ -86,6 +87,26 @@ def test_a_run_goes_to_the_projects_folder_and_prepares_before_its_first_node(pr
     hooks.ProjectHooks().before_pipeline_run(run, stage("assistant_training"), _catalog())
     assert len(prepared) == 1
     assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "run", "words"),
+    [
+        (["evaluation"], "arch4-tiny-full", "is the name of a run with a student of its own"),
+        (["evaluation"], "trained", "run=trained is the name of a run with a student of its own"),
+        (["evaluation"], "from_there", r"student_adapter .* is missing: name a run that is trained, as DATASET/RUN"),
+        (["student_distillation", "evaluation"], "from_there", "trains none: kedro run --pipelines data_preparation"),
+        (["teacher_annotation"], "from_there", "trains none"),
+    ],
+)
+def test_the_student_of_another_run_is_evaluated_and_nothing_else(tmp_path, pipelines, run, words):
+    given = {"run": run, "student_run": "there/arch4-tiny-full", "data_root": str(tmp_path)}
+    configuration = _load(**given)
+    (tmp_path / "06_models" / "sample" / "trained" / "student").mkdir(parents=True)
+    settings = RunParameters(**configuration["parameters"]["run_settings"])
+    catalog = DataCatalog.from_config(configuration["catalog"], {"results": {}, "openai": {}})
+    with pytest.raises(UserError, match=rf"^student_run=there/arch4-tiny-full.*{words}"):
+        take_student_of(settings, sum(map(stage, pipelines), start=Pipeline([])), catalog)
 
 
 HOLD = """

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from mulcot_rd.credentials import Credentials
-from mulcot_rd.errors import StaleInputError
+from mulcot_rd.errors import StaleInputError, UserError
 from mulcot_rd.frames import posts_from_frame, posts_to_frame
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.ingest import IngestParameters
@@ -19,6 +19,7 @@ from mulcot_rd.schema import InputView, Post, PredictionRecord, Sentiment, Teach
 from mulcot_rd.teacher import QuarantinedPost, TeacherParameters
 from mulcot_rd.teacher.judge import JudgeParameters
 from mulcot_rd.training.expansion import teacher_rows
+from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import AssistantTrainingParameters, ModelParameters, OptimisationParameters
 from mulcot_rd.training.soft_labels import SoftLabelParameters
 
@@ -161,6 +162,15 @@ def scored(posts=POSTS, limit=3, references=None, missing=0):
     config = record_config(summary, adapter, {}, adapter, PARAMETERS, run)
     references = taught(test) if references is None else references
     return score_run(table(posts), [], [], answered(test), references, summary, config, {})
+
+
+def test_a_student_of_aspects_is_not_scored_on_whole_posts():
+    about = {"role": "student", "folder": "trained", "made_from": {}, "asked_about": ["aspect"]}
+    mixed = [*POSTS, post(9, "test", aspect=None)]
+    with pytest.raises(UserError, match="prompts about the aspect, and test posts at hand need some about the post"):
+        check_fits(about, mixed, ROLE, elsewhere=True)
+    with pytest.raises(StaleInputError, match="training and dev posts at hand are not those"):
+        check_fits({**about, "posts": "others"}, mixed, ROLE)
 
 
 def test_metrics_say_what_was_scored():

@@ -5,8 +5,10 @@ import re
 import shutil
 
 import pandas as pd
+import pytest
+import yaml
 
-from tests.project.conftest import ROOT, SMALL, current, run
+from tests.project.conftest import ROOT, SMALL, current, make_project, run
 
 SECTION = "### From a file of yours to a finished run"
 FAST = SMALL.replace("limit=12,", "").replace("epochs=2", "epochs=1")
@@ -20,7 +22,10 @@ def _steps(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
-def test_fifty_posts_with_columns_and_labels_of_their_own_and_one_image_missing(project, monkeypatch):
+@pytest.fixture(scope="module")
+def cafe(tmp_path_factory):
+    """A project whose run on fifty posts is finished, with columns and labels of their own and one image missing."""
+    project = make_project(tmp_path_factory.mktemp("cafe") / "project")
     sample = project / "data/01_raw/sample"
     folder = project / "data/01_raw/cafe"
     (folder / "images").mkdir(parents=True)
@@ -39,13 +44,18 @@ def test_fifty_posts_with_columns_and_labels_of_their_own_and_one_image_missing(
     )
     own.to_csv(folder / "my_posts.csv", index=False)
 
-    monkeypatch.chdir(folder)
     (conversion,) = _steps("python")
-    exec(compile(conversion, "docs/data.md", "exec"), {})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        exec(compile(conversion, "docs/data.md", "exec"), {})
     result = run(project, "--params", f"dataset=cafe,{FAST}")
-
     assert result.returncode == 0, result.stderr[-4000:]
     assert "1 of 50 rows" in result.stderr + result.stdout
+    return project
+
+
+def test_fifty_posts_with_columns_and_labels_of_their_own_and_one_image_missing(cafe):
+    project = cafe
     rejected = pd.read_csv(project / "data/03_primary/cafe/rejected.csv", dtype=str)
     assert len(rejected) == 1
     assert rejected["reason"][0].startswith("image not found")
@@ -59,6 +69,40 @@ def test_fifty_posts_with_columns_and_labels_of_their_own_and_one_image_missing(
     assert metrics["dataset"]["test"] == (posts["split"] == "test").sum()
     assert "cafe" in (project / "data/08_reporting/tables/table_4.md").read_text(encoding="utf-8")
     assert (reports / "quality_table.md").is_file()
+
+
+def test_its_student_is_scored_on_the_labelled_posts_of_another(cafe):
+    folder = cafe / "data/01_raw/bistro"
+    shutil.copytree(cafe / "data/01_raw/sample/images", folder / "images")
+    rows = pd.read_csv(cafe / "data/01_raw/sample/posts.csv", dtype=str).tail(6)
+    # Test posts are all that it takes.
+    rows.assign(split="test").to_csv(folder / "posts.csv", index=False)
+    before = current(cafe / "data/06_models/cafe/arch4-tiny-full/temperatures.jsonl").read_bytes()
+    params = f"dataset=bistro,run=from_cafe,student_run=cafe/arch4-tiny-full,{FAST}"
+    result = run(cafe, "--pipelines", "data_preparation,evaluation,reporting", "--params", params)
+    assert result.returncode == 0, result.stderr[-4000:]
+    reports = cafe / "data/08_reporting/bistro/from_cafe"
+    metrics = json.loads(current(reports / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["run"]["trained_on"] == "cafe (run arch4-tiny-full)"
+    assert metrics["assistant"] is None
+    assert "teacher" not in metrics
+    student = metrics["student"]
+    assert 0 <= student["accuracy"] <= 1
+    # No teacher wrote of these posts.
+    assert (student["reasoning_pairs"], student["sim"]) == (0, None)
+    assert student["dist_1"] is not None
+    tables = [pd.read_csv(cafe / f"data/08_reporting/{name}.csv") for name in ("tables/table_4", "tables/table_scores")]
+    for table in (*tables, pd.read_csv(reports / "result_table.csv")):
+        (source,) = set(table["source"][(table["run"] == "from_cafe") & (table["method"] == "student")])
+        assert "trained on cafe (run arch4-tiny-full); taught by rules" in source
+    # The temperature of its own data set is kept, and none is added.
+    assert current(cafe / "data/06_models/cafe/arch4-tiny-full/temperatures.jsonl").read_bytes() == before
+    assert not (cafe / "data/06_models/bistro/from_cafe/temperatures.jsonl").read_text()
+    made = [
+        yaml.safe_load(current(cafe / f"data/08_reporting/{run}/config.yml").read_text(encoding="utf-8"))
+        for run in ("bistro/from_cafe", "cafe/arch4-tiny-full")
+    ]
+    assert all(made[0][name] == made[1][name] for name in ("teacher", "assistant", "student"))
 
 
 def test_four_posts_of_one_class_without_a_word_leave_their_figures_empty_with_the_reason(project):

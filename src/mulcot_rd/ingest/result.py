@@ -1,12 +1,13 @@
 """What readers hand over, what ingest hands over, and when too much was left out."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.ingest.parameters import IngestParameters
-from mulcot_rd.schema import SPLITS, Post, Rejected
+from mulcot_rd.schema import SPLITS, Post, Rejected, Split
 
 # How the reasons of posts begin that are left out by design and not because the data is damaged. They are listed in
 # rejected.csv with the others and don't count toward max_rejected_share.
@@ -58,8 +59,16 @@ class IngestResult:
         return len(self.damaged) / self.rows if self.posts else 1.0
 
 
-def check_rejected_share(result: IngestResult, parameters: IngestParameters, dataset: str) -> None:
+def check_rejected_share(
+    result: IngestResult, parameters: IngestParameters, dataset: str, needed: Sequence[Split] = SPLITS
+) -> None:
     """Refuse a result that left out too much. Call it after the rejected rows have been written.
+
+    Args:
+        result: What was read.
+        parameters: Hold the share.
+        dataset: Its name, for the message.
+        needed: Splits that must have a post.
 
     Raises:
         IngestError: If more than ``max_rejected_share`` of the rows were rejected, a split is left without a
@@ -77,10 +86,11 @@ def check_rejected_share(result: IngestResult, parameters: IngestParameters, dat
             f"ingest.max_rejected_share = {parameters.max_rejected_share:.1%}; most frequent: {frequent}; {where}: "
             "mend the data, or raise ingest.max_rejected_share if the rest is enough"
         )
-    for split in SPLITS:
+    for split in needed:
         if all(post.split != split for post in result.posts):
             raise IngestError(
-                f"data set {dataset}: the split {split} has no usable post; training needs train, dev and test; {where}"
+                f"data set {dataset}: the split {split} has no usable post; training needs train, dev and test, and a "
+                f"student of another run (student_run) test alone; {where}"
             )
 
 

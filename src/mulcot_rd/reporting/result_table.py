@@ -89,7 +89,7 @@ def run_report(
     frame = result_table(metrics, baselines, dataset, run, scale)
     about = metrics.get("run", {})
     source = source_of_run(
-        scale, {name: about[name] for name in ("checkpoints", "served", "captions") if name in about}
+        scale, {name: about[name] for name in ("checkpoints", "served", "captions", "trained_on") if name in about}
     )
     return ReportTable(
         frame, f"Test split of {dataset}, run {run}: {source}, percent", f"{DIST_NOTE} {parameters}".strip()

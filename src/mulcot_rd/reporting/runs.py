@@ -69,6 +69,7 @@ class RunInfo(BaseModel):
     served: str | None = None
     aspects: bool = True
     captions: str | None = None
+    trained_on: str | None = None
 
     @property
     def source(self) -> str:
@@ -218,6 +219,7 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
             info.of_posts,
             info.teacher,
             info.served,
+            info.trained_on,
             *info.checkpoints,
         )
         groups[key][info.seed] = run
@@ -238,7 +240,9 @@ def read_predictions(outputs: Path, info: RunInfo) -> dict[str, list[PredictionR
 
 def _read_answers(file: Path) -> list[PredictionRecord]:
     records = []
-    for number, line in enumerate(read_text(file, ValueError).removesuffix("\n").split("\n"), start=1):
+    text = read_text(file, ValueError).removesuffix("\n")
+    # There is none of a model that a run does without.
+    for number, line in enumerate(text.split("\n") if text else [], start=1):
         try:
             records.append(PredictionRecord.model_validate_json(line))
         except ValidationError as error:

@@ -18,6 +18,7 @@ def source_of(
     checkpoints: Sequence[str] = (),
     served: str | None = None,
     captions: str | None = None,
+    trained_on: str | None = None,
 ) -> str:
     """Name the source of a number of a model of this scale, wherever the number appears.
 
@@ -28,6 +29,7 @@ def source_of(
         checkpoints: Checkpoints that stood in for the architecture's own weights.
         served: The model of a server that answered in place of any local one; scale and checkpoints say nothing then.
         captions: Who wrote the captions that stood in place of images; rules of thumb are named.
+        trained_on: Data set and run that it was trained on, where they are others than those at hand.
 
     Raises:
         ValueError: If the scale is not ``tiny`` or ``full``.
@@ -38,6 +40,8 @@ def source_of(
     remarks = [names[scale] if served is None else f"{MEASURED}; {served}, served"]
     if checkpoints and served is None:
         remarks.append(f"models: {', '.join(checkpoints)}")
+    if trained_on is not None:
+        remarks.append(f"trained on {trained_on}")
     if teacher is not None and RULES_TEACHER in teacher:
         remarks.append("taught by rules")
     if captions is not None and RULES_TEACHER in captions:
@@ -51,9 +55,8 @@ def source_of_run(scale: str, about: Mapping[str, Any]) -> str:
     """:func:`source_of` by the block ``run`` of a ``metrics.json``; it may lack what earlier versions did not write."""
     # Models that answer as they come were taught by nobody.
     teacher = None if about.get("variant") == ZERO_SHOT else about.get("teacher")
-    return source_of(
-        scale, teacher, about.get("limit"), about.get("checkpoints", ()), about.get("served"), about.get("captions")
-    )
+    names = ("limit", "checkpoints", "served", "captions", "trained_on")
+    return source_of(scale, teacher, **{name: about[name] for name in names if name in about})
 
 
 def source_of_teacher(teacher: str | None) -> str:

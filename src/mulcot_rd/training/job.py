@@ -33,7 +33,7 @@ from mulcot_rd.training.batches import Example, micro_batches, training_examples
 from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.loop import HISTORY, Objective, Trainer, TrainingOutcome
-from mulcot_rd.training.manifest import trained_posts_fingerprint
+from mulcot_rd.training.manifest import asked_about, trained_posts_fingerprint
 from mulcot_rd.training.parameters import ModelParameters, ValidationParameters
 from mulcot_rd.training.prefetch import Preparation
 from mulcot_rd.training.soft_labels import SoftLabels
@@ -206,6 +206,7 @@ class TrainingJob(Job):
             "backbone": parameters.backbone.model_dump(),
             "base": location_below(self.checkpoint, self.models),
             "posts": trained_posts_fingerprint(self.posts),
+            "asked_about": asked_about([post for post in self.posts if post.split == "train"]),
             "task_weights": parameters.training.task_weights.model_dump(),
             "config": {
                 **recorded(parameters, exclude={"generation", "cluster"}),

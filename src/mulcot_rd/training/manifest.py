@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mulcot_rd.credentials import recorded
-from mulcot_rd.errors import StaleInputError
+from mulcot_rd.errors import StaleInputError, UserError
 from mulcot_rd.fingerprint import differences, fingerprint
 from mulcot_rd.frames import posts_fingerprint
 from mulcot_rd.kept import run_folder
@@ -16,17 +16,28 @@ from mulcot_rd.schema import Post
 from mulcot_rd.training.parameters import ModelParameters
 
 
-def check_fits(adapter: Mapping[str, Any], posts: Sequence[Post], parameters: ModelParameters) -> None:
+def check_fits(
+    adapter: Mapping[str, Any], posts: Sequence[Post], parameters: ModelParameters, *, elsewhere: bool = False
+) -> None:
     """Refuse a trained model that does not go together with these posts and parameters.
+
+    Args:
+        adapter: Its manifest.
+        posts: All posts of the data set.
+        parameters: Those at hand.
+        elsewhere: Whether it was trained on another data set.
 
     Raises:
         StaleInputError: If it was trained on another backbone than the one that is configured, with other training or
             dev posts (a training post might now be a test post), or on inputs that looked otherwise.
+        UserError: If it was trained elsewhere, and its prompts never asked what those of the test posts do.
     """
     who = f"the {adapter['role']} in {adapter['folder']}"
     if "made_from" not in adapter:
         raise StaleInputError(f"{who} was trained by an earlier version of this project: train it again")
-    if adapter["posts"] != trained_posts_fingerprint(posts):
+    if elsewhere:
+        _check_asked(adapter, [post for post in posts if post.split == "test"], who)
+    elif adapter["posts"] != trained_posts_fingerprint(posts):
         raise StaleInputError(
             f"the training and dev posts at hand are not those that {who} was trained with: use the --params of its "
             "training (limit), restore its raw data, or train it again"
@@ -46,6 +57,21 @@ def check_fits(adapter: Mapping[str, Any], posts: Sequence[Post], parameters: Mo
         raise StaleInputError(
             f"{who} was trained on inputs of another {' and '.join(changed)} (parameters inputs.image_size and "
             "variant, files in mulcot_rd/prompts): use what it was trained with, or train again"
+        )
+
+
+def asked_about(posts: Sequence[Post]) -> list[str]:
+    """What prompts of these posts are about: sentiment toward an "aspect", that of the whole "post", or both kinds."""
+    return sorted({"post" if post.aspect is None else "aspect" for post in posts})
+
+
+def _check_asked(adapter: Mapping[str, Any], test: Sequence[Post], who: str) -> None:
+    # Earlier versions did not write it.
+    known = adapter.get("asked_about", asked_about(test))
+    if unknown := set(asked_about(test)) - set(known):
+        raise UserError(
+            f"{who} was trained on prompts about the {' and the '.join(known)}, and test posts at hand need some about "
+            f"the {unknown.pop()}: evaluate a student of such posts"
         )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from mulcot_rd.frames import posts_to_frame, rejected_to_frame
 from mulcot_rd.ingest import IngestParameters, IngestResult, check_rejected_share, read_posts
 from mulcot_rd.parameters import RunParameters
+from mulcot_rd.schema import SPLITS
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,11 @@ def read_raw(run: RunParameters, ingest: IngestParameters) -> tuple[IngestResult
 def accept_posts(
     result: IngestResult, rejected: pd.DataFrame, run: RunParameters, ingest: IngestParameters
 ) -> pd.DataFrame:
-    """Take the posts over as a table, unless too large a share of the rows was rejected."""
-    check_rejected_share(result, ingest, run.dataset)
+    """Take the posts over as a table, unless too large a share of the rows was rejected.
+
+    The student of another run needs test posts alone.
+    """
+    check_rejected_share(result, ingest, run.dataset, SPLITS if run.trained_on is None else ("test",))
     logger.info(
         "%s: %d posts; %d of %d rows could not be used, rejected.csv says why",
         run.dataset,

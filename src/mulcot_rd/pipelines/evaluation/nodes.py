@@ -18,7 +18,7 @@ from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.models import custom_checkpoints
-from mulcot_rd.models.loaded import model_identity
+from mulcot_rd.models.loaded import model_identity, model_temperature
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.reasoning import write
@@ -34,18 +34,19 @@ def predict_test_split(
     captions: list[CaptionRecord],
     adapter: dict[str, Any],
     parameters: ModelParameters,
+    run: RunParameters,
     credentials: Credentials,
     workspace: Path,
 ) -> list[PredictionRecord]:
     """Let the assistant or the student answer the prompts of its tasks for each test post (Eq. 1).
 
-    There are no answers of a model that the variant does without.
+    There are no answers of a model that the variant does without, nor of the assistant of another run.
     """
     name = adapter["role"]
-    if _absent(adapter, parameters):
+    if _absent(adapter, parameters, run):
         return []
     all_posts = model_posts(posts, captions, parameters.inputs)
-    check_fits(adapter, all_posts, parameters)
+    check_fits(adapter, all_posts, parameters, elsewhere=run.trained_on is not None)
     test = [post for post in all_posts if post.split == "test"]
     tasks = parameters.method.tasks
     answers = trained_answers(
@@ -72,6 +73,7 @@ def measure_costs(
     assistant: ModelParameters,
     student: ModelParameters,
     efficiency: EfficiencyParameters,
+    run: RunParameters,
     workspace: Path,
 ) -> dict[str, Any]:
     """Measure what one prediction costs on a worker's device (Tables 11 and 12), of each model that the variant has.
@@ -81,10 +83,10 @@ def measure_costs(
     """
     found = {}
     for adapter, parameters in ((assistant_adapter, assistant), (student_adapter, student)):
-        if parameters.generation.backend == "served" or _absent(adapter, parameters):
+        if parameters.generation.backend == "served" or _absent(adapter, parameters, run):
             continue
         all_posts = model_posts(posts, captions, parameters.inputs)
-        check_fits(adapter, all_posts, parameters)
+        check_fits(adapter, all_posts, parameters, elsewhere=run.trained_on is not None)
         job = CostJob(
             adapter=Path(adapter["folder"]),
             backbone=parameters.backbone,
@@ -107,22 +109,25 @@ def calibrate_models(
     student_adapter: dict[str, Any],
     assistant: ModelParameters,
     student: ModelParameters,
+    run: RunParameters,
     workspace: Path,
 ) -> tuple[dict[str, Any], list[TemperatureRecord]]:
     """Fit each model's temperature on the dev split, and score the probabilities of its labels on the test split.
+
+    The student of another run keeps the temperature that was fitted there.
 
     Returns:
         The scores by role, ``None`` for a model that has no label prompt, that a server answers in place of, or that
         the variant does without; and the temperatures, by which whoever loads these models finds them.
     """
     calibration = {
-        adapter["role"]: _calibration(posts, captions, adapter, parameters, workspace)
+        adapter["role"]: _calibration(posts, captions, adapter, parameters, run, workspace)
         for adapter, parameters in ((assistant_adapter, assistant), (student_adapter, student))
     }
     return calibration, [
         TemperatureRecord(model=found["model"], role=role, temperature=found["temperature"])
         for role, found in calibration.items()
-        if found is not None
+        if found is not None and run.trained_on is None
     ]
 
 
@@ -131,16 +136,17 @@ def _calibration(
     captions: list[CaptionRecord],
     adapter: dict[str, Any],
     parameters: ModelParameters,
+    run: RunParameters,
     workspace: Path,
 ) -> dict[str, Any] | None:
-    served = parameters.generation.backend == "served"
-    if served or "label" not in parameters.method.tasks or _absent(adapter, parameters):
+    served, elsewhere = parameters.generation.backend == "served", run.trained_on is not None
+    if served or "label" not in parameters.method.tasks or _absent(adapter, parameters, run):
         return None
     all_posts = model_posts(posts, captions, parameters.inputs)
-    check_fits(adapter, all_posts, parameters)
+    check_fits(adapter, all_posts, parameters, elsewhere=elsewhere)
     split = {name: [post for post in all_posts if post.split == name] for name in ("dev", "test")}
     name, identity = adapter["role"], model_identity(adapter)
-    asked = split["dev"] + split["test"]
+    asked = split["test"] if elsewhere else split["dev"] + split["test"]
     scores = trained_label_scores(
         f"{name}, probabilities of {len(asked)} posts",
         Path(adapter["folder"]),
@@ -150,9 +156,13 @@ def _calibration(
         folder=workspace / f"{name}_probabilities",
         cluster=parameters.cluster,
     )
-    of_dev, of_test = scores[: len(split["dev"])], scores[len(split["dev"]) :]
+    of_dev, of_test = scores[: -len(split["test"])], scores[-len(split["test"]) :]
     labels = {name: [post.label for post in rows] for name, rows in split.items()}
-    temperature = fit_temperature(of_dev, labels["dev"])
+    if elsewhere:
+        fitted = model_temperature(Path(adapter["folder"]))
+        temperature = 1.0 if fitted is None else fitted.temperature
+    else:
+        temperature = fit_temperature(of_dev, labels["dev"])
     return {
         "model": identity,
         "temperature": temperature,
@@ -192,17 +202,20 @@ def score_run(
 ) -> dict[str, Any]:
     """Compute all metrics of a run, as fractions (Tables 3 to 5), with what they are of and the sizes of its data.
 
-    A model that the variant does without is ``None``.
+    A model that the variant does without is ``None``, and so is the assistant of another run. The teacher's references
+    of another run's student may be missing: its reasonings then have no scores against them.
     """
     records = {"teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test}
     all_posts = checked_posts(posts, records, quarantine=())
     test = [post for post in all_posts if post.split == "test"]
-    if len(test) - len(teacher_references) != teacher_summary["references"]["missing"]:
+    run, evaluation = RunParameters.model_validate(config["run"]), config["evaluation"]
+    elsewhere = run.trained_on is not None
+    # The summary of a student from elsewhere is that of its own teacher.
+    if not elsewhere and len(test) - len(teacher_references) != teacher_summary["references"]["missing"]:
         raise StaleInputError(
             f"teacher_references.jsonl was made for other posts than the {len(test)} test posts at hand: use the "
             "--params that it was made with (limit), or run the pipeline teacher_annotation again"
         )
-    run, evaluation = RunParameters.model_validate(config["run"]), config["evaluation"]
     answered = evaluation["student"]["generation"]
     # A trained model stays the run's own, wherever it answers.
     stands_in = answered["backend"] == "served" and not config["student"]["method"]["trained"]
@@ -221,15 +234,18 @@ def score_run(
             "posts": posts_fingerprint(all_posts),
             "captions": _captioners(posts, captions) if evaluation["captions_needed"] else None,
             "aspects": bool(posts["aspect"].notna().any()),
-            "teacher": ", ".join(teacher_summary["models"]),
-            "checkpoints": custom_checkpoints(config[name]["backbone"]["model"] for name, _ in models),
+            "trained_on": run.trained_on,
+            "teacher": ", ".join(teacher_summary.get("models", ())) or None,
+            "checkpoints": custom_checkpoints(
+                config[name]["backbone"]["model"] for name, records in models if records or not elsewhere
+            ),
             "served": answered["served"]["model"] if stands_in else None,
         },
         "dataset": {
             **{split: int(sizes.get(split, 0)) for split in ("train", "dev", "test")},
-            "train_plus": config["student"].get("training_rows"),
+            "train_plus": None if elsewhere else config["student"].get("training_rows"),
         },
-        **teacher_scores(teacher_references, test, seed=run.seed),
+        **({} if elsewhere else teacher_scores(teacher_references, test, seed=run.seed)),
         **{
             name: model_scores(records, teacher_references, seed=run.seed, name=name)
             | _of_confidence(calibration.get(name), test)
@@ -288,8 +304,13 @@ def _of_confidence(calibration: dict[str, Any] | None, test: list[Post]) -> dict
     }
 
 
-def _absent(adapter: dict[str, Any], parameters: ModelParameters) -> bool:
-    """Whether there is no such model: the variant trains models, but not this one; or a server has one for both."""
+def _absent(adapter: dict[str, Any], parameters: ModelParameters, run: RunParameters) -> bool:
+    """Whether there is no such model: the variant trains models, but not this one; or a server has one for both.
+
+    Of another run the student alone is evaluated.
+    """
+    if run.trained_on is not None and adapter["role"] == "assistant":
+        return True
     if parameters.method.trained:
         return not adapter["trained"]
     return parameters.generation.backend == "served" and adapter["role"] == "student"

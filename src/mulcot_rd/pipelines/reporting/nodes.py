@@ -133,7 +133,8 @@ def draw_confidence(
 def _source(run: RunParameters, *adapters: dict[str, Any]) -> str:
     """How numbers of the run's models are named; an adapter that is not on disk arrives empty."""
     models = [adapter["backbone"]["model"] for adapter in adapters if adapter]
-    return source_of(run.scale, limit=run.limit, checkpoints=custom_checkpoints(models))
+    checkpoints = custom_checkpoints(models)
+    return source_of(run.scale, limit=run.limit, checkpoints=checkpoints, trained_on=run.trained_on)
 
 
 def collect_paper_tables(
