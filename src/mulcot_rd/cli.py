@@ -106,7 +106,7 @@ _student = click.option(
 
 
 @cli.command()
-@click.argument("posts", type=click.Path(dir_okay=False, resolve_path=True, path_type=Path))
+@click.argument("posts", type=click.Path(resolve_path=True, path_type=Path))
 @_student
 @click.option(
     "--output",
@@ -123,6 +123,8 @@ _student = click.option(
 @in_one_sentence
 def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> None:
     """Judge the posts of POSTS, a CSV, JSONL or Parquet file with columns id, text, image, and aspect if there is one.
+
+    POSTS may also be a folder of images, each with its text in a .txt of the same name.
 
     Each row gets a label, probabilities and a reasoning; one that can't be read gets the reason. docs/using.md has
     more.

@@ -127,6 +127,31 @@ def test_rows_of_json_that_are_none_come_back(student, folder):
     ]
 
 
+def test_a_folder_of_images_with_texts_is_read_too(student, folder):
+    """What MVSA comes as: an image and a .txt of its name."""
+    posts, out = folder / "posts", folder / "out.jsonl"
+    posts.mkdir()
+    for name in ("b.png", "a.JPG", "c.png", "d.png"):
+        Image.new("RGB", (9, 9)).save(posts / name)
+    (posts / "a.txt").write_text("café\n")
+    (posts / "b.txt").write_text("fine | still one post")
+    (posts / "d.txt").write_bytes(b"caf\xe9")
+    (posts / "e.txt").write_text("no image")
+    (posts / ".hidden.png").touch()
+    (posts / "a.json").write_text("{}")
+    done = predict(posts, student, out, "--params", FAST)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in rows] == ["a.JPG", "b.png", "c.png", "d.png", "e.txt"]
+    assert [row["error"] for row in rows[:2]] == [None, None]
+    assert rows[2]["error"] == "c.png: empty text: the model was trained on posts with text and image"
+    assert rows[3]["error"].startswith("d.png: ")
+    assert "d.txt: line 1 is not UTF-8" in rows[3]["error"]
+    assert rows[4]["error"].startswith("e.txt: empty image")
+    (folder / "none").mkdir()
+    assert "holds no image and no .txt" in predict(folder / "none", student, out).output
+
+
 def test_what_was_answered_is_not_asked_again(student, folder, monkeypatch):
     posts, out = folder / "posts.csv", folder / "out.csv"
     posts.write_text("id,text,image\na,fine,one.png\n")

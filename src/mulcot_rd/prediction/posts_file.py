@@ -1,4 +1,4 @@
-"""A file of posts to judge, row by row: one that can't be read costs itself alone."""
+"""A file or a folder of posts to judge, row by row: one that can't be read costs itself alone."""
 
 import json
 import math
@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.files import read_bytes
+from mulcot_rd.files import read_bytes, read_text
 from mulcot_rd.images import image_problems
 from mulcot_rd.ingest.lines import MISSING, comma_separated
 from mulcot_rd.models.inputs import InputEncoder
@@ -24,10 +25,10 @@ _COLUMNS = ("id", "text", "image", "aspect", "caption")
 
 
 class RowToJudge(NamedTuple):
-    """A post and one aspect of it, as a row of the file names it.
+    """A post and one aspect of it, as a row of the file names it, or a file of the folder.
 
     Attributes:
-        place: Where it stands in the file.
+        place: Where it stands in the file, or the file's name.
         id: The post's id, empty where it could not be read.
         aspect: The aspect, or ``None``.
         content: What the model reads; its id is its own. ``None`` where the row can't be used.
@@ -44,30 +45,36 @@ class RowToJudge(NamedTuple):
 def read_rows(path: Path, encoder: InputEncoder) -> list[RowToJudge]:
     """Read a file of posts: columns ``id``, ``text``, ``image``, and ``aspect`` or ``caption`` where there are any.
 
+    Of a folder, every image is a post, with the text in the ``.txt`` of its name; so is a ``.txt`` without an image. A
+    post's id is the name of its file. Other files, and folders in the folder, are not looked at.
+
     A row with several aspects, parted by ``|``, becomes one row for each. Images are opened; a relative path begins in
     the file's folder. Columns for what the model does not read may be missing, and others are ignored.
 
     Args:
-        path: The file; its ending says what it is.
+        path: The file, whose ending says what it is; or the folder.
         encoder: Knows what the model reads.
 
     Returns:
-        Every row, in the order of the file.
+        Every row, in the order of the file, or of the names in the folder.
 
     Raises:
-        UserError: If the file can't be read as a whole, or lacks a column.
+        UserError: If the file can't be read as a whole, or lacks a column; if the folder holds no post.
     """
-    check_format(path, "POSTS")
-    columns = ("id", *encoder.reads)
+    if path.is_dir():
+        folder, records = path, _in_folder(path)
+    else:
+        check_format(path, "POSTS")
+        folder, records = path.parent, _records(path, ("id", *encoder.reads))
     found: list[RowToJudge] = []
     taken: set[str] = set()
-    for place, record, damage in _records(path, columns):
+    for place, record, damage in records:
         values, problem = _values(record)
         problem = damage or problem or (None if values.get("id") else "empty id")
         for aspect in _aspects(values.get("aspect")):
             content, error = None, problem
             if error is None:
-                content, error = _content({**values, "aspect": aspect}, path.parent, encoder, taken)
+                content, error = _content({**values, "aspect": aspect}, folder, encoder, taken)
             found.append(RowToJudge(place, _shown(values.get("id")) or "", _shown(aspect), content, error))
     images = [row.content.image for row in found if row.content is not None and row.content.image is not None]
     problems = image_problems(images, f"opening images of {path.name}")
@@ -94,6 +101,25 @@ def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[
         kept = table.select([name for name in _COLUMNS if name in table.column_names])
         for number, record in enumerate(kept.to_pylist(), start=1):
             yield f"row {number}", record, None
+
+
+def _in_folder(folder: Path) -> Iterator[tuple[str, Mapping[str, Any], str | None]]:
+    """As :func:`_records`, of a folder of images with texts."""
+    suffixes = Image.registered_extensions()
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    images = [name for name in names if Path(name).suffix.lower() in suffixes]
+    texts = {Path(name).stem: name for name in names if Path(name).suffix.lower() == ".txt"}
+    alone = [name for stem, name in texts.items() if stem not in {Path(image).stem for image in images}]
+    if not (images or alone):
+        raise UserError(f"{folder} holds no image and no .txt: name a folder of images, or a file of posts")
+    for name in sorted([*images, *alone]):
+        text, damage = None, None
+        if (beside := texts.get(Path(name).stem)) is not None:
+            try:
+                text = read_text(folder / beside, UserError)
+            except UserError as error:
+                damage = str(error)
+        yield name, {"id": name, "text": text, "image": None if name in alone else name}, damage
 
 
 def _from_json(line: bytes) -> tuple[dict[str, Any], str | None]:

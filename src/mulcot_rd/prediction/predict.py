@@ -30,7 +30,7 @@ class PredictionParameters(BaseModel):
 class PredictionPipelineParameters(PredictionParameters):
     """The arguments of :func:`judge_posts`, for the pipeline prediction."""
 
-    posts: Path = Field(description="File of posts")
+    posts: Path = Field(description="File of posts, or folder of images with texts")
     student: Path = Field(description="Folder of a trained student or assistant, or a merged checkpoint")
     output: Path = Field(description="File of verdicts: JSON lines, CSV or Parquet, by its ending")
 
