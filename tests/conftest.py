@@ -74,6 +74,7 @@ QWEN_ADAPTER = AdapterParameters(
     modules_to_save=["language_model", "lm_head", "patch_embed", "pos_embed", "merger"],
 )
 TINY_ADAPTERS = {
+    "bert2bert": AdapterParameters(full=True),
     "flan_t5": AdapterParameters(full=True),
     "qwen2_5_vl": QWEN_ADAPTER,
     "qwen3_vl": QWEN_ADAPTER,

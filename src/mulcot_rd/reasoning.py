@@ -23,8 +23,10 @@ from mulcot_rd.schema import Reasoning, Sentiment
 
 SECTION_KEYS = ("Text_analysis", "Image_analysis", "Conflict_resolution", "Final_conclusion")
 PREDICTION_KEY = "Prediction"
+# As an answer has them: a key in quotes and its colon.
+QUOTED_KEYS = tuple(f'"{key}":' for key in (*SECTION_KEYS, PREDICTION_KEY))
 # How the answer of each task begins; the forced prefix of a decoder's branch.
-ANSWER_PREFIXES = {"label": f'"{PREDICTION_KEY}":', "reasoning": f'"{SECTION_KEYS[0]}":'}
+ANSWER_PREFIXES = {"label": QUOTED_KEYS[-1], "reasoning": QUOTED_KEYS[0]}
 
 _ORDER = (*SECTION_KEYS, PREDICTION_KEY)
 _LABEL = re.compile(r"\b(positive|neutral|negative)\b", re.IGNORECASE)

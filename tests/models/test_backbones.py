@@ -90,7 +90,7 @@ def test_our_prompt_is_the_processors_own(seeing, encoder, posts):
 
 def test_the_papers_image_size_gives_the_papers_tokens(backbone):
     """SmolVLM's tower has one size, here the tiny one's; a text-only family has no image."""
-    tokens = {"qwen2_5_vl": 100, "qwen3_vl": 81, "smolvlm": 16, "flan_t5": 0}
+    tokens = {"qwen2_5_vl": 100, "qwen3_vl": 81, "smolvlm": 16, "flan_t5": 0, "bert2bert": 0}
     assert InputEncoder(backbone.family, backbone.processor, 280).image_tokens == tokens[backbone.family.name]
 
 

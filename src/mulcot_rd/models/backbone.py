@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import UserPath
+from mulcot_rd.minilm import minilm_folder
 from mulcot_rd.models.family import Family, Processor, TinySize, tokenizer_of
 from mulcot_rd.models.lora import AdapterParameters
 from mulcot_rd.models.registry import FAMILIES, family_named
@@ -28,6 +29,39 @@ transformers_logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 
+class WeightsError(UserError):
+    """Model weights that can't be found or loaded; the message says where they were looked for and the cure."""
+
+
+class PretrainedEncoder(BaseModel):
+    """A pretrained encoder from whose weights an encoder-decoder model starts, in both halves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checkpoint: UserPath | None = Field(
+        None, description="Folder of its checkpoint; null takes all-MiniLM-L6-v2, which is installed with this package"
+    )
+    layers: int = Field(ge=1, description="Layers that each half keeps, evenly spread over those there are")
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoint lies.
+
+        Raises:
+            WeightsError: If it is not there.
+        """
+        folder = minilm_folder() if self.checkpoint is None else Path(self.checkpoint)
+        if not (folder / "model.safetensors").is_file():
+            raise WeightsError(f"there is no checkpoint in {folder}: correct the role's `encoder.checkpoint` parameter")
+        return folder
+
+    @property
+    def name(self) -> str:
+        """How tables name a model that starts from it."""
+        name = "all-MiniLM-L6-v2" if self.checkpoint is None else self.folder.name
+        return f"{name}, {self.layers} + {self.layers} layers"
+
+
 class BackboneParameters(BaseModel):
     """Which model plays a role, how it is loaded and what of it is trained (paper, Table 2 and Appendix D.3)."""
 
@@ -35,10 +69,11 @@ class BackboneParameters(BaseModel):
 
     family: str = Field(description="Model family, one of the modules of mulcot_rd.models.families")
     model: UserPath | None = Field(
-        description="Hub id, or path of a local checkpoint folder; null builds a tiny random model"
+        description="Hub id, or path of a local checkpoint folder; null builds a model, as `encoder` or `tiny` says"
     )
     revision: str | None = Field(None, description="Commit of the hub repository; null takes the newest")
-    tiny: TinySize | None = Field(None, description="Dimensions of the tiny random model; needed where model is null")
+    tiny: TinySize | None = Field(None, description="Dimensions of a tiny random model to build")
+    encoder: PretrainedEncoder | None = Field(None, description="Pretrained encoder to build a model from")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         description="Type of the frozen weights and of the computation; auto is bfloat16 where the device computes in "
         "it, else float32, and float32 for a model that is trained whole"
@@ -51,9 +86,16 @@ class BackboneParameters(BaseModel):
     )
     adapter: AdapterParameters = Field(description="What is trained (Appendix D.3)")
 
+    @model_serializer(mode="wrap")
+    def _without_encoder(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``encoder`` where there is none: models trained before it was a parameter are found again."""
+        return {name: value for name, value in dump(self).items() if name != "encoder" or value is not None}
 
-class WeightsError(UserError):
-    """Model weights that can't be found or loaded; the message says where they were looked for and the cure."""
+    @property
+    def name(self) -> str:
+        """How tables name the model."""
+        built = f"tiny {self.family}" if self.encoder is None else self.encoder.name
+        return self.model or built
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
-"""The checkpoint that training starts from: a tiny one is built, a full-size one is only named."""
+"""The checkpoint that training starts from: a full-size one is only named, another is built."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mulcot_rd.files import empty_folder
 from mulcot_rd.fingerprint import fingerprint, remembered_fingerprint
 from mulcot_rd.kept import DamagedError, file_hashes, read_manifest, verify, write_manifest
-from mulcot_rd.models.backbone import BackboneParameters, WeightsError, looks_local
+from mulcot_rd.models.backbone import BackboneParameters, PretrainedEncoder, WeightsError, looks_local
+from mulcot_rd.models.family import Family, TinySize
 from mulcot_rd.models.inputs import prompt_text
 from mulcot_rd.models.registry import family_named
 from mulcot_rd.models.tiny import build_tiny_checkpoint, train_tokenizer
@@ -25,7 +29,7 @@ def prepare_checkpoint(
     seed: int,
     models: Path,
 ) -> dict[str, Any]:
-    """Say where the weights before training are, after building them where they are tiny.
+    """Say where the weights before training are, after building them where they are not a checkpoint's own.
 
     A tiny model's tokenizer is trained on the prompts and targets of the training split alone. Assistant and
     student get the same tokenizer, as the models of a full-size family do.
@@ -36,7 +40,7 @@ def prepare_checkpoint(
         reasonings: The teacher's reasonings of these posts, which come to their labels.
         vocabulary_size: Upper bound of the tiny tokenizer's token ids.
         seed: Of the random weights.
-        models: The run's folder of models; a tiny checkpoint goes into its subfolder ``base``.
+        models: The run's folder of models; what is built goes into its subfolder ``base``.
 
     Returns:
         ``location`` (hub id or path), ``revision`` and a ``fingerprint`` of what the weights are.
@@ -48,27 +52,46 @@ def prepare_checkpoint(
     if backbone.model is not None:
         made = {"location": backbone.model, "revision": backbone.revision}
         return {**made, "fingerprint": base_fingerprint(backbone, models)}
-    if backbone.tiny is None:
-        raise ValueError("a backbone without `model` needs `tiny`, the dimensions of the random model to build")
     family = family_named(backbone.family)
-    texts = [prompt_text(family, post, task) for post in posts for task in TASKS]
-    texts += [write(row.reasoning) for row in reasonings]
-    texts += [write_label(row.reasoning.prediction) for row in reasonings]
-    key = fingerprint(family.name, backbone.tiny, vocabulary_size, seed, texts)
+    if backbone.encoder is not None:
+        weights = file_hashes(backbone.encoder.folder)
+        key = fingerprint(family.name, backbone.encoder.layers, weights, seed)
+        build = partial(_build_from_encoder, family, backbone.encoder, seed)
+    elif backbone.tiny is not None:
+        texts = [prompt_text(family, post, task) for post in posts for task in TASKS]
+        texts += [write(row.reasoning) for row in reasonings]
+        texts += [write_label(row.reasoning.prediction) for row in reasonings]
+        key = fingerprint(family.name, backbone.tiny, vocabulary_size, seed, texts)
+        build = partial(_build_tiny, family, backbone.tiny, texts, vocabulary_size, seed)
+    else:
+        raise ValueError("a backbone without `model` needs `encoder` or `tiny`, which say what to build")
     folder = models / "base" / key[:12]
     manifest = read_manifest(folder)
     if manifest is None:
-        empty_folder(folder)
-        tokenizer = train_tokenizer(texts, vocabulary_size, family.chat)
-        build_tiny_checkpoint(folder, family, backbone.tiny, tokenizer, seed)
+        build(empty_folder(folder))
         write_manifest(folder, {"fingerprint": key, "files": file_hashes(folder)})
     else:
         verify(folder, manifest["files"])
     return {"location": str(folder), "revision": None, "fingerprint": key}
 
 
+def _build_tiny(
+    family: Family, size: TinySize, texts: Sequence[str], vocabulary_size: int, seed: int, folder: Path
+) -> None:
+    tokenizer = train_tokenizer(texts, vocabulary_size, family.chat)
+    build_tiny_checkpoint(folder, family, size, tokenizer, seed)
+
+
+def _build_from_encoder(family: Family, encoder: PretrainedEncoder, seed: int, folder: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, processor = family.from_encoder(encoder.folder, encoder.layers)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
 def base_fingerprint(backbone: BackboneParameters, models: Path) -> str | None:
-    """What identifies a checkpoint: hub id and revision, or its content at a local path; ``None`` for a tiny one.
+    """What identifies a checkpoint: hub id and revision, or its content at a local path; ``None`` for a built one.
 
     Hashes of large files are remembered by size and time in the run's folder ``models``.
 
@@ -104,6 +127,6 @@ def located(backbone: BackboneParameters, base: Mapping[str, Any], models: Path)
     folder = models / base["location"]
     manifest = read_manifest(folder)
     if manifest is None:
-        raise DamagedError(f"{folder}, the tiny model below the adapters, is missing: run the training pipeline again")
+        raise DamagedError(f"{folder}, the model before training, is missing: run the training pipeline again")
     verify(folder, manifest["files"])
     return {**base, "location": str(folder)}

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from mulcot_rd.errors import UserError
 
 # What turns text, and images where the family reads any, into inputs: text-only families have a tokenizer alone.
 Processor = ProcessorMixin | PreTrainedTokenizerBase
@@ -76,7 +78,12 @@ class Family(ABC):
         image_token: Token that stands for a piece of an image; ``None`` where the family reads text alone.
         encoder_decoder: Whether the shared opening goes into an encoder, and each task is a decoder branch that
             begins with a forced prefix.
+        encoder_start: Token that an encoder's text begins with, if any.
         decoder_start: Token that a decoder's text begins with; ``None`` in families without an encoder.
+        instructed: Whether its prompts say what to do; a model that never learned to follow instructions reads the
+            post alone.
+        relative_positions: Whether its decoder knows positions by distance alone.
+        longest_text: Tokens that encoder and decoder can each hold, where the model has an embedding for each position.
         trained_whole: Whether the paper trains all its parameters instead of an adapter.
         full_configs: Hub id to the file under ``configs/`` that holds that model's dimensions.
     """
@@ -87,7 +94,11 @@ class Family(ABC):
     chat: ClassVar[ChatFormat]
     image_token: ClassVar[str | None] = None
     encoder_decoder: ClassVar[bool] = False
+    encoder_start: ClassVar[str | None] = None
     decoder_start: ClassVar[str | None] = None
+    instructed: ClassVar[bool] = True
+    relative_positions: ClassVar[bool] = False
+    longest_text: ClassVar[int | None] = None
     trained_whole: ClassVar[bool] = False
     full_configs: ClassVar[dict[str, str]] = {}
 
@@ -102,6 +113,18 @@ class Family(ABC):
     @abstractmethod
     def build_tiny_processor(self, tokenizer: PreTrainedTokenizerBase) -> Processor:
         """The processor of a tiny model around a tokenizer that was trained for it."""
+
+    def from_encoder(self, folder: Path, layers: int) -> tuple[PreTrainedModel, Processor]:
+        """A model that starts from a pretrained encoder, and its processor; most families have no such way.
+
+        Args:
+            folder: The encoder's checkpoint.
+            layers: How many of its layers are kept.
+
+        Raises:
+            UserError: If the family has none.
+        """
+        raise UserError(f"models of the family {self.name} don't start from an encoder: set `encoder` to null")
 
     @abstractmethod
     def load_processor(self, location: str, revision: str | None = None) -> Processor:
@@ -163,6 +186,15 @@ class Family(ABC):
             Positions [B, L], or [3, B, L] for families with positions in time, height and width.
         """
         return (valid.long().cumsum(dim=-1) - 1).clamp(min=0)
+
+    def decoder_states(self, base: PreTrainedModel, **inputs: Any) -> Any:
+        """The output of the decoder alone, whose ``last_hidden_state`` goes into the head.
+
+        Args:
+            base: The family's model.
+            inputs: As the decoder takes them.
+        """
+        return base.get_decoder()(**inputs)
 
     def relative_bias(self, base: PreTrainedModel, length: int) -> Tensor | None:
         """What relative positions add to the decoder's attention scores; asked of families whose decoders take none.

@@ -55,15 +55,17 @@ def read(base: PreTrainedModel, rows: Rows, cache: Cache | None = None) -> tuple
             ``EncoderDecoderCache``.
 
     Returns:
-        States and rotary positions; encoder-decoder families have relative positions alone, hence ``None``.
+        States and positions; families with relative positions alone have none, hence ``None``.
     """
     device = base.device
     bias = additive_mask(rows.attention.to(device), base.dtype)
+    positions = None
+    if not rows.family.relative_positions:
+        # Those of the whole row as one text; a later branch is then set back to the opening's end.
+        positions = rows.family.positions(base, rows.input_ids, rows.valid, rows.image_positions, rows.images)
+        positions = (positions - rows.branch_offset).to(device)
     if rows.family.encoder_decoder:
-        return _decoder_states(base, rows, bias, cache), None
-    # The rotary positions of the whole row as one text; a later branch is then set back to the opening's end.
-    positions = rows.family.positions(base, rows.input_ids, rows.valid, rows.image_positions, rows.images)
-    positions = (positions - rows.branch_offset).to(device)
+        return _decoder_states(base, rows, bias, positions, cache), positions
     input_ids, image_positions = rows.input_ids.to(device), rows.image_positions.to(device)
     images = {name: tensor.to(device) for name, tensor in rows.images.items()}
     states = base.model(
@@ -82,16 +84,20 @@ def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return (~allowed).to(dtype).mul_(torch.finfo(dtype).min)
 
 
-def _decoder_states(base: PreTrainedModel, rows: Rows, bias: Tensor, cache: Cache | None) -> Tensor:
+def _decoder_states(
+    base: PreTrainedModel, rows: Rows, bias: Tensor, positions: Tensor | None, cache: Cache | None
+) -> Tensor:
     """One pass of the encoder over the openings, one of the decoder over all branches.
 
-    Relative position biases depend on distances alone, so a branch that sees only itself needs no offset.
+    Relative position biases depend on distances alone, so a branch that sees only itself needs no positions.
     """
     if rows.encoder_ids is None or rows.encoder_valid is None:
         raise ValueError("rows of an encoder-decoder family need their openings in encoder_ids")
     opening_mask = rows.encoder_valid.to(base.device).long()
     openings = base.encoder(input_ids=rows.encoder_ids.to(base.device), attention_mask=opening_mask)
-    return base.decoder(
+    return rows.family.decoder_states(
+        base,
+        **({} if positions is None else {"position_ids": positions}),
         input_ids=rows.input_ids.to(base.device),
         attention_mask=bias,
         encoder_hidden_states=openings.last_hidden_state,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.images import load_image
 from mulcot_rd.models.family import Family, Processor, tokenizer_of
 from mulcot_rd.prompts import (
@@ -104,11 +105,14 @@ class InputEncoder:
         """The user's turn for one task, up to where the assistant's answer begins.
 
         Raises:
-            UserError: If the family reads text alone and the post has no caption.
+            UserError: If the family reads text alone and the post has no caption, or the post is too long for it.
         """
         text = self.turn(post, task)
         if self.family.encoder_decoder:
-            return Prompt([*self._ids(text), self.tokenizer.eos_token_id], self._decoder_prefix(task))
+            start = [] if self.family.encoder_start is None else self._token(self.family.encoder_start)
+            opening = [*start, *self._ids(text), self.tokenizer.eos_token_id]
+            self._check_length(opening, f"post {post.id}")
+            return Prompt(opening, self._decoder_prefix(task))
         content = [*([{"type": "image"}] if self.sees_images else []), {"type": "text", "text": text}]
         rendered = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
@@ -130,11 +134,16 @@ class InputEncoder:
         """Token ids of an answer, ended by the token that ends a turn; special tokens quoted in it are only text.
 
         In encoder-decoder families the forced prefix of the answer is part of the prompt, not of the target.
+
+        Raises:
+            UserError: If the answer is too long for the family.
         """
         plain = self._plain(text)
         if self.family.encoder_decoder:
             plain = plain.removeprefix(ANSWER_PREFIXES[task])
-        return [*self._ids(plain), self.tokenizer.eos_token_id]
+        ids = [*self._ids(plain), self.tokenizer.eos_token_id]
+        self._check_length([*self._decoder_prefix(task), *ids] if self.family.encoder_decoder else ids, f"{text!r:.80}")
+        return ids
 
     def answer(self, ids: Sequence[int], task: Task) -> str:
         """The text of an answer from the token ids that a model wrote behind the prompt of ``task``."""
@@ -166,8 +175,18 @@ class InputEncoder:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _decoder_prefix(self, task: Task) -> list[int]:
-        start = self.tokenizer.convert_tokens_to_ids(self.family.decoder_start)
-        return [start, *self._ids(ANSWER_PREFIXES[task])]
+        return [*self._token(self.family.decoder_start), *self._ids(ANSWER_PREFIXES[task])]
+
+    def _check_length(self, ids: Sequence[int], what: str) -> None:
+        most = self.family.longest_text
+        if most is not None and len(ids) > most:
+            raise UserError(
+                f"{what} takes {len(ids)} tokens, and models of the family {self.family.name} hold {most}: shorten it, "
+                "leave it out, or use another architecture"
+            )
+
+    def _token(self, token: str) -> list[int]:
+        return [self.tokenizer.convert_tokens_to_ids(token)]
 
     @cached_property
     def _special(self) -> re.Pattern[str]:
@@ -201,5 +220,5 @@ def prompt_text(family: Family, post: PostContent, task: Task, view: InputView =
         send = "text" if not view.image else "caption" if captioned else "image"
         return teacher_prompt(post, None, send)
     if family.encoder_decoder:
-        return encoder_prompt(post, captioned=captioned, view=view)
+        return encoder_prompt(post, captioned=captioned, view=view, instructed=family.instructed)
     return trained_prompt(post, task, captioned=captioned, view=view)

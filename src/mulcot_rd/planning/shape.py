@@ -104,8 +104,7 @@ def model_shape(parameters: BackboneParameters, inputs: InputParameters) -> Shap
     total, number = parameter_numbers(trained)
     whole = parameters.adapter.full and parameters.dtype == "auto"
     item = 4 if whole or parameters.dtype == "float32" else 2
-    name = parameters.model or f"tiny {family.name}"
-    return Shape(name, total, number, item, text_config.vocab_size, text, encoder, vision, tokens, patches)
+    return Shape(parameters.name, total, number, item, text_config.vocab_size, text, encoder, vision, tokens, patches)
 
 
 def _add(stack: Stack, name: str, module: nn.Linear) -> None:

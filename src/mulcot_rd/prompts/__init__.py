@@ -46,9 +46,16 @@ def trained_prompt(post: PostContent, task: Task, *, captioned: bool = False, vi
     return _of_post(post, task, captioned, view)
 
 
-def encoder_prompt(post: PostContent, *, captioned: bool, view: InputView = WHOLE_POST) -> str:
-    """The text that an encoder reads once for both tasks: as :func:`trained_prompt`, with both response formats."""
-    return _of_post(post, "both", captioned, view)
+def encoder_prompt(post: PostContent, *, captioned: bool, view: InputView = WHOLE_POST, instructed: bool = True) -> str:
+    """The text that an encoder reads once for both tasks: as :func:`trained_prompt`, with both response formats.
+
+    Args:
+        post: The post.
+        captioned: Whether a caption stands in place of the image.
+        view: What of the post is part of the input.
+        instructed: Whether the instructions stand around the post; else it is text, caption and aspect alone.
+    """
+    return _of_post(post, "both" if instructed else None, captioned, view, instructed)
 
 
 @cache
@@ -114,7 +121,7 @@ def judge_prompt(conclusion: str, aspect: str | None) -> str:
     return _render("judge", conclusion=_quoted(conclusion), aspect=_quoted(aspect))
 
 
-def _of_post(post: PostContent, task: str, captioned: bool, view: InputView) -> str:
+def _of_post(post: PostContent, task: str | None, captioned: bool, view: InputView, instructed: bool = True) -> str:
     if captioned and view.image and post.caption is None:
         raise UserError(
             f"post {post.id} has no caption, which a text-only model reads in place of its image: set "
@@ -126,6 +133,7 @@ def _of_post(post: PostContent, task: str, captioned: bool, view: InputView) -> 
         caption=_quoted(post.caption) if view.image and captioned else None,
         aspect=_quoted(post.aspect),
         task=task,
+        instructed=instructed,
     )
 
 
@@ -136,8 +144,9 @@ def _student(
     caption: str | None = None,
     aspect: str | None = None,
     task: str | None = None,
+    instructed: bool = True,
 ) -> str:
-    return _render("student", image=image, text=text, caption=caption, aspect=aspect, task=task)
+    return _render("student", image=image, text=text, caption=caption, aspect=aspect, task=task, instructed=instructed)
 
 
 def _render(name: str, **fields: Any) -> str:

@@ -41,6 +41,7 @@ class FlanT5(Family):
     chat = ChatFormat(pad=_PAD, end=_END, special=(_PAD, _END), template=None)
     encoder_decoder = True
     decoder_start = _PAD
+    relative_positions = True
     trained_whole = True
     full_configs: ClassVar = {"google/flan-t5-large": "flan_t5_large.json", "google/flan-t5-base": "flan_t5_base.json"}
 
