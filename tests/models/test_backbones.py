@@ -214,7 +214,7 @@ def test_a_template_kept_with_the_processor_is_found(backbone_parameters, seeing
 
 def test_low_rank_training_in_half_precision_keeps_the_base(backbone_parameters, checkpoint):
     """The full-size set-up on a small model: frozen weights in bfloat16, trained ones in float32."""
-    adapter = AdapterParameters(lora_dropout=0.05, target_modules=[*PROJECTIONS, "q", "v"])
+    adapter = AdapterParameters(lora_dropout=0.05, target_modules=[*PROJECTIONS, "q", "v", "query"])
     half = backbone_parameters.model_copy(update={"dtype": "bfloat16", "adapter": adapter})
     model = attach_adapter(load_backbone(half, checkpoint["location"]).model, adapter, 1)
     kinds = {parameter.requires_grad: set() for parameter in model.parameters()}

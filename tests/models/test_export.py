@@ -91,7 +91,7 @@ def _stock(merged, encoder, post, tmp_path):
     load_image(post.image, IMAGE_SIZE).save(image)
     asked = {
         "folder": str(merged),
-        "text": encoder.turn(post, "label"),
+        "text": (encoder.family.encoder_start or "") + encoder.turn(post, "label"),
         "image": str(image) if encoder.sees_images else None,
         "placeholder": encoder.family.image_token,
         "image_text": encoder.family.image_text(encoder.image_tokens),
@@ -203,7 +203,7 @@ def test_a_head_stays_a_copy_of_the_embeddings_unless_training_parted_them(
     backbone_parameters, checkpoint, posts, plain_logits, whole, tmp_path
 ):
     if backbone_parameters.adapter.full:
-        pytest.skip("Flan-T5 has a head of its own")
+        pytest.skip("the model is trained whole")
     backbone = load_backbone(backbone_parameters, checkpoint["location"])
     model = backbone.model
     config = deepcopy(model.config)

@@ -32,8 +32,8 @@ def cosine_similarities(generated: Sequence[str], references: Sequence[str], sho
     Returns:
         Cosines from -1 to 1, shape [N].
     """
-    embeddings = _embeddings([*generated, *references], show_progress)
-    one, other = (np.stack([embeddings[text] for text in texts]) for texts in (generated, references))
+    both = sentence_embeddings([*generated, *references], show_progress)
+    one, other = both[: len(generated)], both[len(generated) :]
     return np.clip((one * other).sum(axis=1, dtype=np.float64), -1.0, 1.0)
 
 
@@ -42,8 +42,13 @@ def forget() -> None:
     _KEPT.clear()
 
 
-def _embeddings(texts: Sequence[str], show_progress: bool) -> dict[str, np.ndarray]:
-    """The embedding of each distinct text; those of references are kept for the next model that is scored by them."""
+def sentence_embeddings(texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
+    """Embeddings of length one, shape [N, 384]; the latest are kept, for the next model that is scored by them.
+
+    Args:
+        texts: The texts; each distinct one is embedded once.
+        show_progress: Whether to show a progress bar over the batches.
+    """
     wanted = dict.fromkeys(texts)
     # Texts of like length are encoded together, which saves padding.
     missing = sorted((text for text in wanted if text not in _KEPT), key=len, reverse=True)
@@ -59,7 +64,7 @@ def _embeddings(texts: Sequence[str], show_progress: bool) -> dict[str, np.ndarr
     _KEPT.update(made)
     while len(_KEPT) > _KEPT_TEXTS:
         _KEPT.pop(next(iter(_KEPT)))
-    return found
+    return np.stack([found[text] for text in texts])
 
 
 @cache

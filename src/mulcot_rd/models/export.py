@@ -93,7 +93,8 @@ def _merge(loaded: LoadedModel, folder: Path) -> None:
 
 def _state_own_head(model: PreTrainedModel) -> None:
     """Say in the configuration that the output head is no copy of the embeddings, where training made it another."""
-    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+    head = model.get_output_embeddings().weight
+    if sum(weight is head for _, weight in model.named_parameters(remove_duplicate=False)) == 1:
         model.config.tie_word_embeddings = False
         model.config.get_text_config().tie_word_embeddings = False
 

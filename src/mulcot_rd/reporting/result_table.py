@@ -18,7 +18,11 @@ from mulcot_rd.reporting.writers import ReportTable
 
 INTERVAL_COLUMN = "accuracy 95% interval"
 # Keys of the baselines and of the metrics, and the name of the row that each becomes.
-_BASELINE_ROWS = {"majority": "majority class", "tfidf_logistic_regression": "TF-IDF + logistic regression"}
+_BASELINE_ROWS = {
+    "majority": "majority class",
+    "tfidf_logistic_regression": "TF-IDF + logistic regression",
+    "embeddings_logistic_regression": "sentence embeddings + logistic regression",
+}
 _MODEL_ROWS = {"assistant": "assistant", "student": "student"}
 _COLUMNS = (
     *("method", "run", "source", "accuracy", INTERVAL_COLUMN),

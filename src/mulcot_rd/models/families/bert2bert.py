@@ -26,7 +26,7 @@ from mulcot_rd.reasoning import QUOTED_KEYS
 
 _PAD, _START, _END, _UNKNOWN, _MASK = "[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"
 # Where word pieces are joined again, a sign clings to what stands before it, behind it, or on both sides.
-_CLOSING, _OPENING, _INNER = ".,!?;:)]}%…”’", "([{@#$“‘", "-_/\\&'\""
+_CLOSING, _OPENING, _INNER = ".,!?;:)]}%…”’»", "([{@#$“‘«", "-_/\\&'\""
 
 
 class EncoderDecoderModel(transformers.EncoderDecoderModel):
@@ -138,6 +138,9 @@ def _writing_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = None
     tokenizer.normalizer = normalizers.Sequence(
         [
+            # A quote inside of a quoted section is escaped.
+            replace(Regex(r'(?<![^\s(\[{“‘])\\"(?=\S)'), "«"),
+            replace(Regex(r'(?<=\S)\\"(?!\w)'), "»"),
             replace(Regex(r'(?<![^\s(\[{“‘])"(?=\S)'), "“"),
             replace(Regex(r'(?<=\S)"(?!\w)'), "”"),
             replace(Regex(r"(?<![^\s(\[{“‘])'(?=\S)"), "‘"),
@@ -154,6 +157,7 @@ def _writing_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
             *(attach(f" {sign}", sign) for sign in _CLOSING + _INNER + "\n"),
             *(attach(f"{sign} ", sign) for sign in _OPENING + _INNER + "\n"),
             *(attach(curled, sign) for curled, sign in zip("“”‘’♯−", "\"\"''#-", strict=True)),
+            *(attach(curled, '\\"') for curled in "«»"),
         ]
     )
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in (*QUOTED_KEYS, "\n")])
