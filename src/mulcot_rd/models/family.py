@@ -114,8 +114,8 @@ class Family(ABC):
     def build_tiny_processor(self, tokenizer: PreTrainedTokenizerBase) -> Processor:
         """The processor of a tiny model around a tokenizer that was trained for it."""
 
-    def from_encoder(self, folder: Path, layers: int) -> tuple[PreTrainedModel, Processor]:
-        """A model that starts from a pretrained encoder, and its processor; most families have no such way.
+    def config_from_encoder(self, folder: Path, layers: int) -> PretrainedConfig:
+        """Configuration of a model that starts from a pretrained encoder; most families have no such model.
 
         Args:
             folder: The encoder's checkpoint.
@@ -125,6 +125,11 @@ class Family(ABC):
             UserError: If the family has none.
         """
         raise UserError(f"models of the family {self.name} don't start from an encoder: set `encoder` to null")
+
+    def from_encoder(self, folder: Path, layers: int) -> tuple[PreTrainedModel, Processor]:
+        """That model and its processor; arguments and errors as for :meth:`config_from_encoder`."""
+        self.config_from_encoder(folder, layers)
+        raise NotImplementedError(f"the family {self.name} must define from_encoder")
 
     @abstractmethod
     def load_processor(self, location: str, revision: str | None = None) -> Processor:

@@ -85,9 +85,10 @@ def model_shape(parameters: BackboneParameters, inputs: InputParameters) -> Shap
     family, trained = meta_model(parameters, inputs.tiny_vocabulary_size)
     base = base_model(trained)
     config = base.config
-    text_config = config.get_text_config(decoder=True)
+    text_config = base.get_decoder().config
     text = Stack(text_config.num_hidden_layers, text_config.hidden_size)
-    encoder = Stack(config.num_layers, config.d_model) if family.encoder_decoder else None
+    reader = base.encoder.config if family.encoder_decoder else None
+    encoder = None if reader is None else Stack(reader.num_hidden_layers, reader.hidden_size)
     vision, tokens, patches = None, 0, 0
     if family.image_token is not None and inputs.input_view.image:
         tokens, patches = family.image_positions(config, inputs.image_size)
@@ -98,7 +99,7 @@ def model_shape(parameters: BackboneParameters, inputs: InputParameters) -> Shap
     for name, module in trained.named_modules():
         stack = vision if id(module) in in_vision else encoder if id(module) in in_encoder else text
         # Left out: the head, which is counted apart, and the unused original of a module that is trained whole.
-        left_out = "lm_head" in name or "original_module" in name
+        left_out = "lm_head" in name or "original_module" in name or module is base.get_output_embeddings()
         if stack is not None and isinstance(module, nn.Linear) and not left_out:
             _add(stack, name, module)
     total, number = parameter_numbers(trained)
@@ -118,11 +119,13 @@ def _add(stack: Stack, name: str, module: nn.Linear) -> None:
     stack.outputs += module.out_features
     stack.widest = max(stack.widest, module.out_features)
     stack.whole_inputs += module.in_features if trained else 0
-    stack.queries += module.out_features if kind in ("q_proj", "q") else 0
-    stack.keys_values += module.out_features if kind in ("k_proj", "v_proj", "k", "v") else 0
+    stack.queries += module.out_features if kind in ("q_proj", "q", "query") else 0
+    stack.keys_values += module.out_features if kind in ("k_proj", "v_proj", "k", "v", "key", "value") else 0
 
 
 def _config(family: Family, parameters: BackboneParameters, vocabulary_size: int) -> PretrainedConfig:
+    if parameters.encoder is not None and parameters.model is None:
+        return family.config_from_encoder(parameters.encoder.folder, parameters.encoder.layers)
     if parameters.tiny is not None and parameters.model is None:
         ids = {token: number for number, token in enumerate(family.chat.special)}
         ids |= {f"w{number}": number for number in range(len(ids), vocabulary_size)}

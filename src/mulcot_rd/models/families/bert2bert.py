@@ -88,24 +88,33 @@ class Bert2Bert(Family):
         """The checkpoint's tokenizer."""
         return PreTrainedTokenizerFast.from_pretrained(location, revision=revision)
 
-    def from_encoder(self, folder: Path, layers: int) -> tuple[EncoderDecoderModel, PreTrainedTokenizerBase]:
-        """A model whose halves both start from a BERT checkpoint; what is new is drawn from torch's generator.
+    def config_from_encoder(self, folder: Path, layers: int) -> EncoderDecoderConfig:
+        """Configuration of a model whose halves both start from a BERT checkpoint.
 
         Args:
             folder: The checkpoint.
             layers: How many of its layers each half keeps, evenly spread from the first on.
         """
-        tokenizer = _writing_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+        return self._start(folder, layers)[0]
+
+    def from_encoder(self, folder: Path, layers: int) -> tuple[EncoderDecoderModel, PreTrainedTokenizerBase]:
+        """That model and its tokenizer; what is new is drawn from torch's generator."""
+        config, tokenizer = self._start(folder, layers)
         start = BertModel.from_pretrained(folder, use_safetensors=True)
         start.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         stack = start.encoder.layer
         start.encoder.layer = nn.ModuleList(stack[number * len(stack) // layers] for number in range(layers))
-        start.config.num_hidden_layers = layers
-        model = self.model_class(_both_halves(start.config, tokenizer))
         start.pooler = None
+        model = self.model_class(config)
         model.encoder.load_state_dict(start.state_dict())
         model.decoder.bert.load_state_dict(start.state_dict(), strict=False)
         return model, tokenizer
+
+    def _start(self, folder: Path, layers: int) -> tuple[EncoderDecoderConfig, PreTrainedTokenizerBase]:
+        tokenizer = _writing_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+        own = BertConfig.from_pretrained(folder)
+        own.vocab_size, own.num_hidden_layers = len(tokenizer), layers
+        return _both_halves(own, tokenizer), tokenizer
 
     def decoder_states(self, base: PreTrainedModel, **inputs: Any) -> Any:
         """The decoder's output with the transformation that BERT has before its head."""
