@@ -18,6 +18,7 @@ from mulcot_rd.generation.label_scores import label_scores, probabilities
 from mulcot_rd.generation.predict import predictions
 from mulcot_rd.images import ImageError
 from mulcot_rd.kept import DamagedError, read_manifest, write_manifest
+from mulcot_rd.models import family_named
 from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_model, model_identity
 from mulcot_rd.models.lora import without_adapter
@@ -103,7 +104,7 @@ def test_an_exported_model_says_the_same_wherever_it_lies(reasoner, student, pos
 
 
 def test_an_image_may_come_in_any_form(reasoner, posts, family_name):
-    if family_name == "flan_t5":
+    if family_named(family_name).image_token is None:
         assert reasoner.predict(**given(posts[0], image=None)) == reasoner.predict(**given(posts[0], image="none.png"))
         return
     path = posts[0].image
@@ -117,7 +118,7 @@ def test_an_image_may_come_in_any_form(reasoner, posts, family_name):
 
 
 def test_a_file_is_read_anew_for_each_question(reasoner, posts, family_name, tmp_path):
-    if family_name == "flan_t5":
+    if family_named(family_name).image_token is None:
         pytest.skip("reads text alone")
     path = tmp_path / "upload.png"
     told = []
@@ -151,7 +152,7 @@ def test_what_is_wrong_with_a_post_is_one_sentence(reasoner, posts, other, error
     ],
 )
 def test_an_image_that_cannot_be_read_is_one_sentence(reasoner, posts, image, message, family_name):
-    if family_name == "flan_t5":
+    if family_named(family_name).image_token is None:
         pytest.skip("opens no image")
     with pytest.raises((ImageError, UserError), match=message):
         reasoner.predict(**given(posts[0], image=image))

@@ -9,6 +9,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.kept import DamagedError, Kept
 from mulcot_rd.models import AdapterParameters, BackboneParameters
+from mulcot_rd.models.backbone import PretrainedEncoder
 from mulcot_rd.parameters import InputParameters, MethodParameters
 from mulcot_rd.renamed import RENAMED
 from mulcot_rd.schema import InputView
@@ -45,6 +46,7 @@ OPTIMISATION = {
 BACKBONE = {
     "family": ("another", True),
     "tiny": (None, True),
+    "encoder": (PretrainedEncoder(layers=2), True),
     "dtype": ("bfloat16", True),
     "adapter": (AdapterParameters(r=8), True),
     # Which weights these name is told by their content.

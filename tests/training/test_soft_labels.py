@@ -135,7 +135,7 @@ def test_a_change_that_keeps_size_and_modification_time_is_noticed(written):
 
 def test_states_that_are_not_finite_are_no_soft_labels(role, examples, tmp_path):
     with torch.no_grad():
-        next(p for name, p in role.model.named_parameters() if "norm" in name and p.dim() == 1)[:] = torch.nan
+        next(p for name, p in role.model.named_parameters() if "norm" in name.lower() and p.dim() == 1)[:] = torch.nan
     with pytest.raises(SoftLabelError, match="not finite, of posts p0, p1"):
         _write(role, examples, tmp_path)
 

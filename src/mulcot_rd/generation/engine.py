@@ -77,7 +77,7 @@ def write_answers(
         encoder: Makes its inputs, as in training.
         posts: The posts, in the order in which they are read.
         prompts: Post id to the prompts of its tasks, the same tasks for all posts.
-        parameters: Rows, lengths, retries.
+        parameters: Rows, lengths, retries; an answer is no longer than the model can hold.
         seed: Of the retries' sampling.
         static: Whether steps have fixed shapes, as graph capture needs; by default on a GPU, where no weights are
             sharded.
@@ -94,6 +94,9 @@ def write_answers(
     rows: list[_Row | None] = [None] * min(parameters.batch_size, len(every))
     together = min(_PREFILL_POSTS, max(1, len(rows) // len(tasks)))
     read = [len(prompt.ending if encoder.family.encoder_decoder else prompt.ids) for prompt in every]
+    lengths = {task: parameters.length(task) for task in tasks}
+    if encoder.family.longest_text is not None:
+        lengths = {task: min(length, encoder.family.longest_text - max(read)) for task, length in lengths.items()}
     waiting, ready = deque(posts), deque[Branch]()
     decoder: Decoder | None = None
     while waiting or ready or any(rows):
@@ -105,7 +108,7 @@ def write_answers(
         if decoder is None:
             decoder = Decoder(
                 base, encoder, ready[0], rows=len(rows),
-                columns=max(read) + max(parameters.length(task) for task in tasks),
+                columns=max(read) + max(lengths.values()),
                 encoded=max(len(prompt.opening) for prompt in every),
                 static=base.device.type == "cuda" and not is_sharded(base) if static is None else static,
             )  # fmt: skip
@@ -121,7 +124,7 @@ def write_answers(
             row.written.append(token)
             task, post_id = row.branch.task, row.branch.post_id
             finished = token == encoder.tokenizer.eos_token_id
-            if finished or len(row.written) == parameters.length(task):
+            if finished or len(row.written) == lengths[task]:
                 answer = Answer(task, post_id, row.attempt, encoder.answer(row.written, task), finished)
                 rows[number] = None if answer.is_last(parameters.max_retries) else row.retry(seed)
                 yield answer
