@@ -32,7 +32,7 @@ def _block(language: str) -> str:
 
 @pytest.fixture(scope="module")
 def parameters(tmp_path_factory):
-    """The project's configuration with the page's, for architecture 7."""
+    """The project's configuration with the page's, for architecture 8."""
     conf = tmp_path_factory.mktemp("project") / "conf"
     shutil.copytree(ROOT / "conf" / "base", conf / "base")
     (conf / "local").mkdir()
@@ -43,7 +43,7 @@ def parameters(tmp_path_factory):
             conf_source=str(conf),
             base_env="base",
             default_run_env="local",
-            runtime_params={"arch": 7, **runtime},
+            runtime_params={"arch": 8, **runtime},
             merge_strategy={"parameters": "soft"},
         )
         return loader["parameters"]
@@ -63,7 +63,7 @@ def family(monkeypatch):
 @pytest.mark.parametrize("scale", ["tiny", "full"])
 def test_the_configuration_is_an_architecture(parameters, family, scale):
     chosen = parameters(scale=scale)
-    assert RunParameters(**chosen["run_settings"]).name == f"arch7-{scale}-full"
+    assert RunParameters(**chosen["run_settings"]).name == f"arch8-{scale}-full"
     assert chosen["teacher"]["model"] == "gpt-4o-mini"
     for role in ("assistant", "student"):
         backbone = BackboneParameters(**chosen[f"{role}_backbone"])

@@ -400,8 +400,8 @@ def test_an_earlier_name_of_a_group_is_refused_and_a_variant_may_be_called_like_
 def test_names_that_only_a_user_knows_are_taken(tmp_path):
     """An architecture of their own, a parameter that no file lists, and a helper of their own."""
     mine = {"teacher": "gpt-4o", "assistant": "qwen3_vl_8b", "student": "qwen2_5_vl_3b"}
-    conf = _conf(tmp_path, local__parameters=f"_mine: {mine}\narchitectures: {{'7': '${{_mine}}'}}")
-    loader = _load(conf=conf, arch=7, student_training={"optimisation": {"weight_decay": 0.1}})
+    conf = _conf(tmp_path, local__parameters=f"_mine: {mine}\narchitectures: {{'9': '${{_mine}}'}}")
+    loader = _load(conf=conf, arch=9, student_training={"optimisation": {"weight_decay": 0.1}})
     check_parameters(loader)
     assert loader["parameters"]["teacher"]["model"] == "gpt-4o"
 
