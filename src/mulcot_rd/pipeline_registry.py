@@ -17,7 +17,7 @@ STAGES = (
     "reporting",
 )
 # Pipelines that run when they are asked for.
-ON_DEMAND = ("prediction",)
+ON_DEMAND = ("prediction", "delivery")
 
 
 def register_pipelines() -> dict[str, Pipeline]:

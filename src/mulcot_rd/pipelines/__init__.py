@@ -9,6 +9,7 @@ student_distillation The student learns from hard and soft labels (Section 3.3.2
 evaluation           Assistant and student answer the test posts and are scored (Section 4)
 reporting            Every run on disk becomes the paper's tables and figures
 prediction           A trained student judges posts that have no label; runs when it is asked for
+delivery             The student becomes a checkpoint for others, with its card; runs when it is asked for
 ==================== =====================================================================================
 """
 
