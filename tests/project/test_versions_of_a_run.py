@@ -87,6 +87,15 @@ def test_runs_are_listed_with_what_tells_them_apart(twice, kedro):
     assert f"there is no run sample/other; there are: {RUN}" in result.stderr
 
 
+def test_the_papers_tables_show_a_version_that_is_asked_for(twice, kedro):
+    first, *_ = versions(twice / METRICS)
+    given = f"{SMALL},reporting.versions.{RUN}={first}"
+    result = kedro("run", "--pipeline", "reporting", "--nodes", "reporting.collect_paper_tables", "--params", given)
+    assert result.returncode == 0, result.stderr[-3000:]
+    for name in ("table_scores", "table_comparisons", "table_12"):
+        assert f"; version {first}" in (twice / f"data/08_reporting/tables/{name}.csv").read_text()
+
+
 def test_versions_that_nothing_needs_are_removed_after_a_question(twice, kedro):
     before = versions(twice / METRICS)
     assert kedro("versions", "--remove", input="n\n").returncode == 1

@@ -1,6 +1,7 @@
 """Files of every run, which tables and figures compare."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
@@ -13,8 +14,8 @@ from kedro.io.core import get_protocol_and_path
 class RunFilesDataset(AbstractDataset[Path, Path]):
     """Hands a node the folder of a layer with ``<dataset>/<run>/`` of every run on disk.
 
-    At a URL it is a local copy of the newest version of the files that are named, in the same layout without versions;
-    it goes with the process.
+    At a URL it is a local copy of the files that are named, in their newest version, in the same layout without
+    versions; it goes with the process. Of some runs it holds all versions with their records.
 
     Example:
         .. code-block:: yaml
@@ -35,6 +36,7 @@ class RunFilesDataset(AbstractDataset[Path, Path]):
         *,
         filepath: str,
         files: dict[str, list[str]],
+        versions_of: Iterable[str] = (),
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -44,12 +46,14 @@ class RunFilesDataset(AbstractDataset[Path, Path]):
             filepath: The folder of the layer, with a protocol where it is not on this machine.
             files: What is read below a run's folder: the files of each folder, or ``[""]`` for a file. A version is
                 there once the first one is.
+            versions_of: The runs, as ``<dataset>/<run>``, of which all versions are read.
             credentials: Of the file system.
             metadata: Anything; kedro-viz reads its part.
         """
         self._protocol, path = get_protocol_and_path(filepath)
         self._filepath = PurePosixPath(path)
         self._files = files
+        self._versions_of = frozenset(versions_of)
         self._fs = fsspec.filesystem(self._protocol, **(credentials or {}))
         self.metadata = metadata
 
@@ -60,7 +64,7 @@ class RunFilesDataset(AbstractDataset[Path, Path]):
             return Path(self._filepath)
         self._copy_of_files = TemporaryDirectory(prefix="mulcot_rd-")
         self._fs.invalidate_cache(str(self._filepath))
-        for target, source in self._newest().items():
+        for target, source in self._wanted().items():
             local = Path(self._copy_of_files.name, *target)
             local.parent.mkdir(parents=True, exist_ok=True)
             self._fs.get_file(source, str(local))
@@ -70,17 +74,21 @@ class RunFilesDataset(AbstractDataset[Path, Path]):
         """Refused: every file has a dataset of its own."""
         raise DatasetError(f"{self._filepath} is only read; nothing is saved to it ({data!r})")
 
-    def _newest(self) -> dict[tuple[str, ...], str]:
-        """Where each file lies, by data set, run, and its path there without the version."""
+    def _wanted(self) -> dict[tuple[str, ...], str]:
+        """Where each file lies, by data set, run, and its path there, of the newest version without that."""
         root = str(self._filepath)
         versions: dict[tuple[str, ...], dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+        found = {}
         for path in self._fs.find(root) if self._fs.isdir(root) else ():
-            match PurePosixPath(path).relative_to(root).parts:
+            parts = PurePosixPath(path).relative_to(root).parts
+            if "/".join(parts[:2]) in self._versions_of and not self._files.keys().isdisjoint(parts[2:3]):
+                found[parts] = path
+                continue
+            match parts:
                 case [dataset, run, name, version, again, *inside] if again == name:
                     versions[dataset, run, name][version]["/".join(inside)] = path
                 case [dataset, run, name, *inside]:
                     versions[dataset, run, name][""]["/".join(inside)] = path
-        found = {}
         for (dataset, run, name), there in versions.items():
             wanted = self._files.get(name, ())
             whole = [version for version, paths in there.items() if wanted and wanted[0] in paths]

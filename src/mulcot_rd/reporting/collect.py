@@ -1,6 +1,7 @@
 """The paper's tables from every run on disk: what was measured beside what was published."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from mulcot_rd.reporting.comparisons import comparison_table
 from mulcot_rd.reporting.costs import cost_table, parameter_table
 from mulcot_rd.reporting.published import DIST_NOTE, published_rows
 from mulcot_rd.reporting.quality_tables import qualities_table
-from mulcot_rd.reporting.runs import ABLATIONS, IDENTITY, OTHER_WEIGHTS, RunMetrics, SplitSizes, read_runs
+from mulcot_rd.reporting.read import read_runs
+from mulcot_rd.reporting.runs import ABLATIONS, IDENTITY, OTHER_WEIGHTS, RunMetrics, SplitSizes
 from mulcot_rd.reporting.score_tables import (
     ablated,
     ablation_name,
@@ -73,7 +75,9 @@ NOTES = {
 _EXPANSION_SCORES = ("accuracy", "weighted_f1", "macro_f1")
 
 
-def collect_tables(reports: Path, outputs: Path, *, compare_with: str | None = None) -> dict[str, ReportTable]:
+def collect_tables(
+    reports: Path, outputs: Path, *, compare_with: str | None = None, versions: Mapping[str, str] | None = None
+) -> dict[str, ReportTable]:
     """Build the paper's tables from every run on disk, none included.
 
     Args:
@@ -81,12 +85,17 @@ def collect_tables(reports: Path, outputs: Path, *, compare_with: str | None = N
         outputs: Folder with ``<dataset>/<run>/<model>_test.jsonl`` (``data/07_model_output``).
         compare_with: Name of a run that every other one on the same data set is compared with, besides the
             comparisons that are always made.
+        versions: ``<dataset>/<run>`` to the version of its metrics that the tables show, with the predictions,
+            qualities and costs that belong to it; of other runs they show the newest.
 
     Returns:
         The tables of :data:`TABLES` by name, with caption and note: published rows, then measured ones, each naming
         its source; scores in percent, what is unknown missing.
+
+    Raises:
+        UserError: If there is no such version.
     """
-    runs = read_runs(reports)
+    runs = read_runs(reports, outputs, versions)
     without_aspects = {run.run.dataset for run in runs if not run.run.aspects}
     own = sorted({run.run.dataset for run in runs} - {*COARSE_DATASETS, *FINE_DATASETS})
     coarse = (*COARSE_DATASETS, *(dataset for dataset in own if dataset in without_aspects))
@@ -116,9 +125,12 @@ def collect_tables(reports: Path, outputs: Path, *, compare_with: str | None = N
         "table_11": cost_table(runs, 11, "mvsa_single", coarse),
         "table_12": cost_table(runs, 12, "twitter2015", fine),
         "table_quality": qualities_table(runs),
-        "table_comparisons": comparison_table(runs, outputs, compare_with),
+        "table_comparisons": comparison_table(runs, compare_with),
     }
-    return {name: tables[name] for name in TABLES}
+    if not (older := [f"{run.run.dataset}/{run.run.run}:{run.run.version}" for run in runs if run.run.version]):
+        return {name: tables[name] for name in TABLES}
+    told = f"Not the newest metrics, but those asked for, are shown of {', '.join(older)}."
+    return {name: replace(tables[name], note=f"{tables[name].note} {told}".lstrip()) for name in TABLES}
 
 
 def _reasoning_table(runs: list[RunMetrics], datasets: tuple[str, ...]) -> pd.DataFrame:

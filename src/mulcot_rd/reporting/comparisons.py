@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,8 @@ import pandas as pd
 
 from mulcot_rd.metrics import bootstrap_mean_interval, holm, mcnemar
 from mulcot_rd.reporting.cells import interval_text
-from mulcot_rd.reporting.runs import ABLATIONS, RunMetrics, read_predictions, seed_groups
+from mulcot_rd.reporting.read import read_predictions
+from mulcot_rd.reporting.runs import ABLATIONS, RunMetrics, seed_groups
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord
 
@@ -40,15 +40,14 @@ class _Side(NamedTuple):
         return f"{self.run.run.run}, {self.model}"
 
 
-def comparison_table(runs: list[RunMetrics], outputs: Path, compare_with: str | None = None) -> ReportTable:
+def comparison_table(runs: list[RunMetrics], compare_with: str | None = None) -> ReportTable:
     """Compare each whole run with its ablations, and each student with its assistant, on the same posts.
 
     Args:
-        runs: Every run on disk.
-        outputs: Folder with their predictions.
+        runs: Every run on disk, with its predictions.
         compare_with: Name of a run that every other one on the same data set is compared with as well.
     """
-    known = {(run.run.dataset, run.run.run): read_predictions(outputs, run.run) for run in runs}
+    known = {(run.run.dataset, run.run.run): read_predictions(run) for run in runs}
 
     def answers(side: _Side) -> list[PredictionRecord]:
         return known[side.run.run.dataset, side.run.run.run].get(side.model, [])

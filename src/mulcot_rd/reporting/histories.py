@@ -12,7 +12,7 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.files import read_bytes
 from mulcot_rd.kept import MANIFEST
 from mulcot_rd.models import custom_checkpoints
-from mulcot_rd.reporting.runs import left_out
+from mulcot_rd.reporting.read import left_out
 from mulcot_rd.reporting.sources import source_of
 from mulcot_rd.training.objective import TaskWeights
 from mulcot_rd.training.train import history_of

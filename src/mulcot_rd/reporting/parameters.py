@@ -15,3 +15,7 @@ class ReportingParameters(BaseModel):
     compare_with: str | None = Field(
         None, description="Name of a run that every other one on its data set is compared with; null for none"
     )
+    versions: dict[str, str] = Field(
+        default_factory=dict,
+        description="DATASET/RUN to the version of its metrics that the tables show; of other runs the newest",
+    )

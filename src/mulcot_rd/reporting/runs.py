@@ -1,21 +1,13 @@
 """What the runs on disk say of themselves: scores, costs, predictions."""
 
-import logging
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mulcot_rd.files import read_bytes, read_text
 from mulcot_rd.reporting.cells import CLASSIFICATION_METRICS, REASONING_METRICS, percent
 from mulcot_rd.reporting.sources import source_of_run, source_of_teacher
-from mulcot_rd.schema import PredictionRecord
-from mulcot_rd.versions import newest
-
-logger = logging.getLogger(__name__)
 
 # The paper's ablations (Table 6), by the variant's name.
 ABLATIONS = {"no_image": "w/o Img", "no_text": "w/o Txt", "no_cot": "w/o CoT", "no_assistant": "w/o Asst"}
@@ -54,7 +46,7 @@ Scores = Annotated[dict[str, Any], AfterValidator(_with_fractions)]
 
 
 class RunInfo(BaseModel):
-    """Which run a ``metrics.json`` belongs to."""
+    """Which run a ``metrics.json`` belongs to; ``version`` names one that was asked for in place of the newest."""
 
     dataset: str
     run: str
@@ -70,11 +62,13 @@ class RunInfo(BaseModel):
     aspects: bool = True
     captions: str | None = None
     trained_on: str | None = None
+    version: str | None = None
 
     @property
     def source(self) -> str:
         """How numbers of its models are named wherever they appear."""
-        return source_of_run(self.scale, self.model_dump())
+        source = source_of_run(self.scale, self.model_dump())
+        return source if self.version is None else f"{source}; version {self.version}"
 
     @property
     def of_posts(self) -> str:
@@ -134,7 +128,9 @@ class ModelCost(BaseModel):
 
 
 class RunMetrics(BaseModel):
-    """A ``metrics.json`` as far as the tables need it, with what stands beside it: costs, qualities, data expansion.
+    """A ``metrics.json`` as far as the tables need it, with what belongs to it: costs, qualities, data expansion.
+
+    ``answers`` names the files of the predictions that it scores, by dataset name.
 
     Every further block that holds an accuracy is a model of the run, such as ``assistant`` or ``student``.
     """
@@ -149,6 +145,7 @@ class RunMetrics(BaseModel):
     dataset: SplitSizes | None = None
     efficiency: dict[str, ModelCost] = Field(default_factory=dict)
     quality: dict[str, Any] = Field(default_factory=dict)
+    answers: dict[str, Path] = Field(default_factory=dict)
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
@@ -164,45 +161,6 @@ class RunMetrics(BaseModel):
     def identity(self, method: str) -> dict[str, Any]:
         """The cells of :data:`IDENTITY`."""
         return dict(zip(IDENTITY, (self.run.dataset, method, self.run.run, self.run.source), strict=True))
-
-
-# Files beside metrics.json, by name: what each holds, and the pipeline that writes it.
-_BESIDE: dict[str, tuple[TypeAdapter[Any], str]] = {
-    "efficiency": (TypeAdapter(dict[str, ModelCost]), "evaluation"),
-    "quality": (TypeAdapter(dict[str, Scores | None]), "evaluation"),
-    "expansion": (TypeAdapter(Expansion), "data_expansion"),
-}
-
-
-@contextmanager
-def left_out(what: str) -> Iterator[None]:
-    """Go on where a file of some run can't be used; the log says what is left out, and names the file and the cure."""
-    try:
-        yield
-    except ValueError as error:
-        logger.warning("%s left out of the reports: %s", what, error)
-
-
-def read_runs(folder: Path) -> list[RunMetrics]:
-    """Read the newest version of every ``<dataset>/<run>/metrics.json`` below a folder, in the order of their paths.
-
-    A run whose files can't be read, or belong to another folder, is left out; the log names the file and the cure.
-    """
-    runs = []
-    for path in sorted(folder.glob("*/*/metrics.json")):
-        with left_out(f"run {path.parent.name} on {path.parent.parent.name}"):
-            runs.append(_read_run(path.parent))
-    return runs
-
-
-def _read_run(folder: Path) -> RunMetrics:
-    file = newest(folder / "metrics.json")
-    run: RunMetrics = _read(TypeAdapter(RunMetrics), file, "evaluation")
-    if (run.run.dataset, run.run.run) != (folder.parent.name, folder.name):
-        raise ValueError(f"{file} holds run {run.run.run} on {run.run.dataset}: move it to the folder of that run")
-    beside = {name: (newest(folder / f"{name}.json"), *about) for name, about in _BESIDE.items()}
-    found = {name: _read(kind, path, pipeline) for name, (path, kind, pipeline) in beside.items() if path.is_file()}
-    return run.model_copy(update=found)
 
 
 def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
@@ -224,39 +182,3 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
         )
         groups[key][info.seed] = run
     return [[group[seed] for seed in sorted(group)] for group in groups.values() if len(group) > 1]
-
-
-def read_predictions(outputs: Path, info: RunInfo) -> dict[str, list[PredictionRecord]]:
-    """The test predictions of a run by model, from ``<dataset>/<run>/<model>_test.jsonl`` below a folder.
-
-    A file that can't be read, or holds a line that is no prediction, is left out; the log names it and the cure.
-    """
-    found = {}
-    for file in sorted((outputs / info.dataset / info.run).glob("*_test.jsonl")):
-        with left_out(f"answers of run {info.run} on {info.dataset}"):
-            found[file.name.removesuffix("_test.jsonl")] = _read_answers(newest(file))
-    return found
-
-
-def _read_answers(file: Path) -> list[PredictionRecord]:
-    records = []
-    text = read_text(file, ValueError).removesuffix("\n")
-    # There is none of a model that a run does without.
-    for number, line in enumerate(text.split("\n") if text else [], start=1):
-        try:
-            records.append(PredictionRecord.model_validate_json(line))
-        except ValidationError as error:
-            raise ValueError(
-                f"{file}: line {number} is no prediction ({error.errors()[0]['msg']}): run the evaluation pipeline of "
-                "it again"
-            ) from error
-    return records
-
-
-def _read(kind: TypeAdapter[Any], file: Path, pipeline: str) -> Any:
-    try:
-        return kind.validate_json(read_bytes(file, ValueError))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(f"{file}: {place}: {first['msg']}; run the {pipeline} pipeline of it again") from error

@@ -29,9 +29,9 @@ from mulcot_rd.reporting.figures import (
 from mulcot_rd.reporting.histories import read_loss_histories
 from mulcot_rd.reporting.parameters import ReportingParameters
 from mulcot_rd.reporting.quality_tables import quality_table
+from mulcot_rd.reporting.read import read_runs
 from mulcot_rd.reporting.result_table import run_report
 from mulcot_rd.reporting.run_config import parameters_note, run_config
-from mulcot_rd.reporting.runs import read_runs
 from mulcot_rd.reporting.sources import source_of
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
@@ -141,7 +141,7 @@ def collect_paper_tables(
     metrics: dict[str, Any], efficiency: dict[str, Any], reporting: ReportingParameters, reports: Path, outputs: Path
 ) -> tuple[ReportTable, ...]:
     """Lay out the paper's tables from every run on disk; the first two inputs only order this after the run at hand."""
-    tables = collect_tables(reports, outputs, compare_with=reporting.compare_with)
+    tables = collect_tables(reports, outputs, compare_with=reporting.compare_with, versions=reporting.versions)
     return tuple(tables[name] for name in TABLES)
 
 
