@@ -6,7 +6,8 @@ import time
 
 import psutil
 
-from tests.project.conftest import command, current, environment, kedro, project  # noqa: F401 - fixtures
+from tests.commands import command, environment
+from tests.project.conftest import current, kedro, project  # noqa: F401 - fixtures
 
 PLAN = """
 parameters: {dataset: sample, limit: 3}

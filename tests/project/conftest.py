@@ -1,19 +1,23 @@
 """A project of its own for every test that runs Kedro: this one's code and configuration, an empty data folder."""
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mulcot_rd.config import ProjectConfigLoader
+from mulcot_rd.pipeline_registry import STAGES
 from mulcot_rd.versions import newest
+from tests.commands import ROOT, kedro_anew
+from tests.commands import kedro as kedro_in
 
-ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
+# The run that the parameters below make.
+RUN = "sample/arch4-tiny-full"
 # What a small run is made of; the real sample, few posts, few epochs.
 SMALL = (
     "limit=12,assistant_training.optimisation.checkpoint_minutes=0,student_training.optimisation.checkpoint_minutes=0,"
@@ -22,6 +26,7 @@ SMALL = (
     "assistant_training.optimisation.batch_size=2,student_training.optimisation.batch_size=4,"
     "generation.max_new_tokens=24,generation.max_retries=1,generation.batch_size=1,soft_labels.rows_per_shard=4"
 )
+UP_TO_METRICS = ("--pipelines", ",".join(STAGES[:-1]))
 
 
 def make_project(folder: Path) -> Path:
@@ -32,32 +37,13 @@ def make_project(folder: Path) -> Path:
     shutil.copy(ROOT / "pyproject.toml", folder)
     shutil.copy(ROOT / ".telemetry", folder)
     (folder / "conf" / "local").mkdir(exist_ok=True)
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("*.egg-info"))
     return folder
-
-
-def command(*arguments: str) -> list[str]:
-    """Kedro's command line in this environment."""
-    return [sys.executable, "-m", "kedro", *arguments]
-
-
-def environment() -> dict[str, str]:
-    """One thread, no network, no key."""
-    kept = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-    return {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
 
 def run(project: Path, *arguments: str) -> subprocess.CompletedProcess:
     """`kedro run` in a project."""
-    return subprocess.run(
-        command("run", *arguments),
-        cwd=project,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
+    return kedro_in(project, "run", *arguments)
 
 
 def current(path: Path) -> Path:
@@ -77,12 +63,23 @@ def load(env=None, conf=CONF, **runtime):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory) -> Path:
-    """A project whose small run is finished. Who changes anything of that run works on a copy."""
-    project = make_project(tmp_path_factory.mktemp("whole") / "project")
-    result = run(project, "--params", SMALL)
-    assert result.returncode == 0, result.stderr[-4000:]
+def undisturbed(tmp_path_factory, worker_id) -> Path:
+    """A project whose small run is finished, the same for all of pytest's processes: no test changes it."""
+    shared = tmp_path_factory.getbasetemp()
+    project = (shared if worker_id == "master" else shared.parent) / "undisturbed"
+    with FileLock(f"{project}.lock"):
+        if not project.exists():
+            made = make_project(tmp_path_factory.mktemp("whole") / "project")
+            result = kedro_anew(made, "run", "--params", SMALL)
+            assert result.returncode == 0, result.stderr[-4000:]
+            made.rename(project)
     return project
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path) -> Path:
+    """An own copy of the finished project."""
+    return shutil.copytree(undisturbed, tmp_path / "finished")
 
 
 @pytest.fixture
@@ -94,16 +91,4 @@ def project(tmp_path) -> Path:
 @pytest.fixture
 def kedro(project) -> Callable[..., subprocess.CompletedProcess]:
     """Runs Kedro's command line in the own project."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            command(*arguments),
-            cwd=project,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=500,
-        )
-
-    return run
+    return partial(kedro_in, project)

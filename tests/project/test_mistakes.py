@@ -14,7 +14,9 @@ from mulcot_rd.checks import check_selection
 from mulcot_rd.cli import run
 from mulcot_rd.errors import UserError
 from mulcot_rd.messages import is_users, one_sentence
-from tests.project.conftest import command, current, environment
+from tests.commands import environment
+from tests.commands import kedro as kedro_in
+from tests.project.conftest import current
 
 
 def _refused(result, *words):
@@ -94,9 +96,7 @@ def test_a_subfolder_is_as_good_as_the_projects_folder(project):
     )
 
     def kedro_there(*arguments):
-        done = subprocess.run(
-            command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, check=False
-        )
+        done = kedro_in(folder, *arguments)
         assert done.returncode == 0, done.stderr[-3000:]
         return done
 

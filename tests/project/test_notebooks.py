@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.project.conftest import ROOT
+from tests.commands import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What each must show when it has run.
@@ -29,11 +29,11 @@ def test_there_is_a_notebook_for_each_that_is_tested():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_on_a_finished_run_and_is_kept_without_outputs(path: Path, undisturbed, monkeypatch):
+def test_a_notebook_runs_on_a_finished_run_and_is_kept_without_outputs(path: Path, finished, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
-    folder = undisturbed / "notebooks"
+    folder = finished / "notebooks"
     folder.mkdir(exist_ok=True)
     shutil.copy(path, folder)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

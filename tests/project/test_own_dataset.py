@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.project.conftest import ROOT, SMALL, current, make_project, run
+from tests.commands import ROOT
+from tests.project.conftest import SMALL, current, make_project, run
 
 SECTION = "### From a file of yours to a finished run"
 FAST = SMALL.replace("limit=12,", "").replace("epochs=2", "epochs=1")

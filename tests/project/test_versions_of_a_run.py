@@ -2,14 +2,15 @@
 
 import filecmp
 import shutil
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mulcot_rd.lineage import commit
-from tests.project.conftest import SMALL, command, environment, run
-from tests.project.test_end_to_end import RUN
+from tests.commands import kedro as kedro_in
+from tests.project.conftest import RUN, SMALL, UP_TO_METRICS, run
+from tests.project.test_end_to_end import fingerprints
 
 STUDENT = f"data/06_models/{RUN}/student"
 METRICS = f"data/08_reporting/{RUN}/metrics.json"
@@ -20,23 +21,39 @@ def versions(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def twice(undisturbed, tmp_path_factory) -> Path:
-    """The finished run, and the same with another lambda."""
-    project = tmp_path_factory.mktemp("twice") / "project"
-    shutil.copytree(undisturbed, project)
+def second(undisturbed, tmp_path_factory) -> tuple[Path, str]:
+    """The finished run, and the same with another lambda; what the command said."""
+    project = shutil.copytree(undisturbed, tmp_path_factory.mktemp("twice") / "project")
     result = run(project, "--params", f"{SMALL},student_training.weights.kd_ratio=0.5")
     assert result.returncode == 0, result.stderr[-3000:]
-    return project
+    return project, result.stderr
+
+
+@pytest.fixture(scope="module")
+def twice(second) -> Path:
+    """The project with both."""
+    return second[0]
 
 
 @pytest.fixture
 def kedro(twice):
-    def call(*arguments: str, **more) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            command(*arguments), cwd=twice, env=environment(), capture_output=True, text=True, check=False, **more
-        )
+    return partial(kedro_in, twice)
 
-    return call
+
+def test_only_the_student_is_made_anew_and_the_command_says_why(undisturbed, second):
+    project, said = second
+    assert "student: made anew" in said
+    assert "training.weights.kd_ratio: 0.3 -> 0.5" in said
+    assert "assistant, epoch" not in said
+    assert fingerprints(project) != fingerprints(undisturbed)
+
+
+def test_a_former_parameter_finds_its_student_again(undisturbed, twice, tmp_path):
+    project = shutil.copytree(twice, tmp_path / "copy")
+    result = run(project, *UP_TO_METRICS, "--params", SMALL)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "epoch 1" not in result.stderr
+    assert fingerprints(project) == fingerprints(undisturbed)
 
 
 def test_what_changed_is_a_second_version_and_the_first_stays_byte_for_byte(undisturbed, twice):
@@ -98,10 +115,10 @@ def test_the_papers_tables_show_a_version_that_is_asked_for(twice, kedro):
 
 def test_versions_that_nothing_needs_are_removed_after_a_question(twice, kedro):
     before = versions(twice / METRICS)
-    assert kedro("versions", "--remove", input="n\n").returncode == 1
+    assert kedro("versions", "--remove", typed="n\n").returncode == 1
     assert versions(twice / METRICS) == before
     assert "not needed" in kedro("versions").stdout
-    result = kedro("versions", "--remove", input="y\n")
+    result = kedro("versions", "--remove", typed="y\n")
     assert result.returncode == 0, result.stderr
     # The newest metrics, and those that the newest tables were made from.
     assert versions(twice / METRICS) == before[1:]

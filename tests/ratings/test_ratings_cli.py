@@ -1,10 +1,9 @@
 """`kedro ratings`: a sheet of a finished run, and what filled sheets come to."""
 
-import subprocess
-
 import pandas as pd
 import pytest
-from tests.project.conftest import command, environment, make_project
+from tests.commands import kedro
+from tests.project.conftest import make_project
 
 from mulcot_rd.datasets import JSONLinesDataset
 from mulcot_rd.frames import posts_to_frame
@@ -53,15 +52,8 @@ def project(tmp_path_factory):
     return folder
 
 
-def kedro(project, *arguments):
-    return subprocess.run(
-        command("ratings", *arguments), cwd=project, env=environment(), capture_output=True, text=True, check=False,
-        timeout=300,
-    )  # fmt: skip
-
-
 def test_a_sheet_is_made_handed_out_and_scored(project):
-    made = kedro(project, "sheet", "--posts", "2")
+    made = kedro(project, "ratings", "sheet", "--posts", "2")
     assert made.returncode == 0, made.stderr[-2000:]
     folder = project / "data/08_reporting/sample/arch4-tiny-full/ratings"
     assert {path.name for path in folder.iterdir()} == {"sheet.csv", "sheet.html", "key.csv"}
@@ -75,7 +67,7 @@ def test_a_sheet_is_made_handed_out_and_scored(project):
         rows = rows.assign(sentiment="positive", **dict.fromkeys(CRITERIA, str(score)))
         sheets.append(project / f"ratings_{rater}.csv")
         rows.to_csv(sheets[-1], index=False)
-    scored = kedro(project, "score", *map(str, sheets))
+    scored = kedro(project, "ratings", "score", *map(str, sheets))
     assert scored.returncode == 0, scored.stderr[-2000:]
     assert "| teacher | 2 | 4.50 [4.50, 4.50] |" in scored.stdout
     assert "fleiss_kappa" in scored.stdout
@@ -84,9 +76,9 @@ def test_a_sheet_is_made_handed_out_and_scored(project):
 
 
 def test_a_sheet_that_is_not_filled_in_is_one_sentence(project):
-    kedro(project, "sheet", "--posts", "2")
+    kedro(project, "ratings", "sheet", "--posts", "2")
     sheet = project / "data/08_reporting/sample/arch4-tiny-full/ratings/sheet.csv"
-    refused = kedro(project, "score", str(sheet))
+    refused = kedro(project, "ratings", "score", str(sheet))
     assert refused.returncode != 0
     assert "Error: " in refused.stderr
     assert "item-001: sentiment is ''" in refused.stderr

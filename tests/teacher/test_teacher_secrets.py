@@ -1,12 +1,12 @@
 """A key in the credentials is sent to the server and is found nowhere else, whatever goes wrong."""
 
 import json
-import subprocess
 
 import pytest
 import yaml
 from fault_server import FaultServer, Script
-from tests.project.conftest import command, environment, make_project
+from tests.commands import kedro_anew
+from tests.project.conftest import make_project
 
 KEY = "sk-proj-4f1d0c2b9a8e7766-very-secret"
 OTHER_KEY = "sk-proj-00000000aaaaaaaa-also-secret"
@@ -31,25 +31,17 @@ def project(tmp_path_factory):
     return folder
 
 
-def run(folder, pipeline, parameters, key_in_environment=None):
-    given = {**environment(), "KEDRO_LOGGING_CONFIG": "everything.yml"}
-    if key_in_environment is not None:
-        given["OPENAI_API_KEY"] = key_in_environment
-    return subprocess.run(
-        command("run", "--pipeline", pipeline, "--params", parameters),
-        cwd=folder,
-        env=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
+def run(folder, pipeline, parameters, **given):
+    # Kedro takes its logging from the environment when it starts.
+    return kedro_anew(
+        folder, "run", "--pipeline", pipeline, "--params", parameters, KEDRO_LOGGING_CONFIG="everything.yml", **given
     )
 
 
-def annotate(folder, server, key_in_environment=None):
-    server_key = "" if key_in_environment is None else ",teacher.api_key_env=OPENAI_API_KEY"
+def annotate(folder, server, **given):
+    server_key = ",teacher.api_key_env=OPENAI_API_KEY" if given else ""
     parameters = f"limit=4{server_key},teacher.provider=openai,teacher.base_url={server.url},teacher.backoff_s=0.01"
-    return run(folder, "teacher_annotation", parameters, key_in_environment)
+    return run(folder, "teacher_annotation", parameters, **given)
 
 
 def place(folder, key, server=None):
@@ -100,7 +92,7 @@ def test_a_crash_and_a_key_from_the_environment_leave_nothing_either(project):
     ledger.unlink(missing_ok=True)
     ledger.mkdir(parents=True)
     with FaultServer(Script(key=KEY)).running() as server:
-        result = annotate(project, server, key_in_environment=KEY)
+        result = annotate(project, server, OPENAI_API_KEY=KEY)
     assert result.returncode != 0
     assert "Traceback" in result.stderr
     assert found_in(project, result, KEY) == []
