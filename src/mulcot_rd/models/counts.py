@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from mulcot_rd.models.family import Family
-from mulcot_rd.models.lora import AdapterParameters, attach_adapter, parameter_numbers
+from mulcot_rd.models.lora import AdapterParameters
 from mulcot_rd.models.registry import FAMILIES
 
 
@@ -28,9 +28,14 @@ def parameter_counts(backbone_id: str) -> tuple[int, int]:
     family, dimensions = kept_dimensions(backbone_id)
     with torch.device("meta"):
         model = family.model_class(family.config_class(**dimensions))
-        # The adapter too: that of a 72B model would be 0.9 GB. Dropout has no parameters, so it changes neither count.
-        trained = attach_adapter(model, AdapterParameters(full=family.trained_whole), seed=0)
-    return parameter_numbers(trained)
+    own = model.num_parameters()
+    if family.trained_whole:
+        return own, own
+    # Counted, not attached: peft takes a second a model for that.
+    adapter = AdapterParameters()
+    layers = [module for name, module in model.named_modules() if name.rpartition(".")[2] in adapter.target_modules]
+    trained = sum(adapter.r * (layer.in_features + layer.out_features) for layer in layers)
+    return own + trained, trained
 
 
 def kept_dimensions(backbone_id: str) -> tuple[Family, dict[str, Any]]:
