@@ -11,6 +11,7 @@ from typing import Any
 import click
 from kedro.framework.cli.project import PARAMS_ARG_HELP
 from kedro.framework.context import KedroContext
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
@@ -70,6 +71,8 @@ def run_context(params: dict[str, Any], env: str | None) -> tuple[KedroContext, 
     project = project_folder()
     # Relative paths of parameters are those of the project.
     os.chdir(project)
+    # Kedro checks parameters by the nodes that read them: this stage reads those that name a run, and needs no torch.
+    pipelines.set_requested(["data_preparation"])
     with KedroSession.create(project_path=project, env=env, runtime_params=params) as session:
         context = session.load_context()
     run = context.params["run_settings"]

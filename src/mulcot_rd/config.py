@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,7 +48,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if key in self or key not in self.config_patterns:
             return super().__getitem__(key)
         if key == "parameters":
-            return OmegaConf.to_container(self.parameters(), resolve=True)
+            return deepcopy(self._resolved)
         found = {name: value for layer in self.layers(key) for name, value in layer.items()}
         if key == "catalog":
             found |= {f"_{name}": value for name, value in self["parameters"].items()}
@@ -58,6 +59,11 @@ class ProjectConfigLoader(OmegaConfigLoader):
             return _credentials(found)
         resolved = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
         return {name: value for name, value in resolved.items() if not name.startswith("_")}
+
+    @cached_property
+    def _resolved(self) -> dict[str, Any]:
+        """All parameters, references followed: Kedro and the project ask for them several times a command."""
+        return OmegaConf.to_container(self.parameters(), resolve=True)
 
     def parameters(self) -> DictConfig:
         """All parameters, merged, with their references."""
@@ -110,7 +116,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
             wanted = any(fnmatchcase(str(inside), pattern) for pattern in self.config_patterns[key])
             if hidden or not wanted or inside.suffix not in (".yml", ".yaml", ".json"):
                 continue
-            content = read_mapping(files.cat_file(path), path, secret=key == "credentials")
+            content = _parsed(files.cat_file(path), path, key == "credentials")
             names = [name for name, _ in leaves(content)] if key == "parameters" else [(name,) for name in content]
             for name in names:
                 if name in said and not str(name[0]).startswith("_"):
@@ -132,6 +138,12 @@ class ProjectConfigLoader(OmegaConfigLoader):
             return files, root
         files = fsspec.filesystem(kind, fo=self.conf_source)
         return files, files.ls("", detail=False)[-1].rstrip("/")
+
+
+@lru_cache(maxsize=64)
+def _parsed(content: bytes, path: str, secret: bool) -> dict[str, Any]:
+    """What a file says; a command reads each many times."""
+    return read_mapping(content, path, secret=secret)
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Folders of soft labels."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset, DatasetError
 
@@ -8,10 +8,12 @@ from mulcot_rd.datasets.previews import JSONPreview
 from mulcot_rd.files import local_path
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.kept import MANIFEST, Kept, read_manifest, write_manifest
-from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabels
+
+if TYPE_CHECKING:
+    from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabels
 
 
-class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | None]):
+class SoftLabelsDataset(AbstractDataset["SoftLabels | NoSoftLabels", "SoftLabels | None"]):
     """A folder of soft labels, complete when its manifest is there; loads as a reader that maps the files.
 
     Variants without an assistant have none: their folder holds a manifest that says so, and loads as ``None``.
@@ -23,6 +25,7 @@ class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | 
               type: mulcot_rd.datasets.SoftLabelsDataset
               filepath: data/05_model_input/sample/arch4-tiny-full/soft_labels
 
+        >>> from mulcot_rd.training.soft_labels import NoSoftLabels
         >>> dataset = SoftLabelsDataset(filepath=str(tmp_path / "soft_labels"))
         >>> dataset.save(NoSoftLabels("the variant has no trained assistant"))
         >>> dataset.load() is None
@@ -42,13 +45,18 @@ class SoftLabelsDataset(AbstractDataset[SoftLabels | NoSoftLabels, SoftLabels | 
         self._filepath = local_path(filepath, "soft labels")
         self.metadata = metadata
 
-    def load(self) -> SoftLabels | None:
+    def load(self) -> "SoftLabels | None":
         """A reader of what is stored."""
+        # Imported here: most commands need no torch.
+        from mulcot_rd.training.soft_labels import SoftLabels
+
         manifest = read_manifest(self._filepath)
         return None if manifest is not None and "none" in manifest else SoftLabels(self._filepath)
 
-    def save(self, data: SoftLabels | NoSoftLabels) -> None:
+    def save(self, data: "SoftLabels | NoSoftLabels") -> None:
         """Put finished soft labels in use."""
+        from mulcot_rd.training.soft_labels import NoSoftLabels
+
         kept = Kept(self._filepath.parent, self._filepath.name)
         if isinstance(data, NoSoftLabels):
             manifest = {"none": data.reason, "fingerprint": fingerprint("no soft labels", data.reason), "files": {}}

@@ -5,7 +5,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from mulcot_rd.minilm import minilm_folder
 from mulcot_rd.progress import progress
@@ -75,6 +74,7 @@ def sentence_encoder() -> "SentenceTransformer":
         UserError: If the package that carries the weights is not installed.
     """
     # Imported here: it takes seconds, and most commands never embed a sentence.
+    import torch  # noqa: PLC0415
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
