@@ -47,8 +47,7 @@ def model_card(manifest: Mapping[str, Any], encoder: InputEncoder, temperature: 
         datasets=[evaluation["run"]["dataset"]] if evaluation else None,
         metrics=["accuracy", "f1"] if evaluation else None,
     )
-    given = {"text": "...", "image": "photo.jpg", "caption": "..."}
-    aspect = ["aspect"] if evaluation and evaluation["run"]["aspects"] else []
+    asked = [*reads, *(["aspect"] if evaluation and evaluation["run"]["aspects"] else [])]
     card = _TEMPLATES.get_template("card.md.j2").render(
         manifest=manifest,
         front_matter=front_matter.to_yaml(),
@@ -58,9 +57,10 @@ def model_card(manifest: Mapping[str, Any], encoder: InputEncoder, temperature: 
         adapter=adapter,
         adapted=adapted,
         reads=reads,
-        call=", ".join(f'{name}="{given.get(name, "...")}"' for name in [*reads, *aspect]),
+        call=", ".join(f'{name}="{"photo.jpg" if name == "image" else "..."}"' for name in asked),
         prompts=[name for name in manifest["files"] if name.startswith(PROMPT)],
-        decoder_prefixes=list(ANSWER_PREFIXES.values()) if encoder.family.encoder_decoder else [],
+        family=encoder.family,
+        decoder_prefixes=[ANSWER_PREFIXES[task] for task in manifest["config"]["method"]["tasks"]],
         evaluation=evaluation,
         scores=_scores(evaluation["scores"]) if evaluation else [],
         temperature=temperature,
