@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 from kedro.config import OmegaConfigLoader
+from kedro.utils import CLOUD_PROTOCOLS
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
@@ -53,8 +54,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if key == "catalog":
             found |= {f"_{name}": value for name, value in self["parameters"].items()}
             found["_data_root"] = str(local_path(str(found["_data_root"]), "workspaces, ledgers and soft labels"))
-            if "://" not in (results := str(found["_results_root"])):
-                found["_results_root"] = str(Path(results).expanduser())
+            found["_results_root"] = _results_root(str(found["_results_root"]))
         if key == "credentials":
             return _credentials(found)
         resolved = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
@@ -144,6 +144,23 @@ class ProjectConfigLoader(OmegaConfigLoader):
 def _parsed(content: bytes, path: str, secret: bool) -> dict[str, Any]:
     """What a file says; a command reads each many times."""
     return read_mapping(content, path, secret=secret)
+
+
+def _results_root(address: str) -> str:
+    """A folder or an address of a file system, as the catalog takes it.
+
+    Raises:
+        UserError: If it is an address from which Kedro would drop the bucket.
+    """
+    protocol, delimiter, path = address.partition("://")
+    if not delimiter:
+        return str(Path(address).expanduser())
+    if protocol not in CLOUD_PROTOCOLS and not path.startswith("/"):
+        raise UserError(
+            f"results_root={address}: Kedro takes no bucket from an address of {protocol}, but from those of "
+            f"{', '.join(CLOUD_PROTOCOLS)}; Azure's is abfs://CONTAINER/PATH"
+        )
+    return address
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

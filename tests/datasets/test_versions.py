@@ -5,10 +5,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import ClassVar
 
+import fsspec
 import pandas as pd
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from kedro.io import DatasetError
 from kedro.io.core import Version
 
@@ -53,9 +56,31 @@ def kind(request):
     return KINDS[request.param]
 
 
-@pytest.fixture(params=["a folder", "memory", "s3"])
+class ListingsKept(MemoryFileSystem):
+    """A store that keeps listings, and after a change forgets that of the folder of the file alone, as adlfs does."""
+
+    listings: ClassVar[dict[str, list]] = {}
+
+    def ls(self, path, detail=True, **kwargs):
+        folder = self._strip_protocol(path)
+        if folder not in self.listings:
+            self.listings[folder] = super().ls(folder, detail=True, **kwargs)
+        return [entry if detail else entry["name"] for entry in self.listings[folder]]
+
+    def pipe_file(self, path, value, **kwargs):
+        super().pipe_file(path, value, **kwargs)
+        self.listings.pop(self._parent(path), None)
+
+    def invalidate_cache(self, path=None):
+        self.listings.clear() if path is None else self.listings.pop(self._strip_protocol(path), None)
+
+
+@pytest.fixture(params=["a folder", "memory", "s3", "abfs"])
 def root(request, tmp_path) -> str:
     """A folder with brackets in its name, which are no pattern, and stores elsewhere."""
+    if request.param == "abfs":
+        fsspec.register_implementation("abfs", ListingsKept, clobber=True)
+        return f"abfs://results/{tmp_path.name}"
     if request.param == "s3":
         return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
     return str(tmp_path / "a [b]") if request.param == "a folder" else f"memory:///{tmp_path.name}"

@@ -145,6 +145,14 @@ def test_paths_are_below_data_set_and_run():
     assert moved["metrics"]["filepath"] == "/mnt/share/08_reporting/sample/mine/metrics.json"
     with pytest.raises(UserError, match="s3://bucket: workspaces, ledgers and soft labels must be in a folder"):
         _load(data_root="s3://bucket")["catalog"]
+    azure = _load(results_root="abfs://container/mulcot")["catalog"]
+    assert azure["posts"]["filepath"] == "abfs://container/mulcot/03_primary/sample/posts.parquet"
+    # What is worked with, and found beside the models, stays in the workspace.
+    assert {azure[name]["filepath"].partition("/")[0] for name in ("run_lock", "temperatures", "soft_labels")} == {
+        "data"
+    }
+    with pytest.raises(UserError, match=r"results_root=az://container/x: .* Azure's is abfs://CONTAINER/PATH"):
+        _load(results_root="az://container/x")["catalog"]
     assert all("data/0" not in str(entry.get("filepath")) for entry in moved.values())
 
 

@@ -63,7 +63,7 @@ class RunFilesDataset(AbstractDataset[Path, Path]):
             Path(self._filepath).mkdir(parents=True, exist_ok=True)
             return Path(self._filepath)
         self._copy_of_files = TemporaryDirectory(prefix="mulcot_rd-")
-        self._fs.invalidate_cache(str(self._filepath))
+        self._fs.invalidate_cache()
         for target, source in self._wanted().items():
             local = Path(self._copy_of_files.name, *target)
             local.parent.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,8 @@ class VersionedFiles:
         """Write a version with its record, unless the newest one holds the same already."""
         with self._alone():
             self._clear_version_cache()
-            self._fs.invalidate_cache(str(self._filepath))
+            # Here and below of the whole store: not every file system forgets the folders above a file.
+            self._fs.invalidate_cache()
             there = next(iter(self._get_versions()), None)
             if there is None or not holds(self._place(there)):
                 if there is not None and self._place(there) == self._filepath:
@@ -83,6 +84,7 @@ class VersionedFiles:
                 path = self._get_save_path()
                 self._write_record(path, fingerprint)
                 write(path)
+                self._fs.invalidate_cache()
                 there = str(path)
             elif self._place(there) != self._filepath and self.record is not None:
                 # Equal content from other inputs: the record says what it was last made from.
@@ -241,4 +243,4 @@ class VersionedDataset(VersionedFiles, AbstractVersionedDataset[InputT, OutputT]
 
     def _release(self) -> None:
         super()._release()
-        self._fs.invalidate_cache(str(self._filepath))
+        self._fs.invalidate_cache()
