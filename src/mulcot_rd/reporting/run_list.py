@@ -94,7 +94,7 @@ def runs_table(runs: Sequence[RunOnDisk], changed: Callable[[Mapping[str, Any]],
                 "mulcot_rd": run.record.get("mulcot_rd"),
                 "commit": run.record.get("commit"),
                 **_scores(run),
-                "other than the defaults": "; ".join(changed(run.config)),
+                "other than the defaults": "; ".join([*_trained_on(run), *changed(run.config)]),
             }
             for run in runs
         ]
@@ -145,6 +145,12 @@ def _scores(run: RunOnDisk) -> dict[str, float | None]:
         for model in ("assistant", "student")
         for score in _SCORES
     }
+
+
+def _trained_on(run: RunOnDisk) -> list[str]:
+    # Earlier versions did not say.
+    place = run.metrics.get("run", {}).get("trained_on")
+    return [] if place is None else [f"trained on {place}"]
 
 
 def _told(state: Mapping[str, Any]) -> str:
