@@ -60,6 +60,8 @@ class ProjectHooks:
             from mulcot_rd.planning import report
 
             stages = [name for name in STAGES if not {n.name for n in stage(name).nodes}.isdisjoint(_names(pipeline))]
+            if not stages:
+                raise UserError("dry_run=true counts what the stages of a run take, and none is to run: leave it out")
             raise DryRunEnded(report(catalog, self._loader, stages))
         if run.trained_on is not None:
             take_student_of(run, pipeline, catalog)

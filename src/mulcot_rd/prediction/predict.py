@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mulcot_rd.distributed import ClusterParameters
 from mulcot_rd.errors import UserError
@@ -15,6 +15,8 @@ from mulcot_rd.prediction.model import ModelInUse, model_in_use
 from mulcot_rd.prediction.posts_file import read_rows
 from mulcot_rd.prediction.verdicts_file import check_format, verdict_row
 from mulcot_rd.schema import PostContent, Verdict
+
+_Path = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class PredictionParameters(BaseModel):
@@ -30,9 +32,9 @@ class PredictionParameters(BaseModel):
 class PredictionPipelineParameters(PredictionParameters):
     """The arguments of :func:`judge_posts`, for the pipeline prediction."""
 
-    posts: Path = Field(description="File of posts, or folder of images with texts")
-    student: Path = Field(description="Folder of a trained student or assistant, or a merged checkpoint")
-    output: Path = Field(description="File of verdicts: JSON lines, CSV or Parquet, by its ending")
+    posts: _Path = Field(description="File of posts, or folder of images with texts")
+    student: _Path = Field(description="Folder of a trained student or assistant, or a merged checkpoint")
+    output: _Path = Field(description="File of verdicts: JSON lines, CSV or Parquet, by its ending")
 
 
 def judge_posts(posts: Path, student: Path, output: Path, parameters: PredictionParameters) -> list[dict[str, Any]]:
