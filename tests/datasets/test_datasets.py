@@ -187,10 +187,11 @@ def test_what_processes_share_is_refused_at_a_url(kind):
 
 def test_a_report_table_is_four_files(tmp_path):
     dataset = ReportTableDataset(filepath=str(tmp_path / "table_3"))
-    dataset.save(ReportTable(pd.DataFrame({"method": ["a"], "accuracy": [None]}), "A caption", "A note"))
+    frame = pd.DataFrame({"method": ["a"], "accuracy": [None], "seconds": [1 / 3]})
+    dataset.save(ReportTable(frame, "A caption", "A note"))
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".md", ".tex"]
     assert dataset.load()["method"].tolist() == ["a"]
-    assert dataset.preview()["data"] == [["a", ""]]
+    assert dataset.preview()["data"] == [["a", "", 0.33333]]
 
 
 def test_credentials_are_shown_nowhere():
@@ -207,6 +208,7 @@ def test_credentials_are_shown_nowhere():
         (AdapterDataset, "JSONPreview"),
         (SoftLabelsDataset, "JSONPreview"),
         (ReportTableDataset, "TablePreview"),
+        (PostsDataset, "TablePreview"),
     ],
 )
 def test_kedro_viz_knows_what_a_preview_is(dataset, kind):

@@ -46,6 +46,6 @@ class ReportTableDataset(VersionedDataset[ReportTable, pd.DataFrame]):
         return {f".{kind}": text.encode() for kind, text in table_texts(data, self._filepath.name).items()}
 
     def preview(self) -> TablePreview:
-        """The table, for kedro-viz."""
-        frame = self.load().astype(object)
+        """The table, for kedro-viz, with as many decimals as any table on paper has."""
+        frame = self.load().round(5).astype(object)
         return TablePreview(frame.where(frame.notna(), "").to_dict(orient="split"))
