@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test lint format bench experiments viz clean
+.PHONY: run test test-fast lint format bench experiments viz clean
 
 PLAN ?= .kedro/experiments/sample.yml
 
@@ -14,8 +14,14 @@ run: $(READY)
 	$(BIN)/kedro run
 
 # A file's tests stay in one process: they share what its fixtures made. In their own order: else files of few, long tests come last.
+PYTEST = $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: $(READY)
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# Everything but the files marked slow.
+test-fast: $(READY)
+	$(PYTEST) -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .

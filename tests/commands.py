@@ -91,6 +91,9 @@ def _serve() -> _Asked | None:
     import_module("mulcot_rd.settings")
     for name in import_module("mulcot_rd.pipeline_registry").STAGES:
         import_module(f"mulcot_rd.pipelines.{name}")
+    # What metrics read once a process.
+    import_module("mulcot_rd.metrics.wordnet").wordnet()
+    import_module("mulcot_rd.metrics.embeddings").sentence_encoder()
     while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:

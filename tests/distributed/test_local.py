@@ -15,6 +15,8 @@ from mulcot_rd.distributed import launch
 from mulcot_rd.distributed.local import WorkerDiedError
 from mulcot_rd.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,7 +9,8 @@ from tests.distributed.jobs import KILLED, Calls, DyingTraining, Fails, cluster
 
 from mulcot_rd.distributed import launch
 from mulcot_rd.errors import UserError
-from mulcot_rd.kept import Kept
+
+pytestmark = pytest.mark.slow
 
 ray = pytest.importorskip("ray", reason="the package ray is not installed")
 
@@ -31,6 +32,14 @@ FAMILY = pytest.mark.parametrize("family_name", ["qwen3_vl"], indirect=True)
 
 
 @FAMILY
+def test_a_driver_that_is_killed_is_gone_on_from(job_file, train, assistant, run_job, tmp_path):
+    """The first test: the driver has a Ray of its own, and all that follows has the one that is started here."""
+    process, out = run_job(job_file(tmp_path, engine="ray"), kill_after_steps=2)
+    assert process.returncode == -signal.SIGKILL, out
+    assert {**train("assistant", tmp_path, 2, engine="ray"), "folder": ""} == {**assistant, "folder": ""}
+
+
+@FAMILY
 def test_workers_that_are_killed_change_nothing(train, assistant, tmp_path, monkeypatch):
     monkeypatch.setattr("mulcot_rd.training.train.TrainingJob", DyingTraining)
     mark = tmp_path / "killed"
@@ -48,14 +57,3 @@ def test_an_error_that_a_user_can_mend_is_raised_and_not_tried_again(tmp_path):
 def test_more_processors_than_there_are_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"2 workers of 99 processors each need 198, and the Ray cluster has"):
         launch(Calls(), cluster(2, engine="ray", cpus_per_worker=99), tmp_path / "job", most=9)
-
-
-@FAMILY
-def test_a_driver_that_is_killed_is_gone_on_from(job_file, assistant, run_job, tmp_path):
-    ray.shutdown()
-    process, out = run_job(job_file(tmp_path, engine="ray"), kill_after_steps=2)
-    assert process.returncode == -signal.SIGKILL, out
-    process, out = run_job(job_file(tmp_path, engine="ray"))
-    assert process.returncode == 0, out
-    done = Kept(tmp_path, "assistant").find(assistant["fingerprint"])
-    assert {**done, "folder": ""} == {**assistant, "folder": ""}

@@ -22,6 +22,8 @@ httpx = pytest.importorskip("httpx")
 
 from mulcot_rd.prediction import page  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data" / "01_raw" / "sample"
 MARKUP = '<img src=x onerror="window.marked = 1"> **bold** <b>bold</b> $x^2$'

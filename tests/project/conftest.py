@@ -26,6 +26,8 @@ SMALL = (
     "assistant_training.optimisation.batch_size=2,student_training.optimisation.batch_size=4,"
     "generation.max_new_tokens=24,generation.max_retries=1,generation.batch_size=1,soft_labels.rows_per_shard=4"
 )
+# Where nothing depends on how long a training is.
+FAST = SMALL.replace("epochs=2", "epochs=1")
 UP_TO_METRICS = ("--pipelines", ",".join(STAGES[:-1]))
 
 

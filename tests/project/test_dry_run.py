@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(output, name):
     """The cells of the report's line that begins with a name."""

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from mulcot_rd.fingerprint import file_fingerprint
 from mulcot_rd.versions import newest
 from tests.project.conftest import RUN, SMALL, UP_TO_METRICS, current, run
+
+pytestmark = pytest.mark.slow
 
 RESULTS = (
     f"data/06_models/{RUN}/assistant/adapter_model.safetensors",

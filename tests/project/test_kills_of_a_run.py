@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.commands import Forked
 from tests.project.conftest import RUN, SMALL, UP_TO_METRICS, run
 from tests.project.test_end_to_end import fingerprints
+
+pytestmark = pytest.mark.slow
 
 
 def _steps(project: Path, role: str) -> int:

@@ -18,6 +18,8 @@ from tests.commands import environment
 from tests.commands import kedro as kedro_in
 from tests.project.conftest import current
 
+pytestmark = pytest.mark.slow
+
 
 def _refused(result, *words):
     assert result.returncode != 0

@@ -9,6 +9,8 @@ from nbclient import NotebookClient
 
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What each must show when it has run.
 SHOWN = {

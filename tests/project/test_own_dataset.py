@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from tests.commands import ROOT
-from tests.project.conftest import SMALL, current, make_project, run
+from tests.project.conftest import FAST, current, make_project, run
+
+pytestmark = pytest.mark.slow
 
 SECTION = "### From a file of yours to a finished run"
-FAST = SMALL.replace("limit=12,", "").replace("epochs=2", "epochs=1")
+WHOLE = FAST.replace("limit=12,", "")
 MOODS = {"positive": "happy", "neutral": "neither", "negative": "angry"}
 
 
@@ -49,7 +51,7 @@ def cafe(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         exec(compile(conversion, "docs/data.md", "exec"), {})
-    result = run(project, "--params", f"dataset=cafe,{FAST}")
+    result = run(project, "--params", f"dataset=cafe,{WHOLE}")
     assert result.returncode == 0, result.stderr[-4000:]
     assert "1 of 50 rows" in result.stderr + result.stdout
     return project
@@ -79,7 +81,7 @@ def test_its_student_is_scored_on_the_labelled_posts_of_another(cafe):
     # Test posts are all that it takes.
     rows.assign(split="test").to_csv(folder / "posts.csv", index=False)
     before = current(cafe / "data/06_models/cafe/arch4-tiny-full/temperatures.jsonl").read_bytes()
-    params = f"dataset=bistro,run=from_cafe,student_run=cafe/arch4-tiny-full,{FAST}"
+    params = f"dataset=bistro,run=from_cafe,student_run=cafe/arch4-tiny-full,{WHOLE}"
     result = run(cafe, "--pipelines", "data_preparation,evaluation,reporting", "--params", params)
     assert result.returncode == 0, result.stderr[-4000:]
     reports = cafe / "data/08_reporting/bistro/from_cafe"
@@ -116,7 +118,7 @@ def test_four_posts_of_one_class_without_a_word_leave_their_figures_empty_with_t
     pd.DataFrame({**own, "image": [image.name for image in images], "label": "positive"}).to_csv(
         folder / "posts.csv", index=False
     )
-    result = run(project, "--params", f"dataset=moods,{FAST}")
+    result = run(project, "--params", f"dataset=moods,{WHOLE}")
     assert result.returncode == 0, result.stderr[-4000:]
     reason = "no training post holds a word"
     assert f"the baseline tfidf_logistic_regression is left empty: {reason}" in result.stderr + result.stdout

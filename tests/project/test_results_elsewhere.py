@@ -1,9 +1,12 @@
 """Results in a store of objects, work in a folder."""
 
 import boto3
+import pytest
 
 from mulcot_rd.datasets import ReplacedJSONDataset, ReportTableDataset
 from tests.datasets.conftest import bucket  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_run_whose_results_are_on_s3_keeps_its_work_here_and_makes_no_second_version(project, kedro, bucket):  # noqa: F811

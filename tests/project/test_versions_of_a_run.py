@@ -12,6 +12,8 @@ from tests.commands import kedro as kedro_in
 from tests.project.conftest import RUN, SMALL, UP_TO_METRICS, run
 from tests.project.test_end_to_end import fingerprints
 
+pytestmark = pytest.mark.slow
+
 STUDENT = f"data/06_models/{RUN}/student"
 METRICS = f"data/08_reporting/{RUN}/metrics.json"
 

@@ -10,6 +10,8 @@ from mulcot_rd.frames import posts_to_frame
 from mulcot_rd.ratings import CRITERIA
 from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = ("text_analysis", "image_analysis", "conflict_resolution", "final_conclusion")
 
 

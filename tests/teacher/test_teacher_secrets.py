@@ -8,6 +8,8 @@ from fault_server import FaultServer, Script
 from tests.commands import kedro_anew
 from tests.project.conftest import make_project
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-proj-4f1d0c2b9a8e7766-very-secret"
 OTHER_KEY = "sk-proj-00000000aaaaaaaa-also-secret"
 OPENAI_KEY = "sk-proj-11111111bbbbbbbb-of-openai-alone"

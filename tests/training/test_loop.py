@@ -128,7 +128,13 @@ def test_a_kill_after_any_step_changes_nothing(fresh, examples, tmp_path, monkey
     "device",
     [
         "cpu",
-        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")),
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU"),
+            ],
+        ),
     ],
 )
 def test_the_optimizer_comes_back_as_it_was_where_it_was(backbone_parameters, checkpoint, examples, tmp_path, device):

@@ -82,6 +82,17 @@ def model_shape(parameters: BackboneParameters, inputs: InputParameters) -> Shap
     Raises:
         WeightsError: If ``parameters.model`` is neither one of the project's models nor a checkpoint at hand.
     """
+    # Architectures share models. Their parameters hold lists, which can't be hashed.
+    key = parameters.model_dump_json(), inputs.model_dump_json()
+    if key not in _SHAPES:
+        _SHAPES[key] = _built_shape(parameters, inputs)
+    return _SHAPES[key]
+
+
+_SHAPES: dict[tuple[str, str], Shape] = {}
+
+
+def _built_shape(parameters: BackboneParameters, inputs: InputParameters) -> Shape:
     family, trained = meta_model(parameters, inputs.tiny_vocabulary_size)
     base = base_model(trained)
     config = base.config
