@@ -54,7 +54,9 @@ def sentence_embeddings(texts: Sequence[str], show_progress: bool = False) -> np
     made: dict[str, np.ndarray] = {}
     encoder = sentence_encoder()
     size = BATCH_SIZE[encoder.device.type]
-    with progress(total=len(missing), desc="sentence embeddings", unit="text", disable=not show_progress) as bar:
+    with progress(
+        total=len(missing), desc="sentence embeddings", unit="text", disable=not (show_progress and missing)
+    ) as bar:
         for start in range(0, len(missing), size):
             batch = missing[start : start + size]
             made.update(zip(batch, encoder.encode(batch, batch_size=size, normalize_embeddings=True), strict=True))
