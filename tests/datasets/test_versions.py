@@ -256,6 +256,20 @@ def test_an_adapter_in_use_again_is_linked_not_copied(tmp_path, adapter):
     assert not list((tmp_path / "work").rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize("students", [1, 2])
+def test_ten_runs_keep_each_student_once(tmp_path, adapter, students):
+    """Evaluated with other parameters each time, one student has one version; two in turn have one each run, linked."""
+    trained = [finished(tmp_path, f"{number}e-4") for number in range(students)]
+    for number in range(10):
+        mark = trained[number % students]["fingerprint"]
+        adapter(save=f"v{number}").save(Kept(tmp_path, "student").find(mark))
+        opened(KINDS["JSONL"], tmp_path, save=f"v{number}").save(caption(f"answer {number}"))
+    weights = [path.stat().st_ino for path in tmp_path.rglob("*.safetensors")]
+    assert len(adapter().list_versions()) == len(weights) == (1 if students == 1 else 10)
+    assert len(set(weights)) == students
+    assert len(opened(KINDS["JSONL"], tmp_path).list_versions()) == 10
+
+
 def test_where_nothing_can_be_linked_files_are_copied(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "file").write_text("weights")

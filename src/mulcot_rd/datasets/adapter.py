@@ -59,6 +59,9 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
         if self._version is None and not self._at_workspace:
             raise ValueError(f"{where}: an adapter outside of its workspace needs versions: add versioned: true")
 
+    def _describe(self) -> dict[str, Any]:
+        return {**super()._describe(), "workspace": str(self._kept.folder)}
+
     def load(self) -> dict[str, Any]:
         """The manifest, with the folder's path under "folder".
 
@@ -102,6 +105,16 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
         if self._at_workspace:
             self._kept.leave_manifest(manifest)
 
+    def _exists(self) -> bool:
+        path = self._get_load_path()
+        if not self._is_there(str(path)):
+            return False
+        return self._protocol != "file" or not _missing(Path(path), self._manifest(path))
+
+    def preview(self) -> JSONPreview:
+        """The manifest, for kedro-viz."""
+        return JSONPreview(self._fs.cat_file(self._marker(self._get_load_path())).decode())
+
     def fingerprint(self) -> str:
         """Of what the adapter that loads was made from."""
         return self._manifest(self._get_load_path())["fingerprint"]
@@ -141,16 +154,6 @@ class AdapterDataset(VersionedDataset[dict[str, Any], dict[str, Any]]):
             path = Path(self._get_versioned_path(version))
             path.parent.mkdir(parents=True)
             aside.rename(path)
-
-    def _exists(self) -> bool:
-        path = self._get_load_path()
-        if not self._is_there(str(path)):
-            return False
-        return self._protocol != "file" or not _missing(Path(path), self._manifest(path))
-
-    def preview(self) -> JSONPreview:
-        """The manifest, for kedro-viz."""
-        return JSONPreview(self._fs.cat_file(self._marker(self._get_load_path())).decode())
 
 
 def _missing(folder: Path, manifest: dict[str, Any]) -> list[str]:

@@ -34,6 +34,9 @@ class CredentialsDataset(AbstractDataset[Credentials, Credentials]):
         self._credentials = Credentials(credentials or {})
         self.metadata = metadata
 
+    def _describe(self) -> dict[str, Any]:
+        return {"credentials": "(not shown)"}
+
     def load(self) -> Credentials:
         """The credentials."""
         return Credentials(self._credentials)
@@ -44,6 +47,3 @@ class CredentialsDataset(AbstractDataset[Credentials, Credentials]):
 
     def _exists(self) -> bool:
         return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"credentials": "(not shown)"}

@@ -56,6 +56,9 @@ class JSONLinesDataset(VersionedDataset[list[BaseModel], list[BaseModel]]):
             if self._version is not None:
                 raise ValueError(f"{self._filepath}: runs share this file, so it has no versions: leave out versioned")
 
+    def _describe(self) -> dict[str, Any]:
+        return {**super()._describe(), "record": self._record.__name__, "merge_by": self._merge_by}
+
     def load(self) -> list[BaseModel]:
         """All rows, in order.
 
@@ -86,15 +89,12 @@ class JSONLinesDataset(VersionedDataset[list[BaseModel], list[BaseModel]]):
             there = self.load() if self._exists() else []
             super().save([*data, *(record for record in there if getattr(record, self._merge_by) not in names)])
 
-    def _content(self, data: list[BaseModel]) -> Content:
-        rows = (json.dumps(record.model_dump(mode="json"), ensure_ascii=False) for record in data)
-        return {"": "".join(f"{row}\n" for row in rows).encode()}
-
-    def _describe(self) -> dict[str, Any]:
-        return {**super()._describe(), "record": self._record.__name__}
-
     def preview(self, rows: int = 5) -> JSONPreview:
         """The first rows, for kedro-viz."""
         with self._fs.open(str(self._get_load_path()), "rb") as stream:
             head = [json.loads(line) for _, line in zip(range(rows), stream, strict=False)]
         return JSONPreview(json.dumps(head, ensure_ascii=False))
+
+    def _content(self, data: list[BaseModel]) -> Content:
+        rows = (json.dumps(record.model_dump(mode="json"), ensure_ascii=False) for record in data)
+        return {"": "".join(f"{row}\n" for row in rows).encode()}

@@ -40,6 +40,9 @@ class PathDataset(AbstractDataset[Path, Path]):
         self._folder = folder
         self.metadata = metadata
 
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
     def load(self) -> Path:
         """The path; its folder is there afterwards."""
         (self._filepath if self._folder else self._filepath.parent).mkdir(parents=True, exist_ok=True)
@@ -51,6 +54,3 @@ class PathDataset(AbstractDataset[Path, Path]):
 
     def _exists(self) -> bool:
         return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}

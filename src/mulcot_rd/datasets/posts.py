@@ -42,6 +42,9 @@ class PostsDataset(VersionedFiles, ParquetDataset):
         super().__init__(filepath=filepath, save_args={"index": False}, **kwargs)
         self._limit = limit
 
+    def _describe(self) -> dict[str, Any]:
+        return {**super()._describe(), "limit": self._limit}
+
     def load(self) -> pd.DataFrame:
         """The posts, at most ``limit`` of each split, in the order of the file."""
         # A table that is read by its path is opened several times, and may be replaced in between.

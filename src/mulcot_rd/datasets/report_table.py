@@ -42,10 +42,10 @@ class ReportTableDataset(VersionedDataset[ReportTable, pd.DataFrame]):
         if self._read(self._filepath) != content:
             self._write(self._filepath, content)
 
-    def _content(self, data: ReportTable) -> Content:
-        return {f".{kind}": text.encode() for kind, text in table_texts(data, self._filepath.name).items()}
-
     def preview(self) -> TablePreview:
         """The table, for kedro-viz, with as many decimals as any table on paper has."""
         frame = self.load().round(5).astype(object)
         return TablePreview(frame.where(frame.notna(), "").to_dict(orient="split"))
+
+    def _content(self, data: ReportTable) -> Content:
+        return {f".{kind}": text.encode() for kind, text in table_texts(data, self._filepath.name).items()}

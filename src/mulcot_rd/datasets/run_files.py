@@ -57,6 +57,9 @@ class RunFilesDataset(AbstractDataset[Path, Path]):
         self._fs = fsspec.filesystem(self._protocol, **(credentials or {}))
         self.metadata = metadata
 
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "protocol": self._protocol, "files": list(self._files)}
+
     def load(self) -> Path:
         """The folder; it is there afterwards."""
         if self._protocol == "file":
@@ -98,6 +101,3 @@ class RunFilesDataset(AbstractDataset[Path, Path]):
 
     def _exists(self) -> bool:
         return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "protocol": self._protocol, "files": self._files}

@@ -45,6 +45,9 @@ class SoftLabelsDataset(AbstractDataset["SoftLabels | NoSoftLabels", "SoftLabels
         self._filepath = local_path(filepath, "soft labels")
         self.metadata = metadata
 
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
     def load(self) -> "SoftLabels | None":
         """A reader of what is stored."""
         # Imported here: most commands need no torch.
@@ -82,9 +85,6 @@ class SoftLabelsDataset(AbstractDataset["SoftLabels | NoSoftLabels", "SoftLabels
             and "files" in manifest
             and all((self._filepath / name).is_file() for name in manifest["files"])
         )
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
 
     def preview(self) -> JSONPreview:
         """The manifest, for kedro-viz."""

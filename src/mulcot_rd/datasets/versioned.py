@@ -235,11 +235,11 @@ class VersionedDataset(VersionedFiles, AbstractVersionedDataset[InputT, OutputT]
         self.metadata = metadata
         super().__init__(PurePosixPath(path), version, self._is_there)
 
-    def _exists(self) -> bool:
-        return self._is_there(str(self._get_load_path()))
-
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "protocol": self._protocol, "version": self._version}
+
+    def _exists(self) -> bool:
+        return self._is_there(str(self._get_load_path()))
 
     def _release(self) -> None:
         super()._release()
