@@ -70,6 +70,9 @@ def stored_versions(catalog: DataCatalog) -> list[StoredVersion]:
             made_from[key] = {
                 (paths[name], state["version"]) for name, state in record["inputs"].items() if name in paths
             }
+            # Older metrics that a table of all runs was asked for.
+            asked = record["parameters"].get("reporting", {}).get("versions", {})
+            made_from[key] |= {(f"08_reporting/{name}/metrics.json", version) for name, version in asked.items()}
     needed = set({path: (path, version) for path, version in whole}.values())
     while more := {source for key in needed for source in made_from.get(key, ())} - needed:
         needed |= more

@@ -102,7 +102,7 @@ def test_tables_show_the_version_that_is_asked_for_with_what_belongs_to_it(evalu
         "accuracy": [60.0], "compared": [60.0], "cost": [f"of {OLD}"], "reasonings": [12], "version": [True]
     }  # fmt: skip
     for name, table in older.items():
-        assert f"Not the newest metrics, but those asked for, are shown of {RUN}:{OLD}." in table.note
+        assert f"Taken in place of the newest metrics: {RUN}:{OLD}." in table.note
         assert OLD not in newest[name].note
     # The newest one asked for by name is the newest one.
     assert told(tables(**{RUN: NEW})) == told(newest)

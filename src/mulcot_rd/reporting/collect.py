@@ -129,7 +129,7 @@ def collect_tables(
     }
     if not (older := [f"{run.run.dataset}/{run.run.run}:{run.run.version}" for run in runs if run.run.version]):
         return {name: tables[name] for name in TABLES}
-    told = f"Not the newest metrics, but those asked for, are shown of {', '.join(older)}."
+    told = f"Taken in place of the newest metrics: {', '.join(older)}."
     return {name: replace(tables[name], note=f"{tables[name].note} {told}".lstrip()) for name in TABLES}
 
 
