@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.distributed.jobs import cluster
 
+from mulcot_rd.distributed.local import prepare
 from mulcot_rd.generation import GenerationParameters, trained_answers
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters
@@ -31,6 +32,12 @@ from mulcot_rd.training.train import train_model
 
 ROOT = Path(__file__).parents[2]
 LORA = AdapterParameters(r=4, lora_alpha=8, lora_dropout=0.1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imported_once():
+    """Workers are forked from a process that has imported the largest of the jobs, whichever test comes first."""
+    prepare(["tests.distributed.model_jobs"])
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +106,7 @@ def run_job():
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
         with (path.parent / "output").open("w+") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.distributed.jobs", path, path.parent],
+                [sys.executable, "-m", "tests.distributed.model_jobs", path, path.parent],
                 env=environment, stdout=output, stderr=output, cwd=ROOT, start_new_session=True,
             )  # fmt: skip
             end = time.monotonic() + timeout

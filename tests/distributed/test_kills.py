@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from tests.distributed.jobs import KILLED, DyingAnswers, DyingSoftLabels, DyingTraining
+from tests.distributed.model_jobs import KILLED, DyingAnswers, DyingSoftLabels, DyingTraining
 
 from mulcot_rd.training.checkpoints import Checkpoints
 

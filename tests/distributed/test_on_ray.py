@@ -5,7 +5,8 @@ import signal
 
 import pytest
 from tests.distributed.conftest import ROOT
-from tests.distributed.jobs import KILLED, Calls, DyingTraining, Fails, cluster
+from tests.distributed.jobs import Calls, Fails, cluster
+from tests.distributed.model_jobs import KILLED, DyingTraining
 
 from mulcot_rd.distributed import launch
 from mulcot_rd.errors import UserError
