@@ -26,6 +26,8 @@ from mulcot_rd.training.parameters import (
 from mulcot_rd.training.soft_labels import SoftLabelParameters
 from mulcot_rd.training.train import train_model
 
+pytestmark = pytest.mark.slow
+
 # Every parameter of a training: another value, and whether the trained weights depend on it.
 OPTIMISATION = {
     "epochs": (3, True),

@@ -17,6 +17,8 @@ from mulcot_rd.training.parameters import OptimisationParameters, ValidationPara
 from mulcot_rd.training.prefetch import Preparation
 from mulcot_rd.training.train import history_of
 
+pytestmark = pytest.mark.slow
+
 
 class KilledError(Exception):
     """Stands for a SIGKILL: nothing after it runs."""
