@@ -27,6 +27,8 @@ from mulcot_rd.models.loaded import load_model
 from mulcot_rd.models.lora import without_adapter
 from mulcot_rd.prompts import TASKS
 
+pytestmark = pytest.mark.slow
+
 IMAGE_SIZE = 56
 SCRIPT = Path(__file__).parents[2] / "bench" / "stock.py"
 STOCK = """

@@ -25,6 +25,8 @@ from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTr
 from tests.project.conftest import CONF
 from tests.project.conftest import load as _load
 
+pytestmark = pytest.mark.slow
+
 TABLE_2 = {
     1: ("gpt-4o-mini", "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-VL-2B-Instruct"),
     2: ("gpt-4o-mini", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"),
