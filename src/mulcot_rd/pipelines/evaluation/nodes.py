@@ -42,13 +42,10 @@ def predict_test_split(
 
     There are no answers of a model that the variant does without, nor of the assistant of another run.
     """
-    name = adapter["role"]
+    name, tasks = adapter["role"], parameters.method.tasks
     if _absent(adapter, parameters, run):
         return []
-    all_posts = model_posts(posts, captions, parameters.inputs)
-    check_fits(adapter, all_posts, parameters, elsewhere=run.trained_on is not None)
-    test = [post for post in all_posts if post.split == "test"]
-    tasks = parameters.method.tasks
+    test = _split(posts, captions, adapter, parameters, run)["test"]
     answers = trained_answers(
         f"{name}, {len(test)} posts by {' and '.join(tasks)} prompt",
         Path(adapter["folder"]),
@@ -85,12 +82,10 @@ def measure_costs(
     for adapter, parameters in ((assistant_adapter, assistant), (student_adapter, student)):
         if parameters.generation.backend == "served" or _absent(adapter, parameters, run):
             continue
-        all_posts = model_posts(posts, captions, parameters.inputs)
-        check_fits(adapter, all_posts, parameters, elsewhere=run.trained_on is not None)
         job = CostJob(
             adapter=Path(adapter["folder"]),
             backbone=parameters.backbone,
-            posts=[post for post in all_posts if post.split == "test"][: efficiency.posts],
+            posts=_split(posts, captions, adapter, parameters, run)["test"][: efficiency.posts],
             tasks=parameters.method.tasks,
             parameters=parameters.generation.model_copy(update={"served": ServedParameters()}),
             seed=parameters.seed,
@@ -142,9 +137,7 @@ def _calibration(
     served, elsewhere = parameters.generation.backend == "served", run.trained_on is not None
     if served or "label" not in parameters.method.tasks or _absent(adapter, parameters, run):
         return None
-    all_posts = model_posts(posts, captions, parameters.inputs)
-    check_fits(adapter, all_posts, parameters, elsewhere=elsewhere)
-    split = {name: [post for post in all_posts if post.split == name] for name in ("dev", "test")}
+    split = _split(posts, captions, adapter, parameters, run)
     name, identity = adapter["role"], model_identity(adapter)
     asked = split["test"] if elsewhere else split["dev"] + split["test"]
     scores = trained_label_scores(
@@ -156,19 +149,20 @@ def _calibration(
         folder=workspace / f"{name}_probabilities",
         cluster=parameters.cluster,
     )
-    of_dev, of_test = scores[: -len(split["test"])], scores[-len(split["test"]) :]
-    labels = {name: [post.label for post in rows] for name, rows in split.items()}
+    before = len(asked) - len(split["test"])
+    of_dev, of_test = scores[:before], scores[before:]
+    labels = [post.label for post in split["test"]]
     if elsewhere:
         fitted = model_temperature(Path(adapter["folder"]))
         temperature = 1.0 if fitted is None else fitted.temperature
     else:
-        temperature = fit_temperature(of_dev, labels["dev"])
+        temperature = fit_temperature(of_dev, [post.label for post in split["dev"]])
     return {
         "model": identity,
         "temperature": temperature,
         "posts": posts_fingerprint(split["test"]),
-        "calibrated": confidence_scores(of_test, labels["test"], temperature),
-        "uncalibrated": confidence_scores(of_test, labels["test"], 1.0),
+        "calibrated": confidence_scores(of_test, labels, temperature),
+        "uncalibrated": confidence_scores(of_test, labels, 1.0),
     }
 
 
@@ -302,6 +296,19 @@ def _of_confidence(calibration: dict[str, Any] | None, test: list[Post]) -> dict
         "expected_calibration_error_uncalibrated": uncalibrated["expected_calibration_error"],
         "accuracy_by_coverage": calibrated["accuracy_by_coverage"],
     }
+
+
+def _split(
+    posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    adapter: dict[str, Any],
+    parameters: ModelParameters,
+    run: RunParameters,
+) -> dict[str, list[Post]]:
+    """The posts of each split as this model reads them, after the check that it goes together with them."""
+    every = model_posts(posts, captions, parameters.inputs)
+    check_fits(adapter, every, parameters, elsewhere=run.trained_on is not None)
+    return {split: [post for post in every if post.split == split] for split in ("train", "dev", "test")}
 
 
 def _absent(adapter: dict[str, Any], parameters: ModelParameters, run: RunParameters) -> bool:
