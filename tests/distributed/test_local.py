@@ -46,6 +46,15 @@ def test_processes_sum_gather_and_share(tmp_path):
     assert not (tmp_path / "job").exists()
 
 
+def test_signals_have_their_own_handlers_again(tmp_path):
+    """Or an interruption of whatever comes next, in a notebook say, would be an error of torch's launcher."""
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in handled]
+    launch(Calls(), cluster(2), tmp_path / "job", most=9)
+    assert [signal.getsignal(number) for number in handled] == before
+    assert before[0] is signal.default_int_handler
+
+
 def test_no_more_processes_than_parts(tmp_path):
     assert launch(Calls(), cluster(3), tmp_path / "job", most=2)["gathered"] == [0, 1]
 
