@@ -10,6 +10,7 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.minilm import minilm_folder
 from mulcot_rd.models import AdapterParameters, BackboneParameters, load_backbone
 from mulcot_rd.models.backbone import PretrainedEncoder
+from mulcot_rd.models.card import model_card
 from mulcot_rd.models.checkpoint import prepare_checkpoint
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import TASKS
@@ -124,3 +125,19 @@ def test_other_families_do_not_start_from_an_encoder(models):
     wrong = parameters(3).model_copy(update={"family": "qwen3_vl"})
     with pytest.raises(UserError, match="family qwen3_vl don't start from an encoder"):
         prepare_checkpoint(wrong, [], [], vocabulary_size=1, seed=1, models=models)
+
+
+def test_the_card_names_the_encoder_and_its_licence(encoder):
+    backbone = parameters(3).model_dump()
+    manifest = {
+        "role": "student",
+        "trained": False,
+        "backbone": backbone,
+        "inputs": encoder.settings,
+        "config": {"backbone": backbone, "method": {"tasks": ["label"]}},
+        "files": {},
+    }
+    card = model_card(manifest, encoder)
+    assert "| base model | all-MiniLM-L6-v2, 3 + 3 layers |" in card
+    assert "The base model, all-MiniLM-L6-v2, 3 + 3 layers, has the licence apache-2.0." in card
+    assert "tiny model" not in card

@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, try_to_load_from_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mulcot_rd.models.backbone import looks_local
+from mulcot_rd.models.backbone import PretrainedEncoder, looks_local
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.reasoning import ANSWER_PREFIXES
 from mulcot_rd.schema import TemperatureRecord
@@ -37,7 +37,11 @@ def model_card(manifest: Mapping[str, Any], encoder: InputEncoder, temperature: 
     """
     backbone, evaluation = manifest["config"]["backbone"], manifest.get("evaluation")
     model, adapter, reads = backbone["model"], manifest["backbone"]["adapter"], encoder.reads
-    licence = None if model is None else _license(model, backbone["revision"])
+    name, checkpoint = Path(model).name if model and looks_local(model) else model, model
+    if backbone.get("encoder"):
+        encoder_below = PretrainedEncoder.model_validate(backbone["encoder"])
+        name, checkpoint = encoder_below.name, str(encoder_below.folder)
+    licence = None if checkpoint is None else _license(checkpoint, backbone["revision"])
     adapted = manifest["trained"] and not manifest.get("merged") and not adapter["full"]
     front_matter = ModelCardData(
         base_model=None if model is None or looks_local(model) else model,
@@ -51,7 +55,7 @@ def model_card(manifest: Mapping[str, Any], encoder: InputEncoder, temperature: 
     card = _TEMPLATES.get_template("card.md.j2").render(
         manifest=manifest,
         front_matter=front_matter.to_yaml(),
-        name=Path(model).name if model and looks_local(model) else model,
+        name=name,
         revision=backbone["revision"],
         license=licence,
         adapter=adapter,
