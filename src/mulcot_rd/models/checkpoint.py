@@ -54,7 +54,7 @@ def prepare_checkpoint(
         return {**made, "fingerprint": base_fingerprint(backbone, models)}
     family = family_named(backbone.family)
     if backbone.encoder is not None:
-        weights = file_hashes(backbone.encoder.folder)
+        weights = _content(backbone.encoder.folder, models)
         key = fingerprint(family.name, backbone.encoder.layers, weights, seed)
         build = partial(_build_from_encoder, family, backbone.encoder, seed)
     elif backbone.tiny is not None:
@@ -102,15 +102,20 @@ def base_fingerprint(backbone: BackboneParameters, models: Path) -> str | None:
         return None
     if not looks_local(backbone.model):
         return fingerprint(backbone.model, backbone.revision)
-    folder = Path(backbone.model)
+    content = _content(Path(backbone.model), models)
+    if not content:
+        raise WeightsError(f"there is no checkpoint in {backbone.model}: correct the role's `model` parameter")
+    return fingerprint(content)
+
+
+def _content(folder: Path, models: Path) -> list[list[str]]:
+    """Names and hashes of a checkpoint's files; empty where there is none."""
     files = sorted(path for kind in ("safetensors", "json", "jinja", "txt") for path in folder.glob(f"*.{kind}"))
-    if not files:
-        raise WeightsError(f"there is no checkpoint in {folder}: correct the role's `model` parameter")
-    return fingerprint([[path.name, remembered_fingerprint(path, models / "base" / "hashes.json")] for path in files])
+    return [[path.name, remembered_fingerprint(path, models / "base" / "hashes.json")] for path in files]
 
 
 def location_below(checkpoint: Mapping[str, Any], models: Path) -> dict[str, Any]:
-    """A base model for a manifest: a tiny one, which lies in the run's folder of models, by its path from there."""
+    """A base model for a manifest: one built in the run's folder of models by its path from there."""
     location = Path(checkpoint["location"])
     inside = location.is_relative_to(models)
     return {**checkpoint, "location": location.relative_to(models).as_posix() if inside else checkpoint["location"]}

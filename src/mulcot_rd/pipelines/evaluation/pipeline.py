@@ -11,6 +11,9 @@ from mulcot_rd.pipelines.evaluation.nodes import (
     score_run,
 )
 
+# Both models with their posts.
+_MODELS = ("posts", "captions", "assistant_adapter", "student_adapter", "params:assistant", "params:student")
+
 
 def create_pipeline() -> Pipeline:
     """Adapters and posts[test] -> predictions -> metrics, and what a prediction costs."""
@@ -19,16 +22,7 @@ def create_pipeline() -> Pipeline:
             *(_predict(model) for model in ("assistant", "student")),
             Node(
                 calibrate_models,
-                inputs=[
-                    "posts",
-                    "captions",
-                    "assistant_adapter",
-                    "student_adapter",
-                    "params:assistant",
-                    "params:student",
-                    "params:run_settings",
-                    "evaluation_workspace",
-                ],
+                inputs=[*_MODELS, "params:run_settings", "evaluation_workspace"],
                 outputs=["calibration", "temperatures"],
                 name="calibrate_models",
             ),
@@ -76,17 +70,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_costs,
-                inputs=[
-                    "posts",
-                    "captions",
-                    "assistant_adapter",
-                    "student_adapter",
-                    "params:assistant",
-                    "params:student",
-                    "params:efficiency",
-                    "params:run_settings",
-                    "evaluation_workspace",
-                ],
+                inputs=[*_MODELS, "params:efficiency", "params:run_settings", "evaluation_workspace"],
                 outputs="efficiency",
                 name="measure_costs",
             ),
