@@ -5,7 +5,7 @@ import pytest
 
 from mulcot_rd.reporting.result_table import INTERVAL_COLUMN, result_table, run_report
 from mulcot_rd.reporting.sources import MEASURED_TINY, source_of_run
-from mulcot_rd.reporting.writers import ReportTable, table_texts, to_latex, to_markdown
+from mulcot_rd.reporting.writers import ReportTable, laid_out, latex, markdown, table_texts, to_markdown
 
 
 @pytest.fixture
@@ -90,23 +90,52 @@ def test_markdown():
     assert to_markdown(FRAME).splitlines() == [
         "| a\\|b_c | n | v |",
         "| --- | ---: | ---: |",
-        "| x\\|y | 3 | 1.2 |",
+        "| x\\|y | 3 | 1.3 |",
         "| 50% & $1 |  |  |",
     ]
 
 
 def test_latex_escapes_and_has_the_rules_of_booktabs():
-    text = to_latex(FRAME, "50% of a_b", "tab:x")
+    text = latex(laid_out(FRAME), "50% of a_b", "tab:x")
     assert r"\caption{50\% of a\_b}" in text
     assert r"50\% \& \$1 &  &  \\" in text
-    assert r"\toprule" in text
+    assert r"\begin{tabular}{lrr}" in text
+    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
     assert "nan" not in text.lower()
 
 
 def test_decimals_are_those_of_the_column_at_least_and_at_most():
     frame = pd.DataFrame({"ms": [8302.95, 0.25, 7.0], "n": [1.25, None, 2.0]})
-    lines = to_markdown(frame, {"ms": (0, 4)}).splitlines()[2:]
-    assert lines == ["| 8302.95 | 1.2 |", "| 0.25 |  |", "| 7 | 2.0 |"]
+    lines = markdown(laid_out(frame, {"ms": (0, 4)})).splitlines()[2:]
+    assert lines == ["| 8302.95 | 1.3 |", "| 0.25 |  |", "| 7 | 2.0 |"]
+
+
+def test_a_source_stands_once_above_its_rows_and_the_best_score_is_bold():
+    frame = pd.DataFrame(
+        {
+            "dataset": ["a", "a", "a", "b"],
+            "method": ["one", "two", "three", "four"],
+            "source": ["published", "measured", "measured", "measured"],
+            "accuracy": [70.0, 80.02, 80.04, 10.0],
+            "latency_ms": [1.0, 2.0, 3.0, 4.0],
+        }
+    )
+    texts = table_texts(ReportTable(frame, "c"), "t")
+    assert texts["md"].splitlines()[2:] == [
+        "| dataset | method | accuracy | latency_ms |",
+        "| --- | --- | ---: | ---: |",
+        "| *published* |  |  |  |",
+        "| a | one | 70.0 | 1.0 |",
+        "| *measured* |  |  |  |",
+        "| a | two | **80.0** | 2.0 |",
+        "| a | three | **80.0** | 3.0 |",
+        "| b | four | 10.0 | 4.0 |",
+    ]
+    assert r"\begin{tabular}{llrr}" in texts["tex"]
+    assert texts["tex"].count(r"\textit{measured}") == 1
+    assert r"a & two & \textbf{80.0} & 2.0 \\" in texts["tex"]
+    assert pd.read_csv(StringIO(texts["csv"]))["source"].tolist() == frame["source"].tolist()
+    assert "**" not in to_markdown(frame)
 
 
 def test_a_table_is_a_text_of_each_kind():

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mulcot_rd.models.backbone import PretrainedEncoder, looks_local
 from mulcot_rd.models.inputs import InputEncoder
+from mulcot_rd.numbers import interval_text, percent_text
 from mulcot_rd.reasoning import ANSWER_PREFIXES
 from mulcot_rd.schema import TemperatureRecord
 
@@ -65,6 +66,7 @@ def model_card(manifest: Mapping[str, Any], encoder: InputEncoder, temperature: 
         prompts=[name for name in manifest["files"] if name.startswith(PROMPT)],
         family=encoder.family,
         decoder_prefixes=[ANSWER_PREFIXES[task] for task in manifest["config"]["method"]["tasks"]],
+        dev_score=percent_text(manifest["best_dev_score"]) if manifest["trained"] else None,
         evaluation=evaluation,
         scores=_scores(evaluation["scores"]) if evaluation else [],
         temperature=temperature,
@@ -81,8 +83,8 @@ def _scores(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (
             name,
-            f"{100 * scores[name]:.1f}",
-            f"{100 * intervals[name][0]:.1f} to {100 * intervals[name][1]:.1f}" if name in intervals else "",
+            percent_text(scores[name]),
+            interval_text(*intervals[name]) if name in intervals else "",
         )
         for name in _SCORES
         if scores.get(name) is not None

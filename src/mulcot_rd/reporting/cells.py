@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from mulcot_rd.numbers import interval_text, percentage
+
 CLASSIFICATION_METRICS = ("accuracy", "weighted_f1", "macro_f1", "valid_rate", "agreement")
 REASONING_METRICS = ("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2")
 REFERENCE_METRICS = {"reference_dist_1": "dist_1", "reference_dist_2": "dist_2"}
 
 
 def percent(value: float | None, name: str) -> float | None:
-    """A fraction in percent, to two decimals; ``None`` stays.
+    """A fraction in percent, not rounded, for :mod:`mulcot_rd.numbers` does that; ``None`` stays.
 
     Raises:
         ValueError: If the value is no fraction (Sim may be negative).
@@ -17,12 +19,7 @@ def percent(value: float | None, name: str) -> float | None:
         return None
     if not (isinstance(value, float | int) and -1 <= value <= 1):
         raise ValueError(f"{name} is {value}: metrics are kept as fractions, 0 to 1")
-    return round(100 * value, 2)
-
-
-def interval_text(low: float, high: float) -> str:
-    """The ends of an interval, in percent, as a cell of a table."""
-    return f"{low:.1f} to {high:.1f}"
+    return percentage(value)
 
 
 def fractions(scores: dict[str, Any]) -> dict[str, float]:
@@ -40,4 +37,4 @@ def intervals(scores: dict[str, Any]) -> dict[str, str]:
     # Runs of earlier versions have the accuracy's interval alone.
     known = {"accuracy": scores["accuracy_interval"]} if scores.get("accuracy_interval") else {}
     known |= scores.get("intervals", {})
-    return {metric: interval_text(100 * low, 100 * high) for metric, (low, high) in known.items()}
+    return {metric: interval_text(low, high) for metric, (low, high) in known.items()}

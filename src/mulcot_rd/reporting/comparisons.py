@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mulcot_rd.metrics import bootstrap_mean_interval, holm, mcnemar
-from mulcot_rd.reporting.cells import interval_text
+from mulcot_rd.numbers import interval_text
 from mulcot_rd.reporting.read import read_predictions
 from mulcot_rd.reporting.runs import ABLATIONS, RunMetrics, seed_groups
 from mulcot_rd.reporting.writers import ReportTable
@@ -142,7 +142,7 @@ def _row(side: _Side, name_a: str, name_b: str, a: np.ndarray, b: np.ndarray) ->
         "accuracy a": 100 * a.mean(),
         "accuracy b": 100 * b.mean(),
         "difference": 100 * (a - b).mean(),
-        "interval": interval_text(100 * low, 100 * high),
+        "interval": interval_text(low, high),
     }
 
 

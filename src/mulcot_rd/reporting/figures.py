@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from mulcot_rd.numbers import number_text
 from mulcot_rd.reporting.histories import LossHistory
 from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import RunMetrics
@@ -258,7 +259,7 @@ def _draw_bars(panel: Axes, runs: Sequence[RunMetrics], role: str, metric: str, 
         # A percentile interval may leave the score out by a hair.
         error = [[max(0.0, height - low)], [max(0.0, high - height)]]
         panel.bar(position + offset, height, 0.24, color=colour, yerr=error, capsize=3, error_kw={"linewidth": 1})
-        panel.text(position + offset, max(height, high) + 1.5, f"{height:.1f}", ha="center", fontsize=8)
+        panel.text(position + offset, max(height, high) + 1.5, number_text(height), ha="center", fontsize=8)
     panel.bar(0, 0, color=colour, label=role)
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.reporting.cells import interval_text, percent
+from mulcot_rd.numbers import interval_text
+from mulcot_rd.reporting.cells import percent
 from mulcot_rd.reporting.runs import RunMetrics
 from mulcot_rd.reporting.sources import source_of_run, source_of_teacher
 from mulcot_rd.reporting.writers import ReportTable
@@ -92,7 +93,7 @@ def _table(
         row |= {"reasonings": scores.get("reasonings"), "quotes": scores.get("quotes"), "judged": scores.get("judged")}
         for name in shown:
             row[name] = percent(scores.get(name), name)
-            row[_interval_column(name)] = _interval(intervals.get(name), name)
+            row[_interval_column(name)] = interval_text(*ends) if (ends := intervals.get(name)) else None
         rows.append(row)
     counts = ["reasonings", "quotes", *(["judged"] if JUDGED in shown else [])]
     columns = [
@@ -105,10 +106,3 @@ def _table(
 
 def _interval_column(name: str) -> str:
     return f"{name} 95% interval"
-
-
-def _interval(ends: tuple[float, float] | None, name: str) -> str | None:
-    if not ends:
-        return None
-    low, high = (percent(end, name) for end in ends)
-    return interval_text(low, high)

@@ -9,7 +9,7 @@ from mulcot_rd.reporting.cells import (
     CLASSIFICATION_METRICS,
     REASONING_METRICS,
     REFERENCE_METRICS,
-    interval_text,
+    intervals,
     percent,
 )
 from mulcot_rd.reporting.published import DIST_NOTE, OWN_METHOD, published_rows
@@ -108,7 +108,4 @@ def _measured(scores: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: percent(scores.get(name), name) for name in (*CLASSIFICATION_METRICS, *REASONING_METRICS)
     }
-    if scores.get("accuracy_interval"):
-        low, high = (percent(end, "accuracy_interval") for end in scores["accuracy_interval"])
-        row[INTERVAL_COLUMN] = interval_text(low, high)
-    return row
+    return row | {INTERVAL_COLUMN: intervals(scores).get("accuracy")}

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.metrics import seed_spread
+from mulcot_rd.numbers import percent_text
 from mulcot_rd.reporting.cells import fractions, intervals, percent, percents
 from mulcot_rd.reporting.published import OWN_METHOD, published_rows
 from mulcot_rd.reporting.runs import ABLATIONS, IDENTITY, RunMetrics, seed_groups
@@ -46,7 +47,7 @@ def score_table(
         for model, spreads in _seed_spreads(group).items():
             name = f"{first.run.without_seed}, mean of {len(group)} seeds"
             means = {metric: 100 * spread.mean for metric, spread in spreads.items()}
-            deviations = {metric: f"± {100 * spread.deviation:.1f}" for metric, spread in spreads.items()}
+            deviations = {metric: f"± {percent_text(spread.deviation)}" for metric, spread in spreads.items()}
             add((method_of(first, model), name, first.run.source), first.run.dataset, means, deviations)
     columns = ["method", "run", "source"]
     named = [dict(zip(columns, key, strict=True)) | row for key, row in rows.items()]

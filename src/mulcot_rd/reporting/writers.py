@@ -3,11 +3,22 @@
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pandas as pd
 
+from mulcot_rd.numbers import number_text
+
 Decimals = tuple[int, int]
 _ONE_DECIMAL: Decimals = (1, 1)
+# The scores that methods are compared by: the highest of a column, or of a data set in it, is the best.
+_COMPARED = ("accuracy", "weighted_f1", "macro_f1", "sim", "meteor", "bleu", "rouge_l")
+# It says the same of many rows; so it stands once, above them.
+_SOURCE = "source"
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,67 @@ class ReportTable:
     decimals: Mapping[str, Decimals] = field(default_factory=dict)
 
 
+class Row(NamedTuple):
+    """A row as a reader sees it.
+
+    Attributes:
+        source: Where its numbers come from, and those of the rows below it; ``None`` where the row above says so.
+        cells: The texts.
+        best: Whether each cell is the best score of its column.
+    """
+
+    source: str | None
+    cells: list[str]
+    best: list[bool]
+
+
+class Layout(NamedTuple):
+    """A table as a reader sees it: names of the columns, whether each holds numbers, and the rows."""
+
+    columns: list[str]
+    numeric: list[bool]
+    rows: list[Row]
+
+
+def laid_out(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None, *, compared: bool = True) -> Layout:
+    """A table as a reader sees it: one decimal if not said, ``source`` above the rows that share it.
+
+    Args:
+        frame: The cells.
+        decimals: As :class:`ReportTable` has them.
+        compared: Whether the best score of a column is marked, where it has different ones.
+    """
+    shown = frame.drop(columns=_SOURCE, errors="ignore")
+    places = decimals or {}
+    cells = pd.DataFrame(
+        {
+            str(column): [_cell(value, places.get(str(column), _ONE_DECIMAL)) for value in shown[column]]
+            for column in shown.columns
+        },
+        index=frame.index,
+        dtype=object,
+    )
+    best = pd.DataFrame(False, index=cells.index, columns=cells.columns)
+    of_one = frame["dataset"] if "dataset" in frame else pd.Series(0, index=frame.index)
+    for column in cells.columns if compared else ():
+        if column.rpartition(" ")[2] in _COMPARED:
+            # As they are shown: of two rows with the same digits neither is better.
+            scores = pd.to_numeric(cells[column]).groupby(of_one)
+            best[column] = (cells[column] == scores.transform("max").map(_cell)) & (scores.transform("nunique") > 1)
+    sources = frame[_SOURCE].tolist() if _SOURCE in frame else [None] * len(frame)
+    above = [None, *sources][: len(sources)]
+    return Layout(
+        list(cells.columns),
+        [pd.api.types.is_numeric_dtype(shown[name]) or bool(shown[name].isna().all()) for name in shown.columns],
+        [
+            Row(source if source != before else None, texts, marks)
+            for source, before, texts, marks in zip(
+                sources, above, cells.to_numpy().tolist(), best.to_numpy().tolist(), strict=True
+            )
+        ],
+    )
+
+
 def table_texts(table: ReportTable, name: str) -> dict[str, str]:
     """A table as the texts of its files, by their endings: ``md``, ``tex`` and ``csv``.
 
@@ -36,65 +108,67 @@ def table_texts(table: ReportTable, name: str) -> dict[str, str]:
         table: The table; its index is left out. Missing values become empty cells.
         name: Name of the files without ending.
     """
-    frame, caption, note = table.frame, table.caption, table.note
-    parts = [f"**{caption}**", to_markdown(frame, table.decimals), note]
+    layout, caption, note = laid_out(table.frame, table.decimals), table.caption, table.note
+    parts = [f"**{caption}**", markdown(layout), note]
     return {
         "md": "\n\n".join(part for part in parts if part) + "\n",
-        "tex": to_latex(frame, f"{caption}. {note}" if note else caption, f"tab:{name}", table.decimals),
-        "csv": frame.to_csv(index=False, lineterminator="\n"),
+        "tex": latex(layout, f"{caption}. {note}" if note else caption, f"tab:{name}"),
+        "csv": table.frame.to_csv(index=False, lineterminator="\n"),
     }
 
 
-def to_markdown(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None) -> str:
-    """A table in GitHub Markdown: numbers to the right, one decimal if not said, missing values as empty cells."""
-    cells = _cells(frame, decimals)
-    rule = [
-        "---:" if pd.api.types.is_numeric_dtype(kind) or frame[column].isna().all() else "---"
-        for column, kind in frame.dtypes.items()
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A table without caption in GitHub Markdown, one decimal; no score is marked as the best."""
+    return markdown(laid_out(frame, compared=False))
+
+
+def markdown(layout: Layout) -> str:
+    """A table in GitHub Markdown: numbers to the right, the best in bold, sources as rows of their own."""
+    rows = [list(map(_escape, layout.columns)), ["---:" if numeric else "---" for numeric in layout.numeric]]
+    for source, cells, best in layout.rows:
+        if source is not None:
+            rows.append([f"*{_escape(source)}*", *[""] * (len(cells) - 1)])
+        rows.append([f"**{_escape(c)}**" if bold else _escape(c) for c, bold in zip(cells, best, strict=True)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def latex(layout: Layout, caption: str, label: str) -> str:
+    """A LaTeX ``table`` (needs the package booktabs), laid out as :func:`markdown`, with every command escaped."""
+    rows = []
+    for number, (source, cells, best) in enumerate(layout.rows):
+        if source is not None:
+            rows += [r"\addlinespace"] if number else []
+            rows.append(rf"\multicolumn{{{len(cells)}}}{{l}}{{\textit{{{source.translate(_LATEX)}}}}} \\")
+        escaped = [cell.translate(_LATEX) for cell in cells]
+        bold = [rf"\textbf{{{cell}}}" if one else cell for cell, one in zip(escaped, best, strict=True)]
+        rows.append(f"{' & '.join(bold)} \\\\")
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption.translate(_LATEX)}}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in layout.numeric)}}}",
+        r"\toprule",
+        f"{' & '.join(name.translate(_LATEX) for name in layout.columns)} \\\\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
     ]
-    rows = [list(cells.columns), rule, *cells.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(_escape(cell) for cell in row) + " |" for row in rows)
+    return "\n".join(lines) + "\n"
 
 
-def to_latex(frame: pd.DataFrame, caption: str, label: str, decimals: Mapping[str, Decimals] | None = None) -> str:
-    """A LaTeX ``table`` (needs the package booktabs), with everything escaped that LaTeX would read as a command."""
-    cells = _cells(frame, decimals)
-    return (
-        cells.style.format(escape="latex")
-        .format_index(escape="latex", axis="columns")
-        .hide(axis="index")
-        .to_latex(caption=_latex_text(caption), label=label, hrules=True, position_float="centering")
-    )
-
-
-def _cells(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None) -> pd.DataFrame:
-    """The table as the text of its cells."""
-    places = decimals or {}
-    return pd.DataFrame(
-        {
-            str(column): [_cell(value, places.get(str(column), _ONE_DECIMAL)) for value in frame[column]]
-            for column in frame.columns
-        },
-        dtype=object,
-    )
-
-
-def _cell(value: object, decimals: Decimals) -> str:
+def _cell(value: object, decimals: Decimals = _ONE_DECIMAL) -> str:
     if pd.isna(value):
         return ""
-    if isinstance(value, numbers.Integral):
-        return str(value)
-    if not isinstance(value, numbers.Real):
+    if isinstance(value, numbers.Integral) or not isinstance(value, numbers.Real):
         return str(value)
     fewest, most = decimals
-    whole, _, fraction = f"{value:.{most}f}".partition(".")
+    whole, _, fraction = number_text(float(value), most).partition(".")
     fraction = fraction[:fewest] + fraction[fewest:].rstrip("0")
     return f"{whole}.{fraction}" if fraction else whole
 
 
 def _escape(cell: str) -> str:
     return cell.replace("|", "\\|").replace("\n", " ")
-
-
-def _latex_text(text: str) -> str:
-    return "".join(f"\\{character}" if character in "&%$#_{}" else character for character in text)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mulcot_rd.numbers import percent_text
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher.controller import Outcome, reasoning_of
 from mulcot_rd.teacher.questions import Asked, Request
@@ -174,7 +175,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+    return "-" if share is None else percent_text(share)
 
 
 def _dollars(cost: float | None) -> str:
