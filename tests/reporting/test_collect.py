@@ -3,6 +3,7 @@ import json
 import pandas as pd
 import pytest
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.costs import COMPUTED
 from mulcot_rd.reporting.published import published
@@ -226,8 +227,28 @@ def test_other_posts_are_not_compared(add_run, collect, tmp_path, caplog):
     add_run("sample", "arch4-tiny-no_text", variant="no_text", right={"student": range(20)})
     file = tmp_path / "outputs" / "sample" / "arch4-tiny-no_text" / "student_test.jsonl"
     file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
-    assert collect()["table_comparisons"].empty
-    assert "answered different posts and are not compared" in caplog.text
+    table = collect_tables(tmp_path / "reports", tmp_path / "outputs")["table_comparisons"]
+    assert table.frame.empty
+    pair = "arch4-tiny-full, student with arch4-tiny-no_text, student on sample (they answered different posts)"
+    assert pair in caplog.text
+    assert pair in table.note
+
+
+def test_what_a_run_can_t_be_compared_with_is_named_and_an_unknown_run_refused(add_run, tmp_path):
+    add_run("sample", "mine", right={"student": range(20), "assistant": range(9)})
+    add_run("sample", "other", assistant=None)
+    add_run("cafe", "third")
+    folders = tmp_path / "reports", tmp_path / "outputs"
+    table = collect_tables(*folders, compare_with="mine")["table_comparisons"]
+    assert len(table.frame) == 1
+    for said in (
+        "the runs on cafe with mine (it has no metrics there)",
+        "mine, student with other, student on sample (no predictions of other, student on disk",
+        "mine, assistant with other, assistant on sample (other has no assistant)",
+    ):
+        assert said in table.note
+    with pytest.raises(UserError, match='no run mien has metrics; did you mean "mine"'):
+        collect_tables(*folders, compare_with="mien")
 
 
 @pytest.mark.parametrize(

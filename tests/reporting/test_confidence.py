@@ -28,4 +28,5 @@ def test_each_model_has_its_reliability_and_its_surest_posts():
 def test_without_probabilities_the_figure_says_so():
     (panel,) = confidence_figure({"assistant": None, "student": None}, "run", "tiny").axes
     assert "No model of this run has probabilities" in panel.texts[0].get_text()
-    assert confidence_figure({}, "run", "tiny").axes
+    (panel,) = confidence_figure({}, "run", "tiny").axes
+    assert "kedro run --pipeline evaluation" in panel.texts[0].get_text()

@@ -2,13 +2,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from mulcot_rd.reporting.drawing import note_figure
 from mulcot_rd.reporting.figures import (
     LOSS_WEIGHTS,
     efficiency_figure,
     flan_t5_figure,
     interval_figure,
     loss_weights_figure,
-    note_figure,
     training_curves,
 )
 from mulcot_rd.reporting.histories import LossHistory
@@ -81,6 +81,19 @@ def test_figure_3_without_runs_has_the_paper_s_points_alone():
     figure = efficiency_figure([])
     assert fits(figure)
     assert [len(panel.lines) for panel in figure.axes] == [6] * 4
+    assert "nothing measured: kedro run measures a run" in words(figure)
+
+
+def test_axes_of_few_points_have_several_whole_ticks_and_no_marker_on_an_edge():
+    figure = efficiency_figure([make_run(4)])
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        (left, right), (bottom, top) = panel.get_xlim(), panel.get_ylim()
+        assert sum(left <= tick <= right for tick in panel.get_xticks()) >= 2
+        ticks = [tick for tick in panel.get_yticks() if bottom <= tick <= top]
+        assert len(ticks) >= 2
+        assert all(tick == round(tick) for tick in ticks)
+        assert all(bottom < y < top for line in panel.lines for y in line.get_ydata())
 
 
 def history(weights, role="assistant", run="arch4-tiny", source="tiny models") -> LossHistory:
@@ -104,7 +117,11 @@ def test_figure_5_says_which_weighting_was_not_run():
     figure = loss_weights_figure([history((0.8, 0.2)), history((0.8, 0.2), role="student"), history((0.0, 1.0))])
     assert len(figure.axes) == 4
     assert [line.get_label() for line in figure.axes[0].lines][1:] == ["{0.5, 0.5}: no run", "{0.2, 0.8}: no run"]
-    assert "No model has been trained" in words(loss_weights_figure([]))
+    assert figure.get_supxlabel().splitlines()[1:] == [
+        f"kedro run --params dataset=sample,arch=4,scale=tiny,variant=weights_{name}" for name in ("50_50", "80_20")
+    ]
+    assert fits(figure)
+    assert "No model has been trained yet: kedro run trains one" in words(loss_weights_figure([]))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +144,9 @@ def test_figures_7_to_9_are_of_the_flan_t5_architecture(number, name, height):
 def test_figures_7_to_9_leave_out_what_was_not_measured():
     figure = flan_t5_figure(8, [make_run(5, teacher={}, assistant={})])
     assert len([bar for bar in figure.axes[0].patches if bar.get_height()]) == 1
-    assert "No run of architecture 5" in words(flan_t5_figure(9, [make_run(4)]))
+    assert "No run of architecture 5 is on disk: kedro run --params arch=5 makes one" in words(
+        flan_t5_figure(9, [make_run(4)])
+    )
 
 
 def test_a_note_may_hold_anything():
@@ -149,10 +168,13 @@ def test_training_curves_draw_what_was_measured(tmp_path):
         for role in ("assistant", "student")
         for step in (3, 1, 2, 4)
     ]
-    figure = training_curves(history, "arch4-tiny-full", source_of("tiny"))
+    figure = training_curves(history, "arch4-tiny-full", source_of("tiny"), {"assistant": 2, "student": 1})
     assert len(figure.axes) == 4
     losses, scores = figure.axes[:2]
-    assert [line.get_xdata().tolist() for line in losses.lines] == [[1, 2, 3, 4]] * 2
+    assert [line.get_xdata().tolist() for line in losses.lines[:2]] == [[1, 2, 3, 4]] * 2
+    # Epoch 2 ends with step 4.
+    assert [list(panel.lines[-1].get_xdata()) for panel in figure.axes] == [[4, 4], [4, 4], [2, 2], [2, 2]]
+    assert "kept: epoch 2" in [text.get_text() for text in scores.get_legend().get_texts()]
     assert losses.lines[0].get_ydata().tolist() == pytest.approx([3, 1.5, 1, 0.75])
     assert scores.lines[0].get_xdata().tolist() == [2, 4]
     assert "tiny model" in figure.get_suptitle()

@@ -157,6 +157,7 @@ def test_pictures_name_models_that_stand_in_for_the_architectures_own(catalog, t
         "trained": True,
         "folder": str(adapter),
         "backbone": {"model": "Qwen/Qwen3-VL-2B-Thinking"},
+        "best_epoch": 1,
     }
     run = catalog.load("params:run_settings").model_copy(update={"scale": "full", "limit": 64})
     words = "measured; models: Qwen/Qwen3-VL-2B-Thinking; first 64 posts a split"

@@ -93,7 +93,7 @@ def collect_tables(
         its source; scores in percent, what is unknown missing.
 
     Raises:
-        UserError: If there is no such version.
+        UserError: If there is no such version, or no run to compare with.
     """
     runs = read_runs(reports, outputs, versions)
     without_aspects = {run.run.dataset for run in runs if not run.run.aspects}

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from mulcot_rd.errors import UserError
+from mulcot_rd.messages import nearest
 from mulcot_rd.metrics import bootstrap_mean_interval, holm, mcnemar
 from mulcot_rd.numbers import interval_text
 from mulcot_rd.reporting.read import read_predictions
@@ -46,34 +48,56 @@ def comparison_table(runs: list[RunMetrics], compare_with: str | None = None) ->
     Args:
         runs: Every run on disk, with its predictions.
         compare_with: Name of a run that every other one on the same data set is compared with as well.
+
+    Returns:
+        The table; its note names the pairs that can't be compared, and why.
+
+    Raises:
+        UserError: If no run has the name that is to be compared with.
     """
+    names = {run.run.run for run in runs}
+    if compare_with is not None and compare_with not in names:
+        raise UserError(f"reporting.compare_with: no run {compare_with} has metrics; {nearest(compare_with, names)}")
     known = {(run.run.dataset, run.run.run): read_predictions(run) for run in runs}
 
     def answers(side: _Side) -> list[PredictionRecord]:
         return known[side.run.run.dataset, side.run.run.run].get(side.model, [])
 
     rows: list[dict[str, Any]] = []
+    not_compared = []
     by_dataset = groupby(sorted(runs, key=lambda run: run.run.dataset), key=lambda run: run.run.dataset)
-    for _, members in by_dataset:
-        tested = []
-        pairs = list(_pairs(list(members), compare_with))
-        for one, other in pairs:
+    for dataset, members in by_dataset:
+        tested, of_dataset = [], list(members)
+        if compare_with not in (None, *(run.run.run for run in of_dataset)):
+            not_compared.append(f"the runs on {dataset} with {compare_with} (it has no metrics there)")
+        for one, other in _pairs(of_dataset, compare_with):
             a, b = answers(one), answers(other)
-            if not a or not b:
-                continue
-            if _questions(a) != _questions(b):
-                logger.warning("%s and %s answered different posts and are not compared", one.name, other.name)
-                continue
-            tested.append(_compare(one, other, a, b))
+            if (why := _why_not(one, other, a, b)) is None:
+                tested.append(_compare(one, other, a, b))
+            else:
+                not_compared.append(f"{one.name} with {other.name} on {dataset} ({why})")
         for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
             row["p, Holm"] = corrected
         rows += tested
     rows += _over_seeds(runs, answers)
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     counts = dict.fromkeys(("posts", "only a right", "only b right"), "Int64")
+    note = f"{_NOTE} Not compared: {'; '.join(not_compared)}." if not_compared else _NOTE
+    for pair in not_compared:
+        logger.warning("not compared: %s", pair)
     return ReportTable(
-        frame.astype(counts), "Differences between models on the same posts", _NOTE, {"p": (4, 4), "p, Holm": (4, 4)}
+        frame.astype(counts), "Differences between models on the same posts", note, {"p": (4, 4), "p, Holm": (4, 4)}
     )
+
+
+def _why_not(one: _Side, other: _Side, a: list[PredictionRecord], b: list[PredictionRecord]) -> str | None:
+    """Why two models can't be compared; ``None`` where they can."""
+    for side, given in ((one, a), (other, b)):
+        if side.model not in side.run.models:
+            return f"{side.run.run.run} has no {side.model}"
+        if not given:
+            return f"no predictions of {side.name} on disk belong to its metrics: run the evaluation pipeline of it"
+    return None if _questions(a) == _questions(b) else "they answered different posts"
 
 
 def _pairs(runs: list[RunMetrics], compare_with: str | None) -> Iterator[tuple[_Side, _Side]]:
@@ -86,8 +110,9 @@ def _pairs(runs: list[RunMetrics], compare_with: str | None) -> Iterator[tuple[_
             reference = run.run.run == compare_with and other is not run
             if (reference or _ablates(other, run)) and (run.run.run, other.run.run) not in seen:
                 seen |= {(run.run.run, other.run.run), (other.run.run, run.run.run)}
-                for model in run.models:
-                    if model in other.models:
+                for model in dict.fromkeys([*run.models, *other.models]):
+                    # A part that is left out may be a whole model; that is the ablation, and no fault.
+                    if reference or {model} <= run.models.keys() & other.models.keys():
                         yield _Side(run, model), _Side(other, model)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mulcot_rd.reporting.figures import COLOURS, GREY, MARKERS, blank_figure, note_figure
+from mulcot_rd.reporting.drawing import COLOURS, GREY, MARKERS, blank_figure, note_figure, whole_ticks
 
 
 def confidence_figure(calibration: Mapping[str, Mapping[str, Any] | None], run: str, source: str) -> Figure:
@@ -20,7 +20,9 @@ def confidence_figure(calibration: Mapping[str, Mapping[str, Any] | None], run: 
     """
     models = {name: scores for name, scores in calibration.items() if scores is not None}
     if not models:
-        return note_figure(run, "No model of this run has probabilities of labels.")
+        none = "No model of this run has probabilities of labels."
+        unknown = "No probabilities yet: kedro run --pipeline evaluation, with the --params of this run, finds them."
+        return note_figure(run, none if calibration else unknown)
     figure, panels = blank_figure(len(models), 2, width=11, height=3.4)
     figure.suptitle(f"{run}: {source}", fontsize=12, parse_math=False)
     for (name, scores), (reliability, coverage) in zip(models.items(), panels, strict=True):
@@ -31,7 +33,8 @@ def confidence_figure(calibration: Mapping[str, Mapping[str, Any] | None], run: 
         kept = [100 * accuracy for accuracy in shares.values()]
         coverage.plot(left, kept, color=COLOURS[2], marker="o", markersize=4)
         coverage.set(title=f"{name}: posts that are kept", xlabel="least sure posts left to a person (percent)")
-        coverage.set(ylabel="accuracy (percent)", ylim=(None, 101))
+        coverage.set(ylabel="accuracy (percent)", ylim=(min(95, *kept) - 1, 101))
+        whole_ticks(coverage.yaxis)
     return figure
 
 
@@ -42,6 +45,7 @@ def _draw_reliability(panel: Axes, scores: Mapping[str, Any]) -> None:
         bins, error = scores[kind]["reliability"], scores[kind]["expected_calibration_error"]
         confidence, accuracy = ([one[side] for one in bins] for side in ("confidence", "accuracy"))
         label = f"{name}, calibration error {error:.3f}"
-        panel.plot(confidence, accuracy, label=label, color=colour, marker=marker, markersize=5, linewidth=1.4)
+        look = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.4, "alpha": 0.8, "clip_on": False}
+        panel.plot(confidence, accuracy, label=label, **look)
     panel.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
     panel.legend(frameon=False, loc="lower right")

@@ -7,22 +7,15 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mulcot_rd.numbers import number_text
+from mulcot_rd.reporting.drawing import COLOURS, GREY, MARKERS, blank_figure, note_figure, whole_ticks
 from mulcot_rd.reporting.histories import LossHistory
 from mulcot_rd.reporting.published import published_rows
 from mulcot_rd.reporting.runs import RunMetrics
 
-# Colours that stay apart in print and for the colour-blind (Okabe and Ito), and more for many runs.
-COLOURS = (
-    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000"),
-    *("#8c564b", "#9467bd", "#bcbd22"),
-)
-GREY = "#6b6b70"
-MARKERS = "osD^vP"
 # Figure 3 and Appendix H: the models of Tables 11 and 12 as they stand in Tables 3, 4 and 7, taught by Qwen2.5-VL-72B.
 _TEACHER = "teacher Qwen2.5-VL-72B"
 _ACCURACY_OF = {
@@ -39,10 +32,14 @@ LOSS_WEIGHTS = ((0.8, 0.2), (0.5, 0.5), (0.2, 0.8))
 # Figures 7 to 9 are of the Flan-T5 architecture (Appendix G).
 FLAN_T5_ARCHITECTURE = 5
 _SCORE_FIGURES = {7: ("accuracy", "Accuracy"), 8: ("weighted_f1", "Weighted F1"), 9: ("macro_f1", "Macro F1")}
+# What makes the runs that a figure lacks.
+_COMMAND = "kedro run"
 _LOSSES = {"reasoning_loss": ("reasoning", "#0072b2"), "label_loss": ("label", "#e69f00")}
 
 
-def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str) -> Figure:
+def training_curves(
+    history: Sequence[Mapping[str, Any]], run: str, source: str, kept: Mapping[str, int] | None = None
+) -> Figure:
     """Draw the training history of assistant and student, a row of panels each (compare the paper's Figure 5).
 
     Args:
@@ -50,6 +47,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str)
             target token) and ``validation_score`` (fraction); what a row did not measure is ``None``.
         run: Name of the run, for the title.
         source: How numbers of the models are named (:func:`~mulcot_rd.reporting.sources.source_of`), for the title.
+        kept: Role to the epoch whose weights were kept, counted from 1; it is marked.
 
     Returns:
         A figure that needs no display; save it at 150 dpi.
@@ -68,9 +66,18 @@ def training_curves(history: Sequence[Mapping[str, Any]], run: str, source: str)
             losses.plot(*_points(rows, key), color=colour, label=name, linewidth=1.4, marker=".", markersize=4)
         losses.set(title=f"{role}: training loss", xlabel="optimiser step", ylabel="loss (nats per target token)")
         losses.set_ylim(bottom=0)
-        losses.legend(title="task", frameon=False)
-        scores.plot(*_points(rows, "validation_score"), color=COLOURS[2], linewidth=1.4, marker="o", markersize=4)
+        # A score of 1 lies on the edge: its marker is drawn whole.
+        look = {"color": COLOURS[2], "linewidth": 1.4, "marker": "o", "markersize": 4, "clip_on": False}
+        scores.plot(*_points(rows, "validation_score"), **look)
         scores.set(title=f"{role}: validation score", xlabel="optimiser step", ylabel="score", ylim=(0, 1))
+        epoch = (kept or {}).get(role)
+        end = [row["step"] for row in rows if row["epoch"] == epoch and row["validation_score"] is not None]
+        for panel in (losses, scores):
+            whole_ticks(panel.xaxis)
+            if end:
+                panel.axvline(end[0], color=GREY, linewidth=1, linestyle="--", label=f"kept: epoch {epoch}")
+        losses.legend(frameon=False, loc="upper right")
+        scores.legend(frameon=False, loc="lower right")
     return figure
 
 
@@ -124,14 +131,17 @@ def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
     if any(run.run.scale == "tiny" for run in measured):
         remarks.append("tiny models have random initial weights")
     remarks += [f"{run.run.run}: {', '.join(run.run.checkpoints)}" for run in measured if run.run.checkpoints]
-    remark = f"\nhollow: published; filled: {'; '.join(remarks)}" if remarks else ""
+    filled = f"filled: {'; '.join(remarks)}" if remarks else f"nothing measured: {_COMMAND} measures a run"
+    remark = f"\nhollow: published; {filled}"
     figure.suptitle(f"Figure 3: accuracy against size and latency of one prediction{remark}", fontsize=11)
     for dataset, row in zip(datasets, panels, strict=True):
         _draw_published_costs(*row, dataset)
         _draw_measured_costs(*row, [run for run in measured if run.run.dataset == dataset], colours)
         for panel, what in zip(row, ("parameters (10⁹)", "latency (ms)"), strict=True):
             panel.set(title=dataset, xlabel=what, ylabel="accuracy (percent)", xscale="log")
+            panel.margins(y=0.15)
             _plain_log_axis(panel)
+            whole_ticks(panel.yaxis)
     handles: dict[str, Any] = {}
     for panel in panels[:, 1]:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
@@ -153,16 +163,20 @@ def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
     first = next(iter(groups), None)
     shown = compared or {key: group for key, group in groups.items() if first and key[:2] == first[:2]}
     if not shown:
-        return note_figure("Figure 5: loss weights", "No model has been trained yet: no loss to draw.")
+        return note_figure("Figure 5: loss weights", f"No model has been trained yet: {_COMMAND} trains one.")
     figure, panels = blank_figure(len(shown), 2, width=11, height=3.2)
     figure.suptitle("Figure 5: loss of both tasks by their weights {reasoning, label}", fontsize=12)
+    missing = dict[str, None]()
     for (key, group), row in zip(shown.items(), panels, strict=True):
         dataset, run, role, source = key
+        arch, _, scale = run.removeprefix("arch").partition("-")
         for panel, task in zip(row, ("reasoning", "label"), strict=True):
             for weights, colour in zip(LOSS_WEIGHTS, COLOURS, strict=False):
                 name = f"{{{weights[0]:g}, {weights[1]:g}}}"
                 if weights not in group:
                     panel.plot([], [], color=colour, linestyle=":", label=f"{name}: no run")
+                    chosen = f"dataset={dataset},arch={arch},scale={scale},variant={_variant(weights)}"
+                    missing[f"{_COMMAND} --params {chosen}"] = None
                     continue
                 points = [(each["step"], each[f"{task}_loss"]) for each in group[weights].rows]
                 points = [point for point in points if point[1] is not None]
@@ -171,8 +185,18 @@ def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
             panel.set_title(title, fontsize=9, parse_math=False)
             panel.set(xlabel="optimiser step", ylabel="nats per target token")
             panel.set_ylim(bottom=0)
+            whole_ticks(panel.xaxis)
             panel.legend(frameon=False, fontsize=8)
+    if missing:
+        lines = "\n".join(("Weights without a run get one by", *missing))
+        figure.supxlabel(lines, fontsize=8, color=GREY, parse_math=False)
     return figure
+
+
+def _variant(weights: tuple[float, float]) -> str:
+    """The variant with these weights of reasoning and label; its name has them in percent, label first."""
+    reasoning, label = (f"{100 * weight:.0f}" for weight in weights)
+    return "full" if weights == LOSS_WEIGHTS[0] else f"weights_{label}_{reasoning}"
 
 
 def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
@@ -187,7 +211,8 @@ def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
         if run.run.arch == FLAN_T5_ARCHITECTURE and run.run.variant == "full":
             by_run[run.run.run, run.run.source].append(run)
     if not by_run:
-        return note_figure(title, f"No run of architecture {FLAN_T5_ARCHITECTURE} is on disk.")
+        command = f"{_COMMAND} --params arch={FLAN_T5_ARCHITECTURE}"
+        return note_figure(title, f"No run of architecture {FLAN_T5_ARCHITECTURE} is on disk: {command} makes one.")
     figure, panels = blank_figure(len(by_run), 1, width=9, height=3.4)
     figure.suptitle(title, fontsize=11)
     for ((run_name, source), members), (panel,) in zip(by_run.items(), panels, strict=True):
@@ -198,16 +223,6 @@ def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
         panel.set_title(f"{run_name}: {source}", fontsize=9, parse_math=False)
         panel.set(ylabel=f"{name} (percent)", ylim=(0, 108))
         panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
-    return figure
-
-
-def note_figure(title: str, note: str) -> Figure:
-    """An empty panel that says why it is empty."""
-    figure, ((panel,),) = blank_figure(1, 1, width=8, height=1.2)
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    panel.set_axis_off()
-    where = {"ha": "center", "va": "center", "transform": panel.transAxes}
-    panel.text(0.5, 0.5, note, **where, color=GREY, parse_math=False, wrap=True)
     return figure
 
 
@@ -228,7 +243,9 @@ def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics
         for (role, cost), marker in zip(run.efficiency.items(), cycle(MARKERS), strict=False):
             if role not in run.models:
                 continue
-            look = {"color": colours[run.run.run], "marker": marker, "linestyle": "", "markersize": 7}
+            # An edge and some transparency: equal points lie over each other.
+            look = {"color": colours[run.run.run], "marker": marker, "linestyle": "", "markersize": 7, "alpha": 0.75}
+            look |= {"markeredgecolor": "white", "markeredgewidth": 0.8}
             prompt = cost.prompts.get("reasoning") or next(iter(cost.prompts.values()))
             accuracy = 100 * run.models[role]["accuracy"]
             sizes.plot(cost.parameters / 1e9, accuracy, **look)
@@ -236,9 +253,13 @@ def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics
 
 
 def _plain_log_axis(panel: Axes) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, or at those alone over a wide range, written as plain numbers."""
+    """Ticks at 1, 2 and 5 times powers of ten, or at those alone over a wide range, written as plain numbers.
+
+    At least a power of ten is shown: a narrower axis would have one tick, or none.
+    """
     low, high = panel.get_xlim()
-    panel.set_xlim(low / 1.4, high * 1.4)
+    around = max(1.4, (10 * low / high) ** 0.5)
+    panel.set_xlim(low / around, high * around)
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_locator(NullLocator())
@@ -261,14 +282,3 @@ def _draw_bars(panel: Axes, runs: Sequence[RunMetrics], role: str, metric: str, 
         panel.bar(position + offset, height, 0.24, color=colour, yerr=error, capsize=3, error_kw={"linewidth": 1})
         panel.text(position + offset, max(height, high) + 1.5, number_text(height), ha="center", fontsize=8)
     panel.bar(0, 0, color=colour, label=role)
-
-
-def blank_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, Any]:
-    """A figure that needs no display, and its panels, row by row."""
-    figure = Figure(figsize=(width, 0.6 + height * rows), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for panel in panels.flat:
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
-    return figure, panels

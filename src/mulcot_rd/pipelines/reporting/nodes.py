@@ -19,11 +19,11 @@ from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.confidence import confidence_figure
 from mulcot_rd.reporting.display import Html, page, side_by_side
+from mulcot_rd.reporting.drawing import note_figure
 from mulcot_rd.reporting.figures import (
     efficiency_figure,
     flan_t5_figure,
     loss_weights_figure,
-    note_figure,
     training_curves,
 )
 from mulcot_rd.reporting.histories import read_loss_histories
@@ -36,6 +36,11 @@ from mulcot_rd.reporting.sources import source_of
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
 from mulcot_rd.training.train import history_of
+
+_CHOOSE = (
+    "Another run has its own: kedro run --pipeline reporting --params dataset=DATASET,run=NAME. Which posts are shown, "
+    "reporting.case_posts says (a list of ids in conf/local/parameters.yml); without it reporting.cases of them are drawn."
+)
 
 
 def score_baselines(posts: pd.DataFrame, run: RunParameters) -> dict[str, Any]:
@@ -81,9 +86,10 @@ def show_case_study(
     run: RunParameters,
 ) -> str:
     """Show a few test posts with what teacher and student wrote of them, as a page of HTML (compare Figure 4)."""
-    title = f"{run.dataset}, {run.name}, student"
+    title = f"Figure 4, case study: {run.dataset}, {run.name}, student"
     if not student_test:
-        return page(title, Html("The student of this run has answered no test post yet."))
+        told = "has answered no test post yet: kedro run --pipeline evaluation, with the --params of this run, asks it."
+        return page(title, Html(f"The student of this run {told}"))
     by_id = {post.id: post for post in checked_posts(posts, {"student_test": student_test})}
     answered = sorted(record.id for record in student_test)
     chosen = reporting.case_posts
@@ -93,15 +99,16 @@ def show_case_study(
     if unknown:
         raise UserError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
     systems = {"teacher": teacher_references, "student": student_test}
-    return page(
-        f"{title}: {_source(run, student_adapter)}", side_by_side([by_id[post_id] for post_id in chosen], systems)
-    )
+    shown = side_by_side([by_id[post_id] for post_id in chosen], systems)
+    choose = Html(f"{shown.text}<p>{_CHOOSE}</p>")
+    return page(f"{title}: {_source(run, student_adapter)}", choose)
 
 
 def draw_training_curves(
     assistant_adapter: dict[str, Any], student_adapter: dict[str, Any], run: RunParameters
 ) -> Figure:
-    """Draw the losses of both tasks over steps and the dev scores over epochs (compare Figure 5)."""
+    """Draw the losses of both tasks over steps, the dev scores, and the epoch that was kept (compare Figure 5)."""
+    trained = [adapter for adapter in (assistant_adapter, student_adapter) if adapter and adapter["trained"]]
     rows = [
         {
             "role": adapter["role"],
@@ -111,14 +118,14 @@ def draw_training_curves(
             "reasoning_loss": row.get("reasoning_loss"),
             "validation_score": row.get("score"),
         }
-        for adapter in (assistant_adapter, student_adapter)
-        if adapter and adapter["trained"]
+        for adapter in trained
         for row in history_of(Path(adapter["folder"]))
     ]
     title = f"{run.dataset}, {run.name}"
     if not rows:
-        return note_figure(title, "Nothing is trained yet.")
-    return training_curves(rows, title, _source(run, assistant_adapter, student_adapter))
+        return note_figure(title, "Nothing is trained yet: kedro run with the --params of this run trains its models.")
+    kept = {adapter["role"]: adapter["best_epoch"] for adapter in trained}
+    return training_curves(rows, title, _source(run, assistant_adapter, student_adapter), kept)
 
 
 def draw_confidence(
