@@ -169,7 +169,8 @@ def test_pictures_name_models_that_stand_in_for_the_architectures_own(catalog, t
     answer = PredictionRecord(id=post.id, label=post.label, attempts=4, label_attempts=4, **empty)
     frame = pd.DataFrame([post.model_dump(mode="json") for post in posts])
     case_study = show_case_study(frame, [answer], [], made, ReportingParameters(), run)
-    assert f'<h1 style="font-size: 1.2em">sample, arch4-tiny-full, student: {words}</h1>' in case_study
+    title = f"Figure 4, case study: sample, arch4-tiny-full, student: {words}"
+    assert f'<h1 style="font-size: 1.2em">{title}</h1>' in case_study
 
 
 def test_other_pipelines_still_refuse_what_is_missing(catalog):

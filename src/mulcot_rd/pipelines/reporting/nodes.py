@@ -39,7 +39,7 @@ from mulcot_rd.training.train import history_of
 
 _CHOOSE = (
     "Another run has its own: kedro run --pipeline reporting --params dataset=DATASET,run=NAME. Which posts are shown, "
-    "reporting.case_posts says (a list of ids in conf/local/parameters.yml); without it reporting.cases of them are drawn."
+    "reporting.case_posts says (a list of ids in conf/local/parameters.yml); without it reporting.cases are drawn."
 )
 
 
