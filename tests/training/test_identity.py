@@ -38,6 +38,8 @@ OPTIMISATION = {
     "min_lr": (1e-7, True),
     "lr_patience": (4, True),
     "lr_factor": (0.3, True),
+    "lr_factors": ({"lora_B": 16.0}, True),
+    "lr_schedule": ("linear", True),
     "early_stopping_patience": (7, True),
     "warmup_steps": (9, True),
     "weight_decay": (0.1, True),
@@ -211,7 +213,8 @@ def test_fingerprints_are_those_of_earlier_versions():
     training = StudentTrainingParameters(optimisation=OptimisationParameters())
     backbone = BackboneParameters(family="qwen3_vl", model="m", dtype="auto", adapter=AdapterParameters())
     settings = training.model_dump(mode="json")
-    del settings["optimisation"]["lr_factor"], settings["optimisation"]["checkpoint_minutes"]
+    for later in ("lr_factor", "lr_factors", "lr_schedule", "checkpoint_minutes"):
+        del settings["optimisation"][later]
     settings["optimisation"]["workers"] = 1
     assert fingerprint(settings, backbone) == "37b6b241d1c3c415d514b350bd422ec9"
 

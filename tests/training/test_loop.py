@@ -241,6 +241,23 @@ def test_warmup_raises_the_rate_linearly(fresh, examples, tmp_path):
     assert rates == pytest.approx([1e-3, 2e-3, 3e-3, 4e-3, 4e-3, 4e-3])
 
 
+def test_a_linear_schedule_falls_to_the_lowest_rate_whatever_the_scores(fresh, examples, tmp_path):
+    how = {"learning_rate": 9e-3, "min_lr": 1e-3, "warmup_steps": 1, "lr_schedule": "linear", "lr_patience": 1}
+    trainer = _trainer(fresh(), examples, tmp_path, scores=(0.5, 0.4, 0.3), **how)
+    rates = []
+    step = trainer.optimizer.step
+
+    def noted(*args, **options):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return step(*args, **options)
+
+    trainer.optimizer.step = noted
+    ends = [row["learning_rate"] for row in trainer.run().history if "score" in row]
+    steps = len(rates)
+    assert rates == pytest.approx([9e-3] + [1e-3 + 8e-3 * (steps - n) / (steps - 1) for n in range(1, steps)])
+    assert ends[-1] == 1e-3 and ends == sorted(ends, reverse=True)
+
+
 def test_the_checkpoint_holds_no_pickle(fresh, examples, tmp_path):
     _trainer(fresh(), examples, tmp_path, scores=(0.1,)).run()
     endings = {path.suffix for path in (tmp_path / "checkpoint").iterdir()}

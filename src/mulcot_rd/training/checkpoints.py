@@ -96,9 +96,11 @@ class Checkpoints:
         with torch.no_grad():
             for name, parameter in trained:
                 parameter.copy_(tensors[f"weight/{name}"])
+        names = {parameter: name for name, parameter in trained}
+        optimized = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
         moments = {
             index: {key: tensors[f"{key}/{name}"] for key in _MOMENTS}
-            for index, (name, _) in enumerate(trained)
+            for index, name in enumerate(optimized)
             if f"{_MOMENTS[0]}/{name}" in tensors
         }
         # The optimizer knows on which device each of its tensors belongs.

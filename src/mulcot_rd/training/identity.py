@@ -46,9 +46,10 @@ def made_from(
     """
     settings = training.model_dump(mode="json")
     optimisation = settings["optimisation"] = _without(settings["optimisation"], OPTIMISATION_WITHOUT_EFFECT)
-    # What trainings had before it was a parameter: they are found again.
-    if optimisation["lr_factor"] == 0.5:
-        del optimisation["lr_factor"]
+    # What trainings had before these were parameters: they are found again.
+    for name, before in {"lr_factor": 0.5, "lr_factors": {}, "lr_schedule": "plateau"}.items():
+        if optimisation[name] == before:
+            del optimisation[name]
     return {
         "training_rows": examples_fingerprint(examples),
         "dev_posts": _scored_posts(dev),

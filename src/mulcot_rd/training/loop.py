@@ -117,7 +117,10 @@ class Trainer:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._sum = GradientSum(self._trained, objective.terms(list(examples[0].targets)), group, gradient_dtype)
         self.optimizer = torch.optim.AdamW(
-            self._trained, lr=parameters.learning_rate, weight_decay=parameters.weight_decay, fused=True
+            _parameter_groups(model, parameters.lr_factors),
+            lr=parameters.learning_rate,
+            weight_decay=parameters.weight_decay,
+            fused=True,
         )
         self.state = self._begin(fingerprint)
 
@@ -223,7 +226,7 @@ class Trainer:
                 self.optimizer.zero_grad(set_to_none=True)
         terms = self._sum.reduce()
         for options in self.optimizer.param_groups:
-            options["lr"] = self._rate()
+            options["lr"] = self._rate() * options["factor"]
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._trained if p.grad is not None)
         self._check_finite({**terms, "gradient norm": float(norm)}, window)
         if self.parameters.max_grad_norm is not None:
@@ -242,17 +245,23 @@ class Trainer:
             )
 
     def _rate(self) -> float:
-        warmup = self.parameters.warmup_steps
-        return (
-            self.state.learning_rate * min(1.0, (self.state.step + 1) / warmup) if warmup else self.state.learning_rate
-        )
+        """The learning rate of the step to come."""
+        parameters, step, rate = self.parameters, self.state.step, self.state.learning_rate
+        if step < parameters.warmup_steps:
+            return rate * (step + 1) / parameters.warmup_steps
+        if parameters.lr_schedule == "linear":
+            rows = parameters.batch_size * parameters.gradient_accumulation_steps
+            steps = parameters.epochs * math.ceil(len(self.examples) / rows)
+            left = (steps - step) / (steps - parameters.warmup_steps)
+            return parameters.min_lr + (rate - parameters.min_lr) * left
+        return rate
 
     def _finish_epoch(self, seconds: float) -> None:
         state, parameters = self.state, self.parameters
         self.model.eval()
         score = self.validate(state.step)
         self._record(
-            {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": state.learning_rate}
+            {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": self._rate()}
         )
         better = state.best_score is None or score > state.best_score
         # An equal score is no reason to go on at the same rate, but the adapter that has learned longer is kept.
@@ -267,7 +276,7 @@ class Trainer:
         else:
             state.bad_epochs += 1
             state.stale_epochs += 1
-            if state.bad_epochs >= parameters.lr_patience:
+            if parameters.lr_schedule == "plateau" and state.bad_epochs >= parameters.lr_patience:
                 state.learning_rate = max(state.learning_rate * parameters.lr_factor, parameters.min_lr)
                 state.bad_epochs = 0
         logger.info(
@@ -298,6 +307,27 @@ class Trainer:
 
     def _history(self) -> list[dict[str, Any]]:
         return read_history(self._history_file) if self._history_file.exists() else []
+
+
+def _parameter_groups(model: TrainedModel, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The trained parameters, grouped by what their learning rate is multiplied by.
+
+    Raises:
+        UserError: If a key is in no parameter's name.
+    """
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    unknown = set(factors)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            keys = [key for key in factors if key in name]
+            unknown.difference_update(keys)
+            groups.setdefault(factors[keys[0]] if keys else 1.0, []).append(parameter)
+    if unknown:
+        raise UserError(
+            f"lr_factors names {', '.join(sorted(unknown))}, which is in no trained parameter's name: "
+            "take it out, or name part of one, such as cross_attn"
+        )
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

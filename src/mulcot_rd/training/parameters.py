@@ -1,6 +1,6 @@
 """Parameters of training: the paper's values are those of the full-size configuration."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,7 +47,17 @@ class OptimisationParameters(BaseModel):
         20, ge=1, description="Micro-batches of one optimiser step (Section 4.1.3)"
     )
     learning_rate: float = Field(3e-4, gt=0, description="Initial learning rate of AdamW (Section 4.1.3)")
+    lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="What the rate is multiplied by for trained parameters whose name contains the key, such as new "
+        "layers between pretrained ones; of several keys the first counts",
+    )
     min_lr: float = Field(1e-6, ge=0, description="Lowest learning rate of the schedule (Section 4.1.3)")
+    lr_schedule: Literal["plateau", "linear"] = Field(
+        "plateau",
+        description="plateau reduces the rate when the score stays (lr_patience, lr_factor; Section 4.1.3); linear lets "
+        "it fall with each step, to min_lr at the end of the last epoch",
+    )
     lr_patience: int = Field(2, ge=1, description="Epochs without a better score until the rate is reduced (4.1.3)")
     lr_factor: float = Field(0.5, gt=0, lt=1, description="What the rate is then multiplied by (Section 4.1.3)")
     early_stopping_patience: int | None = Field(
