@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import file_fingerprint
 from mulcot_rd.kept import DamagedError
 from mulcot_rd.models import trained_weights
@@ -256,6 +257,51 @@ def test_a_linear_schedule_falls_to_the_lowest_rate_whatever_the_scores(fresh, e
     steps = len(rates)
     assert rates == pytest.approx([9e-3] + [1e-3 + 8e-3 * (steps - n) / (steps - 1) for n in range(1, steps)])
     assert ends[-1] == 1e-3 and ends == sorted(ends, reverse=True)
+
+
+def test_named_layers_learn_at_a_rate_of_their_own(fresh, examples, tmp_path):
+    """The first step of AdamW moves every weight by its learning rate."""
+
+    def moves(folder, **factors):
+        model = fresh()
+        before = _trained(model.model)
+        how = {"learning_rate": 1e-3, "weight_decay": 0.0, "scores": (0.1,)}
+        _trainer(model, examples[:2], tmp_path / folder, **how, **factors).run()
+        return {name: (value - before[name]).abs().max().item() for name, value in _trained(model.model).items()}
+
+    plain = moves("plain")
+    name = next(name for name, move in plain.items() if move == pytest.approx(1e-3, rel=1e-3))
+    own = moves("own", lr_factors={name: 8.0})
+    assert own[name] == pytest.approx(8e-3, rel=1e-3)
+    assert {key: move for key, move in own.items() if name not in key} == pytest.approx(
+        {key: move for key, move in plain.items() if name not in key}
+    )
+
+
+def test_a_training_with_rates_of_their_own_goes_on_where_it_was_killed(fresh, examples, tmp_path, monkeypatch):
+    names = list(_trained(fresh().model))
+    how = {"scores": (0.1, 0.2), "lr_factors": {names[1]: 3.0, names[-1]: 0.5}, "lr_schedule": "linear"}
+    whole = _trainer(fresh(), examples, tmp_path / "whole", **how).run()
+    trainer = _trainer(fresh(), examples, tmp_path / "killed", **how)
+    step = trainer._step
+
+    def dying(window, batches):
+        if trainer.state.step == 3:
+            raise KilledError
+        return step(window, batches)
+
+    monkeypatch.setattr(trainer, "_step", dying)
+    with pytest.raises(KilledError):
+        trainer.run()
+    resumed = _trainer(fresh(), examples, tmp_path / "killed", **how).run()
+    assert resumed.history == whole.history
+    files = [file_fingerprint(trained_weights(outcome.best_folder)) for outcome in (whole, resumed)]
+    assert files[0] == files[1]
+
+
+def test_a_rate_for_layers_that_are_not_there_is_refused(fresh, examples, tmp_path):
+    with pytest.raises(UserError, match="lr_factors names no_such_layer, which is in no trained parameter's name"):
+        _trainer(fresh(), examples, tmp_path, lr_factors={"no_such_layer": 10.0})
 
 
 def test_the_checkpoint_holds_no_pickle(fresh, examples, tmp_path):

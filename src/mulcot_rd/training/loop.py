@@ -260,9 +260,7 @@ class Trainer:
         state, parameters = self.state, self.parameters
         self.model.eval()
         score = self.validate(state.step)
-        self._record(
-            {"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": self._rate()}
-        )
+        self._record({"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": self._rate()})
         better = state.best_score is None or score > state.best_score
         # An equal score is no reason to go on at the same rate, but the adapter that has learned longer is kept.
         if better or score == state.best_score:

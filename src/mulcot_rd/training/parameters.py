@@ -55,8 +55,8 @@ class OptimisationParameters(BaseModel):
     min_lr: float = Field(1e-6, ge=0, description="Lowest learning rate of the schedule (Section 4.1.3)")
     lr_schedule: Literal["plateau", "linear"] = Field(
         "plateau",
-        description="plateau reduces the rate when the score stays (lr_patience, lr_factor; Section 4.1.3); linear lets "
-        "it fall with each step, to min_lr at the end of the last epoch",
+        description="plateau reduces the rate when the score stays (lr_patience, lr_factor; Section 4.1.3); linear "
+        "lets it fall with each step, to min_lr at the end of the last epoch",
     )
     lr_patience: int = Field(2, ge=1, description="Epochs without a better score until the rate is reduced (4.1.3)")
     lr_factor: float = Field(0.5, gt=0, lt=1, description="What the rate is then multiplied by (Section 4.1.3)")
