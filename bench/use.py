@@ -19,8 +19,7 @@ import torch
 
 from mulcot_rd import SentimentReasoner
 from mulcot_rd.distributed import ClusterParameters
-from mulcot_rd.generation import GenerationParameters, trained_answers
-from mulcot_rd.generation.label_scores import trained_label_scores
+from mulcot_rd.generation import AnsweringJob, GenerationParameters, kept_answers
 from mulcot_rd.generation.predict import predictions
 from mulcot_rd.ingest import IngestParameters, read_posts
 from mulcot_rd.prediction.model import ModelInUse, model_in_use
@@ -34,12 +33,11 @@ ONE = ClusterParameters(workers=1, cpus_per_worker=1)
 
 def evaluate(model: ModelInUse, posts: Sequence[Post], generation: GenerationParameters, folder: Path) -> list[str]:
     """What the evaluation does with test posts; returns the labels."""
-    asked = {"weights": model.identity, "folder": folder, "cluster": ONE}
-    answers = trained_answers(
-        "evaluation", model.folder, model.backbone, posts, model.tasks, generation, seed=42, **asked
+    job = AnsweringJob(
+        model=model.stored, posts=posts, tasks=model.tasks, parameters=generation, seed=42, folder=folder, scored=posts
     )
-    trained_label_scores("evaluation", model.folder, model.backbone, posts, **asked)
-    return [str(record.prediction) for record in predictions(posts, answers)]
+    given, _ = job.ask(ONE)
+    return [str(record.prediction) for record in predictions(posts, kept_answers(given, posts, model.tasks))]
 
 
 def in_turns(forms: dict[str, Callable[[], list[str]]], repetitions: int) -> dict[str, float]:

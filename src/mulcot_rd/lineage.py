@@ -28,13 +28,14 @@ class Lineage:
         """Know no run yet."""
         self._run: dict[str, Any] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
+        self._read: dict[str, dict[str, Any]] = {}
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check the versions that are asked for, and take down which run this is."""
         check_load_versions(run_params["load_versions"] or {}, pipeline, catalog)
         run = RunParameters.model_validate(catalog.load("params:run_settings"))
-        self._fingerprints = {}
+        self._fingerprints, self._read = {}, {}
         self._run = {
             "run": {
                 "dataset": run.dataset,
@@ -53,10 +54,16 @@ class Lineage:
         if not outputs:
             return
         parameters = {name.removeprefix("params:"): value for name, value in inputs.items() if "params:" in name}
+        read: dict[str, Any] = {}
+        for name in node.inputs:
+            state = self._state(name, catalog.get(name))
+            # What a node of this run handed on in memory stands for what that node has read.
+            read |= self._read.get(name, {}) if state is None else {name: state}
+        self._read |= dict.fromkeys(node.outputs, read)
         record = {
             "node": node.name,
             **self._run,
-            "inputs": {name: state for name in node.inputs if (state := self._state(name, catalog.get(name)))},
+            "inputs": read,
             "parameters": {
                 name: recorded(value) if isinstance(value, BaseModel) else value for name, value in parameters.items()
             },

@@ -11,9 +11,10 @@ import pytest
 from tests.distributed.jobs import cluster
 
 from mulcot_rd.distributed.local import prepare
-from mulcot_rd.generation import GenerationParameters, trained_answers
+from mulcot_rd.generation import AnsweringJob, GenerationParameters
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import AdapterParameters
+from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.parameters import InputParameters, MethodParameters
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.schema import InputView
@@ -144,12 +145,11 @@ def assistant(train, tmp_path_factory):
 def ask(assistant, parameters, all_posts):
     """Lets the assistant answer in a folder, with so many workers."""
 
-    def run(folder, workers, environment=None):
+    def run(folder, workers, environment=None, kind=AnsweringJob):
         own = parameters("assistant", workers, environment=environment or {})
-        return trained_answers(
-            "test", Path(assistant["folder"]), own.backbone, all_posts, list(TASKS), own.generation,
-            weights="x", seed=1, folder=folder, cluster=own.cluster,
-        )  # fmt: skip
+        asked = {"tasks": list(TASKS), "parameters": own.generation, "seed": 1, "scored": all_posts}
+        model = StoredModel.of(assistant, own.backbone)
+        return kind(model=model, posts=all_posts, folder=folder, **asked).ask(own.cluster)
 
     return run
 
@@ -161,9 +161,9 @@ def label(assistant, parameters, all_posts, reasonings):
     def run(folder, workers, environment=None):
         own = parameters("assistant", workers, environment=environment or {})
         return assistant_soft_labels(
-            Path(assistant["folder"]), own.backbone, all_posts, teacher_rows(reasonings), list(TASKS),
+            StoredModel.of(assistant, own.backbone), all_posts, teacher_rows(reasonings), list(TASKS),
             SoftLabelParameters(rows_per_shard=2, batch_size=2),
-            weights=assistant["weights"], kept=Kept(folder, "soft_labels"), cluster=own.cluster,
+            kept=Kept(folder, "soft_labels"), cluster=own.cluster,
         )  # fmt: skip
 
     return run

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 from mulcot_rd.distributed import Group, launch
-from mulcot_rd.generation import AnswerLog
-from mulcot_rd.generation.trained import AnsweringJob
+from mulcot_rd.generation import AnsweringJob, AnswerLog
 from mulcot_rd.training.job import TrainingJob
 from mulcot_rd.training.soft_label_writing import Shards, SoftLabelJob
 

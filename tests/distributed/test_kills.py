@@ -40,14 +40,12 @@ def test_a_driver_of_two_that_is_killed_is_gone_on_from_by_one(job_file, train, 
     assert {**train("assistant", tmp_path, 1), "folder": ""} == {**assistant, "folder": ""}
 
 
-def test_a_worker_that_is_killed_while_it_answers_changes_nothing(ask, tmp_path, monkeypatch):
+def test_a_worker_that_is_killed_while_it_answers_changes_nothing(ask, tmp_path):
     """The unit that it had finished is not written twice."""
-    monkeypatch.setattr("mulcot_rd.generation.trained.AnsweringJob", DyingAnswers)
     mark = tmp_path / "killed"
-    shared = ask(tmp_path / "2", 2, {KILLED: str(mark)})
+    shared = ask(tmp_path / "2", 2, {KILLED: str(mark)}, DyingAnswers)
     times = {mark.read_text() in path.read_text(): path.stat().st_mtime for path in tmp_path.glob("2/*/unit-*")}
     assert times[True] < mark.stat().st_mtime < times[False]
-    monkeypatch.undo()
     assert shared == ask(tmp_path / "1", 1)
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mulcot_rd.generation import Answer, AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.generation import Answer, AnswerLog, GenerationParameters, answer_posts, kept_answers
 from mulcot_rd.generation import answers as answers_module
 from mulcot_rd.generation.answers import units
 from mulcot_rd.models.inputs import Prompt
@@ -26,7 +26,8 @@ def role(backbone_parameters, checkpoint):
 
 
 def _ask(role, posts, tasks=("reasoning",), log=None):
-    answers = answer_posts(role.model, role.encoder, posts, tasks, PARAMETERS, seed=1, log=log, description="test")
+    given = answer_posts(role.model, role.encoder, posts, tasks, PARAMETERS, seed=1, log=log, description="test")
+    answers = kept_answers(given, posts, tasks)
     return answers[tasks[0]] if len(tasks) == 1 else answers
 
 
@@ -100,7 +101,7 @@ def test_answers_that_earlier_versions_kept_in_one_file_are_found(role, posts, t
     same = {"model": "same"}
     whole = _ask(role, posts, tasks=TASKS, log=AnswerLog(tmp_path, same))
     for path in tmp_path.rglob("unit-*.jsonl"):
-        with AnswerLog(tmp_path, same).path.open("ab") as stream:
+        with AnswerLog(tmp_path, same).folder.with_suffix(".jsonl").open("ab") as stream:
             stream.write(path.read_bytes())
         path.unlink()
     groups = scripted(lambda attempt: "never")
@@ -121,7 +122,7 @@ def _label(post_id, text, finished=True):
 
 def _logged(log, post_id):
     """The logged answers of a post's label prompt, of which no retry was made."""
-    return log.unit([SimpleNamespace(id=post_id)], {post_id: ["label"]}, max_retries=0)
+    return log.unit([SimpleNamespace(id=post_id)], ["label"], max_retries=0)
 
 
 def test_answers_of_another_model_stay_beside_those_of_this_one(tmp_path, caplog):
@@ -134,7 +135,7 @@ def test_answers_of_another_model_stay_beside_those_of_this_one(tmp_path, caplog
 
 
 def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
-    path = AnswerLog(tmp_path, {"model": "one"}).path
+    path = AnswerLog(tmp_path, {"model": "one"}).folder.with_suffix(".jsonl")
     path.write_text('{"finger')
     log = AnswerLog(tmp_path, {"model": "one"})
     assert _logged(log, "a") is None

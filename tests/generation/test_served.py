@@ -11,8 +11,7 @@ from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd import SentimentReasoner
 from mulcot_rd.errors import UserError
-from mulcot_rd.generation import GenerationParameters
-from mulcot_rd.generation.answers import kept_answers
+from mulcot_rd.generation import GenerationParameters, kept_answers
 from mulcot_rd.generation.served import served_answers
 from mulcot_rd.images import load_image
 from mulcot_rd.models.loaded import checkpoint_encoder
@@ -65,7 +64,9 @@ def test_both_prompts_are_answered_and_a_cut_reasoning_is_asked_again(encoder, p
     assert [answer.reasoning.prediction for answer in answers["label"]] == [post.label for post in posts]
     assert [answer.attempt for answer in answers["reasoning"]] == [1, 2, 1, 1, 1, 1]
     assert not any(answer.shortcomings for answer in answers["reasoning"])
-    assert sorted(body["temperature"] for body in server.requests) == [0.0] * 12 + [0.7]
+    sampling = [(body["temperature"], body["top_p"]) for body in server.requests if body["temperature"]]
+    assert sampling == [(0.7, 0.9)]
+    assert [body.get("top_p") for body in server.requests if not body["temperature"]] == [None] * 12
     first = server.requests[0]["messages"][0]["content"]
     assert [part["type"] for part in first] == ["image_url", "text"]
     assert all("response_format" not in body for body in server.requests)

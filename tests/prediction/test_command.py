@@ -12,7 +12,7 @@ from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd.cli import cli
 from mulcot_rd.datasets import VerdictsDataset
-from mulcot_rd.generation import label_scores, trained
+from mulcot_rd.generation import trained
 from mulcot_rd.pipeline_registry import stage
 from mulcot_rd.prediction.predict import PredictionPipelineParameters
 from mulcot_rd.reasoning import write, write_label
@@ -158,8 +158,7 @@ def test_what_was_answered_is_not_asked_again(student, folder, monkeypatch):
     assert predict(posts, student, out, "--params", FAST).exit_code == 0
     first = out.read_bytes()
     out.unlink()
-    for module in (trained, label_scores):
-        monkeypatch.setattr(module, "launch", None)
+    monkeypatch.setattr(trained, "launch", None)
     assert predict(posts, student, out, "--params", FAST).exit_code == 0
     assert out.read_bytes() == first
 

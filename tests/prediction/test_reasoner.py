@@ -13,7 +13,7 @@ from PIL import Image
 
 from mulcot_rd import SentimentReasoner
 from mulcot_rd.errors import StaleInputError, UserError
-from mulcot_rd.generation import GenerationParameters, answer_posts
+from mulcot_rd.generation import GenerationParameters, answer_posts, kept_answers
 from mulcot_rd.generation.label_scores import label_scores, probabilities
 from mulcot_rd.generation.predict import predictions
 from mulcot_rd.images import ImageError
@@ -63,9 +63,8 @@ def test_probabilities_add_up_and_a_temperature_evens_them_out():
 def test_verdicts_are_those_of_the_evaluation(reasoner, student, posts):
     loaded = load_model(student)
     numbered = [post.model_copy(update={"id": str(number)}) for number, post in enumerate(posts)]
-    answers = answer_posts(
-        without_adapter(loaded.model), loaded.encoder, numbered, TASKS, PARAMETERS, seed=42, log=None, description=None
-    )
+    given_answers = answer_posts(without_adapter(loaded.model), loaded.encoder, numbered, TASKS, PARAMETERS, seed=42)
+    answers = kept_answers(given_answers, numbered, TASKS)
     told = reasoner.predict_many([given(post) for post in posts])
     for record, verdict in zip(predictions(numbered, answers), told, strict=True):
         shared = record.model_dump(exclude={"id", "label", "prediction", "reasoning_prediction", "post_fingerprint"})

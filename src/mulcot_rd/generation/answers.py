@@ -1,18 +1,16 @@
-"""Answers of a model to posts, in units that processes share and that are not written twice.
+"""Answers of a loaded model to posts, in units that processes share and that are not written twice.
 
 The adaptive retry controller (paper, Appendix E) asks again, at most three times, where an answer can't be used:
 a reasoning without all its sections or a readable label, a label answer without a readable label. The first
 answer is greedy; asking a greedy model again would give the same text, so retries are sampled, from a seed.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 
 from mulcot_rd.distributed import ALONE, Group
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
-from mulcot_rd.generation.records import Answer, AnswerLog, best_answer
+from mulcot_rd.generation.records import Answer, AnswerLog
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.lora import TrainedModel
@@ -29,11 +27,18 @@ _POSTS_A_ROW = 8
 _UNITS = 16
 
 
+def encode(encoder: InputEncoder, posts: Sequence[PostContent], tasks: Sequence[Task]) -> Prompts:
+    """Post id to the prompts of its tasks."""
+    return {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
+
+
 def units(posts: Sequence[PostContent], prompts: Prompts, batch_size: int) -> list[list[PostContent]]:
     """The posts in units of work, those with equally long prompts together.
 
     Units depend on posts and parameters alone, never on who works on them: so the texts do not either.
     """
+    if not posts:
+        return []
     ordered = sorted(posts, key=lambda post: (len(next(iter(prompts[post.id].values())).opening), post.id))
     least = min(batch_size, -(-len(posts) // 2))
     size = max(least, min(_POSTS_A_ROW * batch_size, -(-len(posts) // _UNITS)))
@@ -48,10 +53,10 @@ def answer_posts(
     parameters: GenerationParameters,
     *,
     seed: int,
-    log: AnswerLog | None,
-    description: str | None,
+    log: AnswerLog | None = None,
+    description: str | None = None,
     group: Group = ALONE,
-) -> dict[Task, list[Answer]]:
+) -> list[Answer]:
     """Let a loaded model answer the prompts of ``tasks`` for every post, with retries (Appendix E).
 
     Posts are answered in units, which the processes share. A unit that was interrupted is answered anew, one that was
@@ -60,7 +65,7 @@ def answer_posts(
     Args:
         model: The model, in every process; an adapter merged into its weights saves kernels.
         encoder: Makes the inputs, as in training.
-        posts: The posts; answers come back in their order.
+        posts: The posts.
         tasks: "label", "reasoning", or both.
         parameters: Batch size, lengths, retries.
         seed: Of the retries' sampling.
@@ -69,63 +74,25 @@ def answer_posts(
         group: The processes.
 
     Returns:
-        Task to the answer that is kept for each post; the same in all processes.
+        This process's part of the answers, those to one prompt in the order of their attempts. Rank 0 has what the log
+        had, too.
     """
     prompts = encode(encoder, posts, tasks)
-    cut = units(posts, prompts, parameters.batch_size)
-    own = answer_units(
-        model, encoder, cut, prompts, parameters, seed=seed, log=log, description=description, group=group
-    )
-    return kept_answers(chain.from_iterable(group.gather(own)), posts, tasks)
-
-
-def answer_units(
-    model: TrainedModel,
-    encoder: InputEncoder,
-    cut: Sequence[Sequence[PostContent]],
-    prompts: Prompts,
-    parameters: GenerationParameters,
-    *,
-    seed: int,
-    log: AnswerLog | None,
-    description: str | None,
-    group: Group,
-) -> list[Answer]:
-    """Write this process's share of the answers that are not in the log yet; arguments as for :func:`answer_posts`.
-
-    Returns:
-        What this process wrote; rank 0 adds what the log had.
-    """
-    found = [None if log is None else log.unit(unit, prompts, parameters.max_retries) for unit in cut]
+    cut, most = units(posts, prompts, parameters.batch_size), parameters.max_retries
+    found = [None if log is None else log.unit(unit, tasks, most) for unit in cut]
     # Rank 0 tells what is missing: another process may see the folder a moment late.
-    missing = group.broadcast([number for number, answers in enumerate(found) if answers is None])
-    answers = [answer for unit in found if unit is not None for answer in unit] if group.is_first else []
+    missing = group.broadcast([number for number, known in enumerate(found) if known is None])
+    answers = [answer for known in found for answer in known or ()] if group.is_first else []
     share, base = [cut[number] for number in group.share(missing)], base_model(model.eval())
-    total = sum(len(prompts[post.id]) for unit in share for post in unit)
-    process = f" (worker 1 of {group.size})" if group.size > 1 else ""
-    silent = not group.is_first or description is None
+    total, process = len(tasks) * sum(map(len, share)), f" (worker 1 of {group.size})" if group.size > 1 else ""
+    silent = description is None or not (share and group.is_first)
     with progress(total=total, desc=f"{description}{process}", unit="answer", disable=silent) as bar:
         for unit in share:
             written = []
             for answer in write_answers(base, encoder, unit, prompts, parameters, seed=seed):
                 written.append(answer)
-                bar.update(answer.is_last(parameters.max_retries))
+                bar.update(answer.is_last(most))
             if log is not None:
                 log.add(written)
             answers += written
     return answers
-
-
-def encode(encoder: InputEncoder, posts: Sequence[PostContent], tasks: Sequence[Task]) -> Prompts:
-    """Post id to the prompts of its tasks."""
-    return {post.id: {task: encoder.prompt(post, task) for task in tasks} for post in posts}
-
-
-def kept_answers(
-    answers: Iterable[Answer], posts: Sequence[PostContent], tasks: Sequence[Task]
-) -> dict[Task, list[Answer]]:
-    """The answer that is kept to each prompt."""
-    given = defaultdict(list)
-    for answer in answers:
-        given[answer.task, answer.post_id].append(answer)
-    return {task: [best_answer(given[task, post.id]) for post in posts] for task in tasks}

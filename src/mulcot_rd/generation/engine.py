@@ -17,7 +17,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation.decoder import Decoder
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.prefill import Branch, prefill
-from mulcot_rd.generation.records import Answer, PartialAnswer
+from mulcot_rd.generation.records import Answer
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.sharding import is_sharded
 from mulcot_rd.prompts import Task
@@ -69,7 +69,7 @@ def write_answers(
     seed: int,
     static: bool | None = None,
     streamed: bool = False,
-) -> Iterator[Answer | PartialAnswer]:
+) -> Iterator[Answer]:
     """Answer every task of every post, with retries (Appendix E): the same posts always give the same texts.
 
     Args:
@@ -81,7 +81,7 @@ def write_answers(
         seed: Of the retries' sampling.
         static: Whether steps have fixed shapes, as graph capture needs; by default on a GPU, where no weights are
             sharded.
-        streamed: Whether to yield answers that have not ended, too.
+        streamed: Whether to yield answers that the model is still writing, too.
 
     Yields:
         Each answer as it ends; those to one prompt in the order of their attempts. Where they are streamed, each also
@@ -124,12 +124,13 @@ def write_answers(
             row.written.append(token)
             task, post_id = row.branch.task, row.branch.post_id
             finished = token == encoder.tokenizer.eos_token_id
-            if finished or len(row.written) == lengths[task]:
-                answer = Answer(task, post_id, row.attempt, encoder.answer(row.written, task), finished)
-                rows[number] = None if answer.is_last(parameters.max_retries) else row.retry(seed)
+            ended = finished or len(row.written) == lengths[task]
+            if ended or streamed:
+                text = encoder.answer(row.written, task)
+                answer = Answer(task, post_id, row.attempt, text, finished if ended else None)
+                if ended:
+                    rows[number] = None if answer.is_last(parameters.max_retries) else row.retry(seed)
                 yield answer
-            elif streamed:
-                yield PartialAnswer(task, post_id, row.attempt, encoder.answer(row.written, task))
 
 
 def _choose(rows: Sequence[_Row | None], logits: Tensor, parameters: GenerationParameters) -> list[int]:

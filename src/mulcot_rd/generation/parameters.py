@@ -52,6 +52,10 @@ class GenerationParameters(BaseModel):
             raise ValueError("generation.backend=served needs generation.served.base_url and generation.served.model")
         return self
 
+    def local(self) -> "GenerationParameters":
+        """The same for a model that is loaded: the address of a server, which may hold a password, goes with no job."""
+        return self.model_copy(update={"backend": "local", "served": ServedParameters()})
+
     def length(self, task: Task) -> int:
         """Longest answer to a task's prompt, in tokens."""
         return self.max_label_tokens if task == "label" else self.max_new_tokens

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -25,13 +26,14 @@ class Answer(NamedTuple):
         attempt: Number of the answer, from 1, which is greedy; of the answer that is kept, how many were given.
         text: What the model wrote.
         finished: Whether the model ended its turn before the length limit; a cut reasoning is never complete.
+            ``None`` while the model is still writing.
     """
 
     task: Task
     post_id: str
     attempt: int
     text: str
-    finished: bool
+    finished: bool | None
 
     @property
     def reasoning(self) -> Reasoning:
@@ -51,17 +53,20 @@ class Answer(NamedTuple):
         return self.shortcomings == 0 or self.attempt > max_retries
 
 
-class PartialAnswer(NamedTuple):
-    """What a model has written so far of an :class:`Answer`."""
+def kept_answers(
+    answers: Iterable[Answer], posts: Sequence[PostContent], tasks: Sequence[Task]
+) -> dict[Task, list[Answer]]:
+    """The answer that counts, by task for each post: the first usable one to its prompt, else the least incomplete one.
 
-    task: Task
-    post_id: str
-    attempt: int
-    text: str
+    Its ``attempt`` is the number of answers that were given.
+    """
+    given = defaultdict(list)
+    for answer in answers:
+        given[answer.task, answer.post_id].append(answer)
+    return {task: [_best(given[task, post.id]) for post in posts] for task in tasks}
 
 
-def best_answer(given: Sequence[Answer]) -> Answer:
-    """The first usable answer to a prompt, else the least incomplete one; its ``attempt`` is the number given."""
+def _best(given: Sequence[Answer]) -> Answer:
     return min(given, key=lambda answer: answer.shortcomings)._replace(attempt=len(given))
 
 
@@ -73,49 +78,31 @@ class AnswerLog:
     Args:
         folder: Where the logs of one kind of work lie, one for each fingerprint: none replaces another.
         made_from: What the answers depend on, by name: model, prompts, parameters. It is written beside them.
+
+    Attributes:
+        folder: Where the answers of this model, prompts and parameters are.
     """
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any]) -> None:
         digest = fingerprint(made_from)
-        # Earlier versions kept all answers in this file.
-        self.path = folder / f"{digest[:12]}.jsonl"
-        if not self.path.exists():
-            _log_differences(folder, made_from)
+        self.folder = folder / digest[:12]
         self._answers: dict[tuple[Task, str, int], Answer] = {}
-        earlier = self.path.read_bytes() if self.path.exists() else b""
-        self._read(self.path, earlier.split(b"\n")[1:])
-        header = json.dumps({"fingerprint": digest, "made_from": made_from}) + "\n"
-        intact = header + "".join(map(_line, self._answers.values()))
-        if earlier != intact.encode():
-            write_text(self.path, intact)
-        for path in sorted(self.folder.glob("unit-*.jsonl")):
-            self._read(path, path.read_bytes().split(b"\n"))
+        # It holds what the answers were made from; earlier versions kept all answers behind that.
+        head = self.folder.with_suffix(".jsonl")
+        if _first_row(head) is None:
+            _log_differences(folder, made_from)
+            write_text(head, json.dumps({"fingerprint": digest, "made_from": made_from}) + "\n")
+        for path in [head, *sorted(self.folder.glob("unit-*.jsonl"))]:
+            lines = [line for line in path.read_bytes().split(b"\n") if line]
+            rows = [row for row in map(_intact, lines) if row is not None]
+            if torn := len(lines) - len(rows):
+                logger.warning("%s: %d lines are torn or damaged, their posts are asked again", path, torn)
+            self._take(Answer(**row) for row in rows if "task" in row)
 
-    def _read(self, path: Path, lines: Sequence[bytes]) -> None:
-        written = [line for line in lines if line]
-        answers = [Answer(**row) for line in written if (row := _intact(line)) is not None]
-        if len(answers) < len(written):
-            torn = len(written) - len(answers)
-            logger.warning("%s: %d lines are torn or damaged, their posts are asked again", path, torn)
-        self._answers.update((answer[:3], answer) for answer in answers)
-
-    @property
-    def folder(self) -> Path:
-        """Where the answers of this model, prompts and parameters are."""
-        return self.path.with_suffix("")
-
-    def unit(
-        self, posts: Sequence[PostContent], prompts: Mapping[str, Iterable[Task]], max_retries: int
-    ) -> list[Answer] | None:
-        """All answers to the prompts of a unit; ``None`` where any of them is missing.
-
-        Args:
-            posts: The unit's posts.
-            prompts: Post id to the tasks that are asked.
-            max_retries: Further answers to an unusable one.
-        """
+    def unit(self, posts: Sequence[PostContent], tasks: Sequence[Task], max_retries: int) -> list[Answer] | None:
+        """All answers to these prompts of a unit's posts; ``None`` where any of them is missing."""
         answers = []
-        for key in ((task, post.id) for post in posts for task in prompts[post.id]):
+        for key in ((task, post.id) for post in posts for task in tasks):
             for attempt in count(1):
                 answer = self._answers.get((*key, attempt))
                 if answer is None:
@@ -128,13 +115,13 @@ class AnswerLog:
     def add(self, answers: Sequence[Answer]) -> None:
         """Keep the answers of a unit."""
         name = fingerprint(sorted({answer[:2] for answer in answers}))[:12]
-        write_text(self.folder / f"unit-{name}.jsonl", "".join(map(_line, answers)))
+        rows = [answer._asdict() for answer in answers]
+        lines = [json.dumps({**row, "hash": fingerprint(row)}, ensure_ascii=False) + "\n" for row in rows]
+        write_text(self.folder / f"unit-{name}.jsonl", "".join(lines))
+        self._take(answers)
+
+    def _take(self, answers: Iterable[Answer]) -> None:
         self._answers.update((answer[:3], answer) for answer in answers)
-
-
-def _line(answer: Answer) -> str:
-    row = answer._asdict()
-    return json.dumps({**row, "hash": fingerprint(row)}, ensure_ascii=False) + "\n"
 
 
 def _intact(line: bytes) -> dict[str, Any] | None:
@@ -147,16 +134,18 @@ def _intact(line: bytes) -> dict[str, Any] | None:
     return row if wanted in (None, fingerprint(row)) else None
 
 
+def _first_row(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    with path.open("rb") as stream:
+        return _intact(stream.readline())
+
+
 def _log_differences(folder: Path, made_from: Mapping[str, Any]) -> None:
     """Say why answers are asked for though others are there: against the newest of them."""
     others = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    if not others:
-        return
-    with others[-1].open("rb") as stream:
-        before = _intact(stream.readline())
+    before = _first_row(others[-1]) if others else None
     # Earlier versions wrote the fingerprint alone.
     if before is not None and "made_from" in before:
-        changed = differences(before["made_from"], made_from)
-        logger.info(
-            "answers are asked for anew; those in %s stay, made from other things: %s", others[-1], "; ".join(changed)
-        )
+        changed = "; ".join(differences(before["made_from"], made_from))
+        logger.info("answers are asked for anew; those in %s stay, made from other things: %s", others[-1], changed)

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import openai
-from pydantic import BaseModel, ValidationError
 
 from mulcot_rd.credentials import is_openai
 from mulcot_rd.errors import UserError
@@ -44,6 +44,7 @@ class TrainedQuestion:
     image: str | None
     attempt: int
     max_tokens: int
+    sampling: dict[str, float] | None
 
     role: Literal["reasoning"] = "reasoning"
     stage: None = None
@@ -68,7 +69,7 @@ def served_answers(
     """All answers of the server's model, those to one prompt in the order of their attempts.
 
     The prompts of a post follow each other, so that a server with prefix caching reads image and post once. Arguments
-    are those of :func:`~mulcot_rd.generation.answer_posts`; ``folder`` keeps what was answered, for this model, these
+    are those of :class:`~mulcot_rd.generation.AnsweringJob`; ``folder`` keeps what was answered, for this model, these
     prompts and parameters.
 
     Raises:
@@ -81,24 +82,6 @@ def served_answers(
             f"a model of the family {encoder.family.name} is told by its decoder's prefix which answer to write, and a "
             "chat has none: leave generation.backend at local"
         )
-    answers: list[Answer] = []
-    prompts = [(task, post) for post in posts for task in tasks]
-    for attempt in range(1, parameters.max_retries + 2):
-        given = _ask(prompts, attempt, encoder, parameters, folder, api_key) if prompts else []
-        answers += given
-        prompts = [prompt for prompt, answer in zip(prompts, given, strict=True) if answer.shortcomings]
-    return answers
-
-
-def _ask(
-    prompts: Sequence[tuple[Task, PostContent]],
-    attempt: int,
-    encoder: InputEncoder,
-    parameters: GenerationParameters,
-    folder: Path,
-    api_key: str | None,
-) -> list[Answer]:
-    """An answer to each of these prompts; one that the server refuses is an empty answer."""
     served = parameters.served
     teacher = TeacherParameters(
         provider="openai",
@@ -108,36 +91,34 @@ def _ask(
         max_concurrency=served.max_concurrency,
         max_request_retries=served.max_request_retries,
         timeout_s=served.timeout_s,
-        temperature=0.0 if attempt == 1 else parameters.retry_temperature,
+        temperature=0.0,
         # The model was trained to write the format; a schema would be another prompt.
         structured_output="off",
         image_size=encoder.image_size,
     )
+    retried = {"temperature": parameters.retry_temperature, "top_p": parameters.retry_top_p}
 
-    async def ask(prompt: tuple[Task, PostContent], answer_to: AnswerTo) -> Answer:
+    async def answers_to(prompt: tuple[Task, PostContent], answer_to: AnswerTo) -> list[Answer]:
+        """All answers to a prompt; one that the server refuses is an empty answer."""
         task, post = prompt
-        image = post.image if encoder.sees_images else None
-        question = TrainedQuestion(post.id, encoder.turn(post, task), image, attempt, parameters.length(task))
-        try:
-            reply = await answer_to(question)
-        except RequestFailedError as error:
-            logger.warning("post %s has no answer: %s", post.id, error)
-            return Answer(task, post.id, attempt, "", False)
-        return Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop")
+        turn, image = encoder.turn(post, task), post.image if encoder.sees_images else None
+        given: list[Answer] = []
+        while not (given and given[-1].is_last(parameters.max_retries)):
+            attempt, sampling = len(given) + 1, retried if given else None
+            question = TrainedQuestion(post.id, turn, image, attempt, parameters.length(task), sampling)
+            try:
+                reply = await answer_to(question)
+            except RequestFailedError as error:
+                logger.warning("post %s has no answer: %s", post.id, error)
+                given.append(Answer(task, post.id, attempt, "", False))
+            else:
+                given.append(Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop"))
+        return given
 
-    ledger_path = folder / ("first.jsonl" if attempt == 1 else "retries.jsonl")
+    prompts = [(task, post) for post in posts for task in tasks]
     check = None if is_openai(served.base_url) else partial(_check_served, served)
-    return ask_server(prompts, ask, teacher, ledger_path, api_key, "answer", check)
-
-
-class _Model(BaseModel):
-    id: str
-
-
-class _Models(BaseModel):
-    """What a server lists at ``/models``."""
-
-    data: list[_Model]
+    given = ask_server(prompts, answers_to, teacher, folder / "answers.jsonl", api_key, "prompt", check)
+    return list(chain.from_iterable(given))
 
 
 async def _check_served(served: ServedParameters, client: OpenAITeacher) -> None:
@@ -150,10 +131,11 @@ async def _check_served(served: ServedParameters, client: OpenAITeacher) -> None
     start = f"vllm serve FOLDER --served-model-name {model} --port {port}"
     try:
         async with asyncio.timeout(served.timeout_s):
-            listed = _Models.model_validate(await client.client.get("/models", cast_to=object))
-    except (*SDK_ERRORS, ValidationError) as error:
+            listed: Any = await client.client.get("/models", cast_to=object)
+        names = [str(served_model["id"]) for served_model in listed["data"]]
+    except (*SDK_ERRORS, KeyError, TypeError) as error:
         reason = "it lists no models"
-        if not isinstance(error, openai.NotFoundError | ValidationError):
+        if not isinstance(error, openai.NotFoundError | KeyError | TypeError):
             meant = client.errors.of_exception(error, answered=True)
             if isinstance(meant, TeacherError):
                 raise meant from None
@@ -162,7 +144,6 @@ async def _check_served(served: ServedParameters, client: OpenAITeacher) -> None
             f"no server answers at {client.base_url} ({reason}): correct generation.served.base_url, which most often "
             f"ends in /v1, or start one with a FOLDER that kedro export wrote, as `{start}` (docs/serving.md)"
         ) from None
-    names = [one.id for one in listed.data]
     # transformers serve takes the path of a folder for a name, and does not list it.
     if model not in names and not looks_local(model):
         raise TeacherError(

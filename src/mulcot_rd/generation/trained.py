@@ -1,145 +1,142 @@
-"""Answers of a trained model to posts: in process, by several processes, or by a server."""
+"""Answers of a trained model to posts, and scores of its labels: in process, by several processes, or by a server."""
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mulcot_rd.distributed import ClusterParameters, Group, Job, launch
 from mulcot_rd.errors import UserError
+from mulcot_rd.files import write_json
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.generation.answers import Prompts, answer_units, encode, kept_answers, units
-from mulcot_rd.generation.parameters import GenerationParameters, ServedParameters
+from mulcot_rd.generation.answers import Prompts, answer_posts, encode, units
+from mulcot_rd.generation.label_scores import POSTS_A_PASS, LabelScores, label_scores
+from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer, AnswerLog
 from mulcot_rd.generation.served import served_answers
 from mulcot_rd.images import image_hashes
-from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.loaded import load_encoder, load_model
+from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.models.lora import without_adapter
+from mulcot_rd.progress import progress
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.schema import PostContent
 
 
 class AnsweringJob(Job):
-    """Answers of a trained model, each unit in a file of its own.
+    """Answers of a trained model with retries (Appendix E), and scores of its labels; it is loaded once for both.
+
+    Each unit of posts is in a file of its own: what an interrupted run had finished is not asked again.
 
     Attributes:
-        name: Names the work on the progress bar.
-        adapter: The trained model's folder.
-        backbone: The model before training, and how it computes.
-        units: The posts, as :func:`~mulcot_rd.generation.answers.units` has them.
-        tasks: Whose prompts are asked.
-        parameters: Batch size, lengths, retries.
+        model: The model; answers of other weights are not taken.
+        posts: The posts to answer.
+        tasks: Whose prompts are asked: "label", "reasoning", or both.
+        parameters: Batch size, lengths, retries, or a server.
         seed: Of the retries' sampling.
-        folder: Where the answers are kept.
-        made_from: What they depend on.
+        folder: Where finished answers and scores are kept.
+        scored: The posts whose labels are scored.
     """
 
-    name: str
-    adapter: Path
-    backbone: BackboneParameters
-    units: list[list[PostContent]]
+    model: StoredModel
+    posts: list[PostContent]
     tasks: list[Task]
     parameters: GenerationParameters
     seed: int
     folder: Path
-    made_from: dict[str, Any]
+    scored: list[PostContent]
+
+    def ask(self, cluster: ClusterParameters, api_key: str | None = None) -> tuple[list[Answer], list[LabelScores]]:
+        """Ask the model what is not in the folder yet.
+
+        Args:
+            cluster: Where the model computes, where it is no server.
+            api_key: Of the server.
+
+        Returns:
+            All answers, those to one prompt in the order of their attempts; and the scores of each post of ``scored``,
+            or none from a server.
+
+        Raises:
+            TeacherError: If the server can answer nothing at all.
+            UserError: If this machine does not see what other machines of a cluster wrote.
+        """
+        log, most = AnswerLog(self.folder, self._made_from), self.parameters.max_retries
+        if self.parameters.backend == "served":
+            asked = self._encoder, self.posts, self.tasks, self.parameters
+            return served_answers(*asked, folder=log.folder, api_key=api_key), []
+        cut = units(self.posts, self._prompts, self.parameters.batch_size)
+        unanswered = [unit for unit in cut if log.unit(unit, self.tasks, most) is None]
+        unscored = self._unscored()
+        if unanswered or unscored:
+            parts = max(len(unanswered), len(unscored)), sum(map(len, [*unanswered, *unscored.values()]))
+            job = self.model_copy(update={"parameters": self.parameters.local()})
+            launch(job, cluster, log.folder / "job", cluster.parts(*parts))
+            log = AnswerLog(self.folder, self._made_from)
+        answers: list[Answer] = []
+        for unit in cut:
+            given = log.unit(unit, self.tasks, most)
+            if given is None:
+                raise UserError(
+                    f"{log.folder} lacks answers that workers have written: data_root must be a folder that all nodes "
+                    "share; run the same command again"
+                )
+            answers += given
+        scores: dict[str, LabelScores] = {}
+        for path, unit in self._score_files.items():
+            read = json.loads(path.read_text(encoding="utf-8"))
+            scores |= dict(zip([post.id for post in unit], read, strict=True))
+        return answers, [scores[post.id] for post in self.scored]
 
     def run(self, group: Group) -> None:
         """Write this process's share."""
-        trained = load_model(self.adapter, self.backbone)
-        posts = [post for unit in self.units for post in unit]
-        answer_units(
-            without_adapter(trained.model),
-            trained.encoder,
-            self.units,
-            encode(trained.encoder, posts, self.tasks),
-            self.parameters,
-            seed=self.seed,
-            log=AnswerLog(self.folder, self.made_from),
-            description=self.name,
-            group=group,
-        )
+        trained, name = self.model.load(), self.model.name
+        base = without_adapter(trained.model).eval()
+        answer_posts(
+            base, trained.encoder, self.posts, self.tasks, self.parameters,
+            seed=self.seed, log=AnswerLog(self.folder, self._made_from), group=group,
+            description=f"{name}, {len(self.posts)} posts by {' and '.join(self.tasks)} prompt",
+        )  # fmt: skip
+        share = group.share(list(group.broadcast(self._unscored()).items()))
+        total, silent = sum(len(posts) for _, posts in share), not (share and group.is_first)
+        with progress(total=total, desc=f"{name}, probabilities", unit="post", disable=silent) as bar:
+            for path, posts in share:
+                write_json(path, label_scores(base, trained.encoder, posts))
+                bar.update(len(posts))
+
+    @cached_property
+    def _encoder(self) -> InputEncoder:
+        return self.model.load_encoder()
+
+    @cached_property
+    def _prompts(self) -> Prompts:
+        # Where reasonings alone are asked, earlier versions took both prompts: their answers are found again.
+        return encode(self._encoder, self.posts, TASKS if self.tasks == ["reasoning"] else self.tasks)
+
+    @cached_property
+    def _made_from(self) -> dict[str, Any]:
+        return {
+            "model": self.model.identity,
+            "prompts": _prompts_fingerprint(self._encoder, self.posts, self._prompts),
+            "generation": self.parameters.result_settings(self.tasks),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def _score_files(self) -> dict[Path, list[PostContent]]:
+        """The files that keep the scores, each with its unit of posts."""
+        prompts = encode(self._encoder, self.scored, ["label"])
+        made_from = self.model.identity, _prompts_fingerprint(self._encoder, self.scored, prompts)
+        kept = self.folder / fingerprint(*made_from)[:12]
+        cut = units(self.scored, prompts, POSTS_A_PASS)
+        return {kept / f"scores-{number:05}.json": unit for number, unit in enumerate(cut)}
+
+    def _unscored(self) -> dict[Path, list[PostContent]]:
+        return {path: unit for path, unit in self._score_files.items() if not path.is_file()}
 
 
-def trained_answers(
-    name: str,
-    adapter: Path,
-    backbone: BackboneParameters,
-    posts: Sequence[PostContent],
-    tasks: list[Task],
-    parameters: GenerationParameters,
-    *,
-    weights: str,
-    seed: int,
-    folder: Path,
-    cluster: ClusterParameters,
-    api_key: str | None = None,
-) -> dict[Task, list[Answer]]:
-    """Let a trained model answer the prompts of ``tasks`` for every post, with retries (Appendix E).
-
-    What an interrupted run had answered is not asked again.
-
-    Args:
-        name: Names the work on the progress bar.
-        adapter: The trained model's folder.
-        backbone: Where the model before training lies now, and how it computes.
-        posts: The posts; answers come back in their order.
-        tasks: "label", "reasoning", or both.
-        parameters: Batch size, lengths, retries, or a server.
-        weights: What tells the model's weights from others; answers of other ones are not taken.
-        seed: Of the retries' sampling.
-        folder: Where finished answers are kept.
-        cluster: Where the model answers, where it is no server.
-        api_key: Of the server.
-
-    Returns:
-        Task to the answer that is kept for each post.
-
-    Raises:
-        TeacherError: If the server can answer nothing at all.
-        UserError: If this machine does not see what other machines of a cluster wrote.
-    """
-    encoder = load_encoder(adapter, backbone)
-    # Where reasonings alone are asked, earlier versions took both prompts: their answers are found again.
-    known = encode(encoder, posts, TASKS if tasks == ["reasoning"] else tasks)
-    made_from = {
-        "model": weights,
-        "prompts": prompts_fingerprint(encoder, posts, known),
-        "generation": parameters.result_settings(tasks),
-        "seed": seed,
-    }
-    log = AnswerLog(folder, made_from)
-    if parameters.backend == "served":
-        given = served_answers(encoder, posts, tasks, parameters, folder=log.folder, api_key=api_key)
-        return kept_answers(given, posts, tasks)
-    prompts = {post_id: {task: own[task] for task in tasks} for post_id, own in known.items()}
-    cut = units(posts, prompts, parameters.batch_size)
-    missing = [unit for unit in cut if log.unit(unit, prompts, parameters.max_retries) is None]
-    if missing:
-        job = AnsweringJob(
-            name=name,
-            adapter=adapter,
-            backbone=backbone,
-            units=missing,
-            tasks=tasks,
-            parameters=parameters.model_copy(update={"served": ServedParameters()}),
-            seed=seed,
-            folder=folder,
-            made_from=made_from,
-        )
-        launch(job, cluster, log.folder / "job", cluster.parts(len(missing), sum(map(len, missing))))
-        log = AnswerLog(folder, made_from)
-    answers = [log.unit(unit, prompts, parameters.max_retries) for unit in cut]
-    if None in answers:
-        raise UserError(
-            f"{log.folder} lacks answers that workers have written: data_root must be a folder that all nodes share; "
-            "run the same command again"
-        )
-    return kept_answers([answer for unit in answers if unit is not None for answer in unit], posts, tasks)
-
-
-def prompts_fingerprint(encoder: InputEncoder, posts: Sequence[PostContent], prompts: Prompts) -> str:
+def _prompts_fingerprint(encoder: InputEncoder, posts: Sequence[PostContent], prompts: Prompts) -> str:
     """A hash of the token ids of the posts' prompts and of their images."""
     images = image_hashes(post.image for post in posts if post.image is not None)
     rows = [

@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
 
 from mulcot_rd.kept import DamagedError, read_manifest, run_folder, verify
 from mulcot_rd.models.backbone import Backbone, BackboneParameters, load_backbone, load_processor
@@ -36,6 +38,39 @@ class LoadedModel:
     model: TrainedModel
     encoder: InputEncoder
     parameters: int
+
+
+class StoredModel(BaseModel):
+    """A trained model on disk, as a job takes it along.
+
+    Attributes:
+        name: "assistant" or "student".
+        folder: Where it lies.
+        backbone: Where the model before training lies now, and how it computes.
+        identity: What tells its weights from all others (:func:`model_identity`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    folder: Path
+    backbone: BackboneParameters
+    identity: str
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any], backbone: BackboneParameters) -> Self:
+        """The model of a manifest that names its ``folder``."""
+        return cls(
+            name=manifest["role"], folder=manifest["folder"], backbone=backbone, identity=model_identity(manifest)
+        )
+
+    def load(self) -> LoadedModel:
+        """The model; see :func:`load_model`."""
+        return load_model(self.folder, self.backbone)
+
+    def load_encoder(self) -> InputEncoder:
+        """What makes its inputs, without its weights."""
+        return load_encoder(self.folder, self.backbone)
 
 
 def fresh_model(

@@ -6,7 +6,7 @@ from pathlib import Path
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.loaded import load_encoder, model_identity, model_manifest, model_temperature
+from mulcot_rd.models.loaded import StoredModel, model_manifest, model_temperature
 from mulcot_rd.prompts import Task
 from mulcot_rd.versions import newest
 
@@ -16,19 +16,15 @@ class ModelInUse:
     """A trained model that is to judge posts.
 
     Attributes:
-        folder: Where it lies: of several versions the newest.
-        backbone: The model before training, and how it computes.
+        stored: Where it lies: of several versions the newest.
         encoder: Makes its inputs.
         tasks: Whose prompts it was trained on.
-        identity: What tells it from every other model.
         temperature: What its scores of labels are divided by: the one that an evaluation fitted, or 1.
     """
 
-    folder: Path
-    backbone: BackboneParameters
+    stored: StoredModel
     encoder: InputEncoder
     tasks: list[Task]
-    identity: str
     temperature: float
 
 
@@ -42,12 +38,13 @@ def model_in_use(folder: Path) -> ModelInUse:
     folder = newest(folder)
     manifest = model_manifest(folder)
     backbone = BackboneParameters.model_validate(manifest["backbone"])
-    encoder = load_encoder(folder, backbone)
+    stored = StoredModel.of({**manifest, "folder": folder}, backbone)
+    encoder = stored.load_encoder()
     if changed := encoder.differs_in(manifest["inputs"]):
         raise StaleInputError(
             f"{folder} was trained with other {' and '.join(changed)} than this version of mulcot_rd has: use the "
             f"version that trained it ({manifest['versions']['mulcot_rd']})"
         )
-    identity, tasks = model_identity(manifest), manifest["config"]["method"]["tasks"]
     fitted = model_temperature(folder)
-    return ModelInUse(folder, backbone, encoder, tasks, identity, 1.0 if fitted is None else fitted.temperature)
+    tasks = manifest["config"]["method"]["tasks"]
+    return ModelInUse(stored, encoder, tasks, 1.0 if fitted is None else fitted.temperature)

@@ -8,8 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mulcot_rd.distributed import ClusterParameters
 from mulcot_rd.errors import UserError
-from mulcot_rd.generation import GenerationParameters, trained_answers
-from mulcot_rd.generation.label_scores import trained_label_scores
+from mulcot_rd.generation import AnsweringJob, GenerationParameters, kept_answers
 from mulcot_rd.generation.predict import verdicts
 from mulcot_rd.prediction.model import ModelInUse, model_in_use
 from mulcot_rd.prediction.posts_file import read_rows
@@ -76,28 +75,14 @@ def judge_posts(posts: Path, student: Path, output: Path, parameters: Prediction
 def _verdicts(
     model: ModelInUse, contents: Sequence[PostContent], folder: Path, parameters: PredictionParameters
 ) -> list[Verdict]:
-    served = parameters.generation.backend == "served"
-    answers = trained_answers(
-        f"{len(contents)} posts by {' and '.join(model.tasks)} prompt",
-        model.folder,
-        model.backbone,
-        contents,
-        model.tasks,
-        parameters.generation,
-        weights=model.identity,
+    job = AnsweringJob(
+        model=model.stored,
+        posts=list(contents),
+        tasks=model.tasks,
+        parameters=parameters.generation,
         seed=parameters.seed,
         folder=folder,
-        cluster=parameters.cluster,
+        scored=list(contents) if "label" in model.tasks else [],
     )
-    scores = None
-    if "label" in model.tasks and not served:
-        scores = trained_label_scores(
-            f"{len(contents)} posts, probabilities",
-            model.folder,
-            model.backbone,
-            contents,
-            weights=model.identity,
-            folder=folder,
-            cluster=parameters.cluster,
-        )
-    return verdicts(answers, scores, model.temperature)
+    given, scores = job.ask(parameters.cluster)
+    return verdicts(kept_answers(given, contents, model.tasks), scores, model.temperature)

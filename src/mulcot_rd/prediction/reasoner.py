@@ -71,7 +71,6 @@ class SentimentReasoner:
             WeightsError: If the weights below an adapter can't be loaded.
         """
         from mulcot_rd.generation import GenerationParameters
-        from mulcot_rd.models.loaded import load_model
         from mulcot_rd.models.lora import without_adapter
         from mulcot_rd.prediction.model import model_in_use
 
@@ -79,7 +78,7 @@ class SentimentReasoner:
         generation = generation or GenerationParameters()
         if generation.backend == "served":
             return cls(None, model, generation, seed)
-        base = without_adapter(load_model(model.folder, model.backbone).model).eval()
+        base = without_adapter(model.stored.load().model).eval()
         return cls(base, model, generation, seed)
 
     def predict(
@@ -113,8 +112,8 @@ class SentimentReasoner:
             UserError: As :meth:`predict`, for the first post that can't be judged; the message says which.
             TeacherError: If the server can't answer.
         """
-        from mulcot_rd.generation.answers import answer_posts, kept_answers
-        from mulcot_rd.generation.label_scores import score_posts
+        from mulcot_rd.generation import answer_posts, kept_answers
+        from mulcot_rd.generation.label_scores import label_scores
         from mulcot_rd.generation.predict import verdicts
 
         encoder, tasks = self._encoder(), self._model.tasks
@@ -126,14 +125,13 @@ class SentimentReasoner:
                 from mulcot_rd.generation.served import served_answers
 
                 given = served_answers(encoder, contents, tasks, self._generation, folder=Path(folder))
-                return verdicts(kept_answers(given, contents, tasks), None)
+                return verdicts(kept_answers(given, contents, tasks))
             description = f"{len(contents)} posts" if show_progress else None
-            answers = answer_posts(
-                self._base, encoder, contents, tasks, self._generation,
-                seed=self._seed, log=None, description=description,
-            )  # fmt: skip
-            scores = score_posts(self._base, encoder, contents) if "label" in tasks else None
-        return verdicts(answers, scores, self._model.temperature)
+            given = answer_posts(
+                self._base, encoder, contents, tasks, self._generation, seed=self._seed, description=description
+            )
+            scores = label_scores(self._base, encoder, contents) if "label" in tasks else None
+        return verdicts(kept_answers(given, contents, tasks), scores, self._model.temperature)
 
     def stream(
         self, *, text: str = "", image: ImageGiven = None, aspect: str | None = None, caption: str | None = None
@@ -147,11 +145,11 @@ class SentimentReasoner:
         Raises:
             UserError: As :meth:`predict`.
         """
-        from mulcot_rd.generation.answers import encode, kept_answers
+        from mulcot_rd.generation import Answer, kept_answers
+        from mulcot_rd.generation.answers import encode
         from mulcot_rd.generation.engine import write_answers
-        from mulcot_rd.generation.label_scores import score_posts
-        from mulcot_rd.generation.predict import verdicts
-        from mulcot_rd.generation.records import Answer
+        from mulcot_rd.generation.label_scores import label_scores
+        from mulcot_rd.generation.predict import verdict
 
         if self._base is None:
             # A server's answers arrive whole.
@@ -160,23 +158,22 @@ class SentimentReasoner:
         encoder, tasks = self._encoder(), self._model.tasks
         with TemporaryDirectory(prefix="mulcot-rd-") as folder:
             given = {"text": text, "image": image, "aspect": aspect, "caption": caption}
-            contents = [self._content(0, given, Path(folder))]
-            scores = score_posts(self._base, encoder, contents) if "label" in tasks else None
-            judged = partial(verdicts, scores=scores, temperature=self._model.temperature)
-            written = {task: [Answer(task, contents[0].id, 0, "", False)] for task in tasks}
-            yield judged(written)[0]
-            ended: list[Answer] = []
+            post = self._content(0, given, Path(folder))
+            scores = label_scores(self._base, encoder, [post])[0] if "label" in tasks else None
+            judged = partial(verdict, scores=scores, temperature=self._model.temperature)
+            written = {task: Answer(task, post.id, 0, "", None) for task in tasks}
+            yield judged(written)
+            ended = []
             for answer in write_answers(
-                self._base, encoder, contents, encode(encoder, contents, tasks), self._generation,
+                self._base, encoder, [post], encode(encoder, [post], tasks), self._generation,
                 seed=self._seed, streamed=True,
             ):  # fmt: skip
-                if isinstance(answer, Answer):
+                if answer.finished is not None:
                     ended.append(answer)
                 # A line is a section; half of the next section's key is not part of this one.
-                begun = re.sub(r"\n[^\n:]*$", "", answer.text)
-                written[answer.task] = [Answer(answer.task, answer.post_id, answer.attempt, begun, False)]
-                yield judged(written)[0]
-        yield judged(kept_answers(ended, contents, tasks))[0]
+                written[answer.task] = answer._replace(text=re.sub(r"\n[^\n:]*$", "", answer.text))
+                yield judged(written)
+        yield judged({task: kept for task, (kept,) in kept_answers(ended, [post], tasks).items()})
 
     def _encoder(self) -> "InputEncoder":
         """A fresh one: the images that it keeps are of one call alone, for a file may be another the next time."""

@@ -121,6 +121,7 @@ def question_key(question: Question, parameters: TeacherParameters) -> str:
         "image_size": None if question.image is None else parameters.image_size,
         "model": parameters.model,
         "temperature": parameters.temperature,
+        **(question.sampling or {}),
         "max_tokens": question.max_tokens or parameters.max_tokens,
         "attempt": question.attempt,
     }

@@ -196,6 +196,7 @@ class OpenAITeacher:
             "model": self._parameters.model,
             "messages": turns,
             "temperature": self._parameters.temperature,
+            **(question.sampling or {}),
             **self.capabilities.fields(question.schema, question.role, longest),
         }
 

@@ -71,6 +71,7 @@ class Question(ABC):
     image: str | None  # path of the image that goes with the first turn; None for text alone
     stage: int | None = None  # of the annotation; None for questions that are no annotation
     max_tokens: int | None = None  # longest answer; None for teacher.max_tokens
+    sampling: dict[str, float] | None = None  # request fields (temperature, top_p); None for teacher.temperature
     schema: dict[str, Any] | None = None  # of the wanted answer, for servers that hold a model to one; None: free text
     lossless: bool = False  # whether the image must arrive pixel for pixel, as PNG; else it goes as JPEG
 

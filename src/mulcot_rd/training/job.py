@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from mulcot_rd.distributed import Group, Job
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import empty_folder, write_text
 from mulcot_rd.fingerprint import fingerprint
-from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts
+from mulcot_rd.generation import AnswerLog, GenerationParameters, answer_posts, kept_answers
 from mulcot_rd.kept import Kept, file_hashes, write_manifest
 from mulcot_rd.metrics import classification_scores
 from mulcot_rd.models import TrainedModel, parameter_numbers, trained_weights
@@ -253,11 +254,12 @@ def _score(
 ) -> float:
     """The mean over tasks of the score of the labels that the model answers, a fraction."""
     lengths = validation.model_dump(include={"max_new_tokens", "max_label_tokens"})
-    answers = answer_posts(
+    own = answer_posts(
         model.model, model.encoder, posts, validation.tasks,
         generation.model_copy(update={"max_retries": 0, **lengths}),
         seed=0, log=log, description=f"{model.name}, dev posts by {' and '.join(validation.tasks)} prompt", group=group,
     )  # fmt: skip
+    answers = kept_answers(chain.from_iterable(group.gather(own)), posts, validation.tasks)
     gold = [post.label for post in posts]
     scores = [
         classification_scores([answer.reasoning.prediction for answer in answers[task]], gold)[validation.metric]

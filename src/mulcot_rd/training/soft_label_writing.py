@@ -16,9 +16,8 @@ from mulcot_rd.distributed import ALONE, ClusterParameters, Group, Job, launch
 from mulcot_rd.files import replace_file, write_json, write_text
 from mulcot_rd.fingerprint import bytes_fingerprint, file_fingerprint, fingerprint
 from mulcot_rd.kept import Kept, damaged_files, file_hashes, write_manifest
-from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.models.loaded import load_encoder, load_model
+from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TrainingRow
@@ -82,16 +81,14 @@ class SoftLabelJob(Job):
     """Soft labels of a trained assistant, each shard in a file of its own.
 
     Attributes:
-        adapter: The assistant's folder.
-        backbone: The model before training, and how it computes.
+        assistant: The assistant.
         posts: The posts of the rows.
         rows: The student's training rows, in the order in which the student will name them.
         tasks: Whose targets have soft labels.
         shards: Where they go.
     """
 
-    adapter: Path
-    backbone: BackboneParameters
+    assistant: StoredModel
     posts: list[Post]
     rows: list[TrainingRow]
     tasks: list[Task]
@@ -99,7 +96,7 @@ class SoftLabelJob(Job):
 
     def run(self, group: Group) -> None:
         """Write this process's share."""
-        trained = load_model(self.adapter, self.backbone)
+        trained = self.assistant.load()
         examples = training_examples(self.rows, self.posts, trained.encoder, _ROWS, self.tasks)
         write_shards(trained.model, trained.encoder, examples, self.shards, group)
 
@@ -108,46 +105,40 @@ _ROWS = "the student's training set"
 
 
 def assistant_soft_labels(
-    adapter: Path,
-    backbone: BackboneParameters,
+    assistant: StoredModel,
     posts: Sequence[Post],
     rows: Sequence[TrainingRow],
     tasks: list[Task],
     parameters: SoftLabelParameters,
     *,
-    weights: str,
     kept: Kept,
     cluster: ClusterParameters,
 ) -> SoftLabels:
     """The assistant's soft labels at every target token of these rows, computed where they are not on disk.
 
     Args:
-        adapter: The assistant's folder.
-        backbone: Where the model before training lies now, and how it computes.
+        assistant: The assistant; soft labels of other weights are not taken.
         posts: All posts of the data set; rows are of the training split.
         rows: The student's training rows.
         tasks: Whose targets have soft labels.
         parameters: Kind, temperature, batch and shard size.
-        weights: What tells the assistant's weights from others.
         kept: Where soft labels lie.
         cluster: Where the assistant computes.
 
     Raises:
         SoftLabelError: If the assistant's hidden states are not finite.
     """
-    encoder = load_encoder(adapter, backbone)
+    encoder = assistant.load_encoder()
     examples = training_examples(rows, posts, encoder, _ROWS, tasks)
     made_from = {
-        "model": weights,
+        "model": assistant.identity,
         "training_rows": examples_fingerprint(examples),
         "soft_labels": parameters.result_settings(),
     }
 
     def write(shards: Shards) -> None:
         training = [post for post in posts if post.split == "train"]
-        job = SoftLabelJob(
-            adapter=adapter, backbone=backbone, posts=training, rows=list(rows), tasks=tasks, shards=shards
-        )
+        job = SoftLabelJob(assistant=assistant, posts=training, rows=list(rows), tasks=tasks, shards=shards)
         most = cluster.parts(len(shards.missing(len(rows))), len(rows))
         launch(job, cluster, shards.folder / "job", most)
 

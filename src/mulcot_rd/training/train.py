@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from mulcot_rd.distributed import launch
 from mulcot_rd.errors import UserError
-from mulcot_rd.generation import ServedParameters
 from mulcot_rd.kept import Kept, verify
 from mulcot_rd.schema import Post, TrainingRow
 from mulcot_rd.training.job import TrainingJob
@@ -34,11 +33,10 @@ def train_model(
         SoftLabelError: If the soft labels belong to other rows, targets or inputs, or another tokenizer.
         UserError: If there are more workers than micro-batches in a window.
     """
-    # Dev posts are answered by the model in training: no address of a server goes with the job.
-    generation = parameters.generation.model_copy(update={"backend": "local", "served": ServedParameters()})
     job = TrainingJob(
         name=name,
-        parameters=parameters.model_copy(update={"generation": generation}),
+        # Dev posts are answered by the model in training.
+        parameters=parameters.model_copy(update={"generation": parameters.generation.local()}),
         posts=list(posts),
         rows=list(rows),
         soft_labels=None if soft_labels is None else soft_labels.folder,

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.credentials import Credentials, recorded
-from mulcot_rd.generation import trained_answers
+from mulcot_rd.generation import AnsweringJob, kept_answers
 from mulcot_rd.kept import Kept
-from mulcot_rd.models.loaded import model_identity
+from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
@@ -36,19 +36,17 @@ def write_assistant_reasoning(
     if not assistant.method.expands:
         return [], no_expansion(training_posts)
     check_fits(adapter, all_posts, assistant)
-    answers = trained_answers(
-        f"assistant, {len(training_posts)} training posts",
-        Path(adapter["folder"]),
-        assistant.backbone,
-        training_posts,
-        ["reasoning"],
-        assistant.generation,
-        weights=model_identity(adapter),
+    job = AnsweringJob(
+        model=StoredModel.of(adapter, assistant.backbone),
+        posts=training_posts,
+        tasks=["reasoning"],
+        parameters=assistant.generation,
         seed=assistant.seed,
         folder=workspace,
-        cluster=assistant.cluster,
-        api_key=credentials.api_key(assistant.generation.served.base_url),
-    )["reasoning"]
+        scored=[],
+    )
+    given, _ = job.ask(assistant.cluster, credentials.api_key(assistant.generation.served.base_url))
+    answers = kept_answers(given, training_posts, ["reasoning"])["reasoning"]
     kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)
     config = {"generation": recorded(assistant.generation), "seed": assistant.seed}
     return kept, {**expansion_statistics(training_posts, answers, len(kept), assistant.seed), "config": config}
@@ -81,13 +79,11 @@ def cache_soft_labels(
     all_posts = model_posts(posts, captions, assistant.inputs, {"student_training_set": training_set})
     check_fits(adapter, all_posts, assistant)
     return assistant_soft_labels(
-        Path(adapter["folder"]),
-        assistant.backbone,
+        StoredModel.of(adapter, assistant.backbone),
         all_posts,
         training_set,
         assistant.method.tasks,
         soft_labels,
-        weights=model_identity(adapter),
         kept=Kept(workspace, "soft_labels"),
         cluster=assistant.cluster,
     )

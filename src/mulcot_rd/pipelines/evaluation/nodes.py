@@ -1,5 +1,6 @@
 """Nodes of the pipeline evaluation."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,16 @@ from mulcot_rd.credentials import Credentials
 from mulcot_rd.distributed import launch
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_fingerprint
-from mulcot_rd.generation import ServedParameters, trained_answers
-from mulcot_rd.generation.cost import CostJob
-from mulcot_rd.generation.label_scores import trained_label_scores
+from mulcot_rd.generation import AnsweringJob, kept_answers
+from mulcot_rd.generation.label_scores import LabelScores
 from mulcot_rd.generation.predict import predictions
 from mulcot_rd.metrics.calibration import confidence_scores, fit_temperature
+from mulcot_rd.metrics.cost import CostJob
 from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.models import custom_checkpoints
-from mulcot_rd.models.loaded import model_identity, model_temperature
+from mulcot_rd.models.loaded import StoredModel, model_temperature
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.reasoning import write
@@ -29,6 +30,27 @@ from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 
 
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """Assistant or student as the nodes of this pipeline hand it on, after it was found to fit the posts.
+
+    Attributes:
+        role: "assistant" or "student".
+        stored: The model; ``None`` where there is none, or where a server answered in its place.
+        parameters: How it is asked.
+        dev: The dev posts as it reads them.
+        test: The test posts.
+        label_scores: Post id to the scores of its labels; empty of a model that has no label prompt.
+    """
+
+    role: str
+    stored: StoredModel | None
+    parameters: ModelParameters
+    dev: list[Post]
+    test: list[Post]
+    label_scores: dict[str, LabelScores]
+
+
 def predict_test_split(
     posts: pd.DataFrame,
     captions: list[CaptionRecord],
@@ -37,41 +59,75 @@ def predict_test_split(
     run: RunParameters,
     credentials: Credentials,
     workspace: Path,
-) -> list[PredictionRecord]:
+) -> tuple[list[PredictionRecord], EvaluatedModel]:
     """Let the assistant or the student answer the prompts of its tasks for each test post (Eq. 1).
 
-    There are no answers of a model that the variant does without, nor of the assistant of another run.
+    It scores the labels of dev and test posts too, from which :func:`calibrate_models` fits its temperature. There are
+    no answers of a model that the variant does without, nor of the assistant of another run.
     """
-    name, tasks = adapter["role"], parameters.method.tasks
+    role, tasks, elsewhere = adapter["role"], parameters.method.tasks, run.trained_on is not None
     if _absent(adapter, parameters, run):
-        return []
-    test = _split(posts, captions, adapter, parameters, run)["test"]
-    answers = trained_answers(
-        f"{name}, {len(test)} posts by {' and '.join(tasks)} prompt",
-        Path(adapter["folder"]),
-        parameters.backbone,
-        test,
-        tasks,
-        parameters.generation,
-        weights=model_identity(adapter),
+        return [], EvaluatedModel(role, None, parameters, [], [], {})
+    every = model_posts(posts, captions, parameters.inputs)
+    check_fits(adapter, every, parameters, elsewhere=elsewhere)
+    dev, test = ([post for post in every if post.split == split] for split in ("dev", "test"))
+    stored, served = StoredModel.of(adapter, parameters.backbone), parameters.generation.backend == "served"
+    # The student of another run keeps the temperature that was fitted there.
+    scored = [] if served or "label" not in tasks else test if elsewhere else dev + test
+    job = AnsweringJob(
+        model=stored,
+        posts=test,
+        tasks=tasks,
+        parameters=parameters.generation,
         seed=parameters.seed,
-        folder=workspace / f"{name}_test",
-        cluster=parameters.cluster,
-        api_key=credentials.api_key(parameters.generation.served.base_url),
+        folder=workspace / f"{role}_test",
+        scored=scored,
     )
-    return with_fingerprints(predictions(test, answers), test)
+    given, scores = job.ask(parameters.cluster, credentials.api_key(parameters.generation.served.base_url))
+    by_id = dict(zip([post.id for post in scored], scores, strict=True))
+    evaluated = EvaluatedModel(role, None if served else stored, parameters, dev, test, by_id)
+    return with_fingerprints(predictions(test, kept_answers(given, test, tasks)), test), evaluated
+
+
+def calibrate_models(
+    assistant: EvaluatedModel, student: EvaluatedModel, run: RunParameters
+) -> tuple[dict[str, Any], list[TemperatureRecord]]:
+    """Fit each model's temperature on the dev split, and score the probabilities of its labels on the test split.
+
+    Returns:
+        The scores by role, ``None`` for a model that has no label prompt, that a server answers in place of, or that
+        the variant does without; and the temperatures, by which whoever loads these models finds them.
+    """
+    elsewhere = run.trained_on is not None
+    calibration = {model.role: _calibration(model, elsewhere=elsewhere) for model in (assistant, student)}
+    return calibration, [
+        TemperatureRecord(model=found["model"], role=role, temperature=found["temperature"])
+        for role, found in calibration.items()
+        if found is not None and not elsewhere
+    ]
+
+
+def _calibration(model: EvaluatedModel, *, elsewhere: bool) -> dict[str, Any] | None:
+    if model.stored is None or not model.label_scores:
+        return None
+    of_test, labels = [model.label_scores[post.id] for post in model.test], [post.label for post in model.test]
+    if elsewhere:
+        fitted = model_temperature(model.stored.folder)
+        temperature = 1.0 if fitted is None else fitted.temperature
+    else:
+        of_dev = [model.label_scores[post.id] for post in model.dev]
+        temperature = fit_temperature(of_dev, [post.label for post in model.dev])
+    return {
+        "model": model.stored.identity,
+        "temperature": temperature,
+        "posts": posts_fingerprint(model.test),
+        "calibrated": confidence_scores(of_test, labels, temperature),
+        "uncalibrated": confidence_scores(of_test, labels, 1.0),
+    }
 
 
 def measure_costs(
-    posts: pd.DataFrame,
-    captions: list[CaptionRecord],
-    assistant_adapter: dict[str, Any],
-    student_adapter: dict[str, Any],
-    assistant: ModelParameters,
-    student: ModelParameters,
-    efficiency: EfficiencyParameters,
-    run: RunParameters,
-    workspace: Path,
+    assistant: EvaluatedModel, student: EvaluatedModel, efficiency: EfficiencyParameters, workspace: Path
 ) -> dict[str, Any]:
     """Measure what one prediction costs on a worker's device (Tables 11 and 12), of each model that the variant has.
 
@@ -79,91 +135,19 @@ def measure_costs(
     a server answers costs nothing here.
     """
     found = {}
-    for adapter, parameters in ((assistant_adapter, assistant), (student_adapter, student)):
-        if parameters.generation.backend == "served" or _absent(adapter, parameters, run):
+    for model in (assistant, student):
+        if model.stored is None:
             continue
         job = CostJob(
-            adapter=Path(adapter["folder"]),
-            backbone=parameters.backbone,
-            posts=_split(posts, captions, adapter, parameters, run)["test"][: efficiency.posts],
-            tasks=parameters.method.tasks,
-            parameters=parameters.generation.model_copy(update={"served": ServedParameters()}),
-            seed=parameters.seed,
+            model=model.stored,
+            posts=model.test[: efficiency.posts],
+            tasks=model.parameters.method.tasks,
+            parameters=model.parameters.generation.local(),
             max_seconds=efficiency.max_seconds,
-            weights=model_identity(adapter),
             folder=workspace / "costs",
         )
-        found[adapter["role"]] = launch(job, parameters.cluster, workspace / "job", 1)
+        found[model.role] = launch(job, model.parameters.cluster, workspace / "job", 1)
     return found
-
-
-def calibrate_models(
-    posts: pd.DataFrame,
-    captions: list[CaptionRecord],
-    assistant_adapter: dict[str, Any],
-    student_adapter: dict[str, Any],
-    assistant: ModelParameters,
-    student: ModelParameters,
-    run: RunParameters,
-    workspace: Path,
-) -> tuple[dict[str, Any], list[TemperatureRecord]]:
-    """Fit each model's temperature on the dev split, and score the probabilities of its labels on the test split.
-
-    The student of another run keeps the temperature that was fitted there.
-
-    Returns:
-        The scores by role, ``None`` for a model that has no label prompt, that a server answers in place of, or that
-        the variant does without; and the temperatures, by which whoever loads these models finds them.
-    """
-    calibration = {
-        adapter["role"]: _calibration(posts, captions, adapter, parameters, run, workspace)
-        for adapter, parameters in ((assistant_adapter, assistant), (student_adapter, student))
-    }
-    return calibration, [
-        TemperatureRecord(model=found["model"], role=role, temperature=found["temperature"])
-        for role, found in calibration.items()
-        if found is not None and run.trained_on is None
-    ]
-
-
-def _calibration(
-    posts: pd.DataFrame,
-    captions: list[CaptionRecord],
-    adapter: dict[str, Any],
-    parameters: ModelParameters,
-    run: RunParameters,
-    workspace: Path,
-) -> dict[str, Any] | None:
-    served, elsewhere = parameters.generation.backend == "served", run.trained_on is not None
-    if served or "label" not in parameters.method.tasks or _absent(adapter, parameters, run):
-        return None
-    split = _split(posts, captions, adapter, parameters, run)
-    name, identity = adapter["role"], model_identity(adapter)
-    asked = split["test"] if elsewhere else split["dev"] + split["test"]
-    scores = trained_label_scores(
-        f"{name}, probabilities of {len(asked)} posts",
-        Path(adapter["folder"]),
-        parameters.backbone,
-        asked,
-        weights=identity,
-        folder=workspace / f"{name}_probabilities",
-        cluster=parameters.cluster,
-    )
-    before = len(asked) - len(split["test"])
-    of_dev, of_test = scores[:before], scores[before:]
-    labels = [post.label for post in split["test"]]
-    if elsewhere:
-        fitted = model_temperature(Path(adapter["folder"]))
-        temperature = 1.0 if fitted is None else fitted.temperature
-    else:
-        temperature = fit_temperature(of_dev, [post.label for post in split["dev"]])
-    return {
-        "model": identity,
-        "temperature": temperature,
-        "posts": posts_fingerprint(split["test"]),
-        "calibrated": confidence_scores(of_test, labels, temperature),
-        "uncalibrated": confidence_scores(of_test, labels, 1.0),
-    }
 
 
 def record_config(
@@ -296,19 +280,6 @@ def _of_confidence(calibration: dict[str, Any] | None, test: list[Post]) -> dict
         "expected_calibration_error_uncalibrated": uncalibrated["expected_calibration_error"],
         "accuracy_by_coverage": calibrated["accuracy_by_coverage"],
     }
-
-
-def _split(
-    posts: pd.DataFrame,
-    captions: list[CaptionRecord],
-    adapter: dict[str, Any],
-    parameters: ModelParameters,
-    run: RunParameters,
-) -> dict[str, list[Post]]:
-    """The posts of each split as this model reads them, after the check that it goes together with them."""
-    every = model_posts(posts, captions, parameters.inputs)
-    check_fits(adapter, every, parameters, elsewhere=run.trained_on is not None)
-    return {split: [post for post in every if post.split == split] for split in ("train", "dev", "test")}
 
 
 def _absent(adapter: dict[str, Any], parameters: ModelParameters, run: RunParameters) -> bool:

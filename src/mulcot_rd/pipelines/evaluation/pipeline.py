@@ -11,8 +11,8 @@ from mulcot_rd.pipelines.evaluation.nodes import (
     score_run,
 )
 
-# Both models with their posts.
-_MODELS = ("posts", "captions", "assistant_adapter", "student_adapter", "params:assistant", "params:student")
+# Both models with their posts, handed on in memory.
+_MODELS = ("assistant_evaluated", "student_evaluated")
 
 
 def create_pipeline() -> Pipeline:
@@ -22,7 +22,7 @@ def create_pipeline() -> Pipeline:
             *(_predict(model) for model in ("assistant", "student")),
             Node(
                 calibrate_models,
-                inputs=[*_MODELS, "params:run_settings", "evaluation_workspace"],
+                inputs=[*_MODELS, "params:run_settings"],
                 outputs=["calibration", "temperatures"],
                 name="calibrate_models",
             ),
@@ -70,7 +70,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_costs,
-                inputs=[*_MODELS, "params:efficiency", "params:run_settings", "evaluation_workspace"],
+                inputs=[*_MODELS, "params:efficiency", "evaluation_workspace"],
                 outputs="efficiency",
                 name="measure_costs",
             ),
@@ -90,6 +90,6 @@ def _predict(model: str) -> Node:
             "teacher_credentials",
             "evaluation_workspace",
         ],
-        outputs=f"{model}_test",
+        outputs=[f"{model}_test", f"{model}_evaluated"],
         name=f"predict_with_{model}",
     )
