@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def test_signals_have_their_own_handlers_again(tmp_path):
     launch(Calls(), cluster(2), tmp_path / "job", most=9)
     assert [signal.getsignal(number) for number in handled] == before
     assert before[0] is signal.default_int_handler
+
+
+def test_the_launcher_leaves_nothing_among_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    launch(Calls(), cluster(2), tmp_path / "job", most=9)
+    assert not list(tmp_path.glob("torchelastic*"))
 
 
 def test_no_more_processes_than_parts(tmp_path):

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import torch
 import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -53,6 +53,8 @@ def run(assignment: Assignment, size: int, max_failures: int) -> Any:
         max_restarts=max_failures,
         monitor_interval=_INTERVAL,
         start_method=_METHOD,
+        # By default a folder that stays behind.
+        logs_specs=DefaultLogsSpecs(log_dir=str(assignment.folder / "launcher")),
     )
     prepare([assignment.job.__module__])
     logger.info("%d workers of %d threads each", size, assignment.threads)
