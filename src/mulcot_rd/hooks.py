@@ -11,6 +11,7 @@ from typing import Any
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
+from kedro.io.core import get_filepath_str
 from kedro.pipeline import Pipeline
 
 from mulcot_rd.checks import check_names, check_parameters, check_runner
@@ -71,6 +72,13 @@ class ProjectHooks:
         check_inputs(pipeline, catalog)
         check_backbones(pipeline, catalog)
         prepare_workers(pipeline, catalog)
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Name the run's page: the last line that a run says."""
+        if "report" in pipeline.all_outputs():
+            described = catalog.get("report")._describe()
+            logger.info("report of the run: %s", get_filepath_str(described["filepath"], described["protocol"]))
 
 
 def _names(pipeline: Pipeline) -> set[str]:

@@ -20,6 +20,9 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.messages import nearest
 from mulcot_rd.parameters import RunParameters
 
+# The input of a node that tells what the metrics at hand were made of.
+METRICS_LINEAGE = "metrics_lineage"
+
 
 class Lineage:
     """Hooks that write down what each version is made from, and that refuse versions which can't go together."""
@@ -34,6 +37,8 @@ class Lineage:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check the versions that are asked for, and take down which run this is."""
         check_load_versions(run_params["load_versions"] or {}, pipeline, catalog)
+        if METRICS_LINEAGE in pipeline.inputs():
+            catalog.save(METRICS_LINEAGE, [])
         run = RunParameters.model_validate(catalog.load("params:run_settings"))
         self._fingerprints, self._read = {}, {}
         self._run = {
@@ -48,11 +53,14 @@ class Lineage:
         }
 
     @hook_impl
-    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any]) -> None:
-        """Give the node's versioned outputs their record."""
+    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any]) -> dict[str, Any] | None:
+        """Give the node's versioned outputs their record; a node that tells of the metrics' lineage gets it."""
+        metrics = catalog.get("metrics") if METRICS_LINEAGE in node.inputs else None
+        if _is_versioned(metrics) and metrics.exists():
+            return {METRICS_LINEAGE: list(lineage(catalog, "metrics", metrics.resolve_load_version()))}
         outputs = [dataset for name in node.outputs if _is_versioned(dataset := catalog.get(name))]
         if not outputs:
-            return
+            return None
         parameters = {name.removeprefix("params:"): value for name, value in inputs.items() if "params:" in name}
         read: dict[str, Any] = {}
         for name in node.inputs:
@@ -70,6 +78,7 @@ class Lineage:
         }
         for dataset in outputs:
             dataset.record = record
+        return None
 
     def _state(self, name: str, dataset: Any) -> dict[str, Any] | None:
         """The version and fingerprint of an input that is kept on disk; of optional ones that are missing nothing."""

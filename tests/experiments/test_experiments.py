@@ -87,7 +87,7 @@ def test_every_run_has_its_own_reports_whatever_posts_others_left(project, kedro
 
     assert carried_out() == [True, True]
     for run in ("many", "few"):
-        for name in ("result_table.md", "quality_table.md", "case_study.html", "training_curves.png"):
+        for name in ("result_table.md", "quality_table.md", "case_study.html", "report.html", "training_curves.png"):
             assert (reports / run / name).is_file()
     (reports / "few" / "baselines.json").unlink()
     assert carried_out() == [False, True]

@@ -4,8 +4,10 @@ import pytest
 
 from mulcot_rd.metrics.quality import (
     conclusion_label,
+    modality_conflict,
     names_aspect,
     quality_scores,
+    quotes,
     quotes_in_post,
     repeats_sentence,
     repetition,
@@ -51,6 +53,20 @@ def test_aspect_is_found_whatever_case_and_spacing():
 def test_quotes_are_looked_up_in_the_post():
     said = reasoning(text="It says 'love it', \"TRULY\" and 'hate'; the writer's tone is warm, it's clear.")
     assert quotes_in_post(said, POST) == [True, True, False]
+    assert [said.text_analysis[start:end] for start, end, _ in quotes(said, POST)] == ["'love it'", '"TRULY"', "'hate'"]
+
+
+def test_a_modality_conflict_is_between_opposite_labels():
+    def conflicting(text, image):
+        said = reasoning(text=f"The wording reads as {text}.").model_copy(
+            update={"image_analysis": f"It leans {image}."}
+        )
+        return modality_conflict(said)
+
+    assert conflicting("positive", "negative")
+    assert conflicting("negative", "positive")
+    assert not conflicting("positive", "neutral")
+    assert not conflicting("positive", "to no side")
 
 
 def test_repetition_counts_what_comes_again():

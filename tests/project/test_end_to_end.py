@@ -35,6 +35,7 @@ def test_every_path_of_the_contract_is_there(undisturbed):
         f"data/08_reporting/{RUN}/config.yml",
         f"data/08_reporting/{RUN}/result_table.md",
         f"data/08_reporting/{RUN}/case_study.html",
+        f"data/08_reporting/{RUN}/report.html",
         f"data/08_reporting/{RUN}/training_curves.png",
         f"data/08_reporting/{RUN}/confidence.png",
         f"data/08_reporting/{RUN}/efficiency.json",
@@ -109,6 +110,17 @@ def test_a_finished_run_is_left_as_it_is_in_another_place_and_with_another_batch
         assert len(list(versions.iterdir())) == 1
     assert not list((finished / f"data/06_models/{RUN}/work").rglob("*.safetensors"))
     assert fingerprints(finished) == fingerprints(undisturbed)
+
+
+def test_the_page_of_a_run_says_what_it_was_made_of_and_the_last_line_of_the_log_names_it(undisturbed, finished):
+    page = (undisturbed / f"data/08_reporting/{RUN}/report.html").read_text(encoding="utf-8")
+    chain = page[page.index('id="origin"') :]
+    assert "by evaluation.score_run" in chain
+    assert "by data_preparation." in chain
+    result = run(finished, "--pipeline", "reporting", "--params", SMALL)
+    assert result.returncode == 0, result.stderr[-2000:]
+    report = finished / f"data/08_reporting/{RUN}/report.html"
+    assert result.stderr.splitlines()[-1].endswith(f"report of the run: {report}")
 
 
 def test_another_run_overwrites_nothing(undisturbed, finished):

@@ -11,7 +11,7 @@ from kedro_datasets.pandas import ParquetDataset
 from PIL import Image
 from tests.project.conftest import load
 
-from mulcot_rd.datasets import JSONLinesDataset, PathDataset, ReportTableDataset
+from mulcot_rd.datasets import JSONLinesDataset, PathDataset, ReplacedMatplotlibDataset, ReportTableDataset
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.hooks import MissingInputError, check_inputs, default_parameters, fill_optional_inputs
 from mulcot_rd.parameters import RunParameters
@@ -49,7 +49,8 @@ def catalog(tmp_path, posts) -> DataCatalog:
         engine="local",
     )
     files = {"metrics": "metrics.json", "efficiency": "efficiency.json", "quality": "quality.json", "calibration": "c"}
-    files |= {"teacher_references": "references.jsonl", "run_config": "config.yml"}
+    files |= {"teacher_references": "references.jsonl", "run_config": "config.yml", "teacher_report": "report.md"}
+    files |= {"assistant_test": "at"}
     missing = {
         name: JSONLinesDataset(filepath=str(tmp_path / file), record="mulcot_rd.schema.PredictionRecord")
         for name, file in {**files, "student_test": "t", "assistant_adapter": "a", "student_adapter": "s"}.items()
@@ -63,7 +64,15 @@ def catalog(tmp_path, posts) -> DataCatalog:
             "params:reporting": MemoryDataset(ReportingParameters()),
             **missing,
             **{f"all_{name}": PathDataset(filepath=str(tmp_path / path)) for name, path in folders.items()},
-            **{name: ReportTableDataset(filepath=str(tmp_path / "tables" / name)) for name in TABLES},
+            "metrics_lineage": MemoryDataset([]),
+            **{
+                name: ReportTableDataset(filepath=str(tmp_path / "tables" / name))
+                for name in (*TABLES, "result_table", "quality_table")
+            },
+            **{
+                name: ReplacedMatplotlibDataset(filepath=str(tmp_path / f"{name}.png"))
+                for name in ("training_curves", "confidence_figure")
+            },
         }
     )
 
@@ -75,9 +84,10 @@ def test_posts_alone_are_enough(catalog, tmp_path, caplog):
     outputs = SequentialRunner().run(pipeline, catalog)
     assert "metrics (" in caplog.text
     assert "is not on disk: the reports leave it out" in caplog.text
-    assert outputs["result_table"].load().frame["method"].tolist()[0] == "majority class"
+    assert catalog.load("result_table")["method"].tolist()[0] == "majority class"
+    assert "No test post is answered yet" in outputs["report"].load()
     assert "has answered no test post yet" in outputs["case_study"].load()
-    for name in ("training_curves", *(f"figure_{number}" for number in (3, 5, 7, 8, 9))):
+    for name in (f"figure_{number}" for number in (3, 5, 7, 8, 9)):
         outputs[name].load().savefig(tmp_path / f"{name}.png", dpi=20)
     for name in TABLES:
         assert {file.suffix for file in (tmp_path / "tables").glob(f"{name}.*")} == {".md", ".csv", ".tex"}

@@ -7,7 +7,7 @@ each says what it counts, and none of them says that a reasoning convinces anybo
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def quality_scores(
     """
     conclusions = [conclusion_label(reasoning) for reasoning in reasonings]
     pairs = list(zip(conclusions, (reasoning.prediction for reasoning in reasonings), strict=True))
-    quotes = [grounded for r, post in zip(reasonings, posts, strict=True) for grounded in quotes_in_post(r, post)]
+    grounded = [there for r, post in zip(reasonings, posts, strict=True) for there in quotes_in_post(r, post)]
     values: dict[str, list[float]] = {
         "conclusion_entails": [float(said is not None and said == predicted) for said, predicted in pairs],
         "conclusion_contradicts": [float(said is not None and said != predicted) for said, predicted in pairs],
@@ -55,14 +55,14 @@ def quality_scores(
             for reasoning, post in zip(reasonings, posts, strict=True)
             if post.aspect is not None
         ],
-        "quotes_grounded": [float(grounded) for grounded in quotes],
+        "quotes_grounded": [float(there) for there in grounded],
         "repeated_sentence": [float(repeats_sentence(reasoning)) for reasoning in reasonings],
         "repetition_4": [repetition(text) for text in texts],
     }
     return {
         "reasonings": len(reasonings),
         **{name: float(np.mean(each)) if each else None for name, each in values.items()},
-        "quotes": len(quotes),
+        "quotes": len(grounded),
         "intervals": {name: list(bootstrap_mean_interval(each, seed)) for name, each in values.items() if each},
     }
 
@@ -89,12 +89,31 @@ def judge_scores(
     }
 
 
+class Quote(NamedTuple):
+    """Quoted words in a Text_analysis: where they begin and end there, and whether post or aspect has them."""
+
+    start: int
+    end: int
+    in_post: bool
+
+
 def conclusion_label(reasoning: Reasoning) -> Sentiment | None:
-    """The label that the Final_conclusion comes to: the last one it names and does not take back, or ``None``.
+    """The label that the Final_conclusion comes to, or ``None``."""
+    return named_label(reasoning.final_conclusion)
+
+
+def modality_conflict(reasoning: Reasoning) -> bool:
+    """Whether Text_analysis and Image_analysis come to positive and negative, or the other way round."""
+    labels = {named_label(reasoning.text_analysis), named_label(reasoning.image_analysis)}
+    return labels == {Sentiment.POSITIVE, Sentiment.NEGATIVE}
+
+
+def named_label(section: str) -> Sentiment | None:
+    """The label that a section comes to: the last one it names and does not take back, or ``None``.
 
     ``neither positive nor negative`` comes to neutral.
     """
-    words = [word.lower() for word in _WORD.findall(reasoning.final_conclusion)]
+    words = [word.lower() for word in _WORD.findall(section)]
     said: Sentiment | None = None
     turn = 0
     for place, word in enumerate(words):
@@ -113,11 +132,19 @@ def names_aspect(reasoning: Reasoning, aspect: str) -> bool:
     return any(wanted in _even(section) for section in reasoning.sections.values())
 
 
+def quotes(reasoning: Reasoning, post: Post) -> list[Quote]:
+    """Every quotation in the Text_analysis."""
+    said = _even(f"{post.text} {post.aspect or ''}")
+    found = []
+    for match in _QUOTE.finditer(reasoning.text_analysis):
+        words = next(group for group in match.groups() if group)
+        found.append(Quote(*match.span(), _even(words).strip(".,!?;:") in said))
+    return found
+
+
 def quotes_in_post(reasoning: Reasoning, post: Post) -> list[bool]:
     """For every quotation in the Text_analysis, whether the post (or its aspect) has it."""
-    said = _even(f"{post.text} {post.aspect or ''}")
-    found = (next(group for group in match.groups() if group) for match in _QUOTE.finditer(reasoning.text_analysis))
-    return [_even(quote).strip(".,!?;:") in said for quote in found]
+    return [quote.in_post for quote in quotes(reasoning, post)]
 
 
 def repeats_sentence(reasoning: Reasoning) -> bool:

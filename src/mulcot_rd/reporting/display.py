@@ -11,8 +11,9 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from mulcot_rd.images import thumbnail_uri
+from mulcot_rd.metrics.quality import quotes
 from mulcot_rd.reasoning import SECTION_KEYS
-from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
+from mulcot_rd.schema import Post, PredictionRecord, Reasoning, Sentiment, TeacherRecord
 
 Written = Sequence[TeacherRecord] | Sequence[PredictionRecord]
 
@@ -60,7 +61,8 @@ def post_cards(posts: Sequence[Post]) -> Html:
 def side_by_side(posts: Sequence[Post], systems: Mapping[str, Written]) -> Html:
     """Posts with their images, and beneath each what every system wrote of it, a column a system.
 
-    All text is escaped: a post is data, whatever it contains.
+    All text is escaped: a post is data, whatever it contains. Words that a Text_analysis quotes and the post does not
+    have are marked. The tick is the label's: of the reasoning nobody knows whether it is right.
 
     Args:
         posts: The posts to show, in order.
@@ -75,7 +77,7 @@ def side_by_side(posts: Sequence[Post], systems: Mapping[str, Written]) -> Html:
         {
             "post": post,
             "image": thumbnail_uri(post.image, _IMAGE_SIDE),
-            "columns": [_column(name, records.get(post.id), post.label) for name, records in by_system.items()],
+            "columns": [_column(name, records.get(post.id), post) for name, records in by_system.items()],
         }
         for post in posts
     ]
@@ -146,16 +148,26 @@ def _label(label: Sentiment | None) -> str:
     return UNREADABLE if label is None else label.value
 
 
-def _column(name: str, record: TeacherRecord | PredictionRecord | None, gold: Sentiment) -> dict[str, Any]:
+def _column(name: str, record: TeacherRecord | PredictionRecord | None, post: Post) -> dict[str, Any]:
     if record is None:
         return {"name": name, "sections": [], "verdicts": [], "remark": "wrote nothing of this post"}
     told = isinstance(record, TeacherRecord) and record.stage == 2
     return {
         "name": name,
         "remark": "was told the label" if told else "",
-        "sections": list(zip(SECTION_KEYS, record.reasoning.sections.values(), strict=True)),
+        "sections": list(zip(SECTION_KEYS, _pieces(record.reasoning, post), strict=True)),
         "verdicts": [
-            {"prompt": prompt or REASONING_PROMPT, "label": label, "right": label == gold.value}
+            {"prompt": prompt or REASONING_PROMPT, "label": label, "right": label == post.label.value}
             for prompt, label in _labels(record).items()
         ],
     }
+
+
+def _pieces(reasoning: Reasoning, post: Post) -> list[list[tuple[str, bool]]]:
+    """Each section in pieces, each with whether it is a quotation that the post does not have."""
+    first, *others = reasoning.sections.values()
+    pieces, end = [], 0
+    for quote in quotes(reasoning, post):
+        pieces += [(first[end : quote.start], False), (first[quote.start : quote.end], not quote.in_post)]
+        end = quote.end
+    return [[*pieces, (first[end:], False)], *([(section, False)] for section in others)]

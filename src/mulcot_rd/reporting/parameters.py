@@ -12,6 +12,9 @@ class ReportingParameters(BaseModel):
         None, min_length=1, description="Ids of the test posts in the case study; null draws them with the run's seed"
     )
     cases: int = Field(3, ge=1, description="How many posts are drawn")
+    report_posts: int = Field(
+        12, ge=1, description="How many posts report.html shows of the errors, and of the modality conflicts"
+    )
     compare_with: str | None = Field(
         None, description="Name of a run that every other one on its data set is compared with; null for none"
     )

@@ -3,7 +3,6 @@
 What the run at hand has not written yet arrives empty (see :mod:`mulcot_rd.hooks`); the reports say so.
 """
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,9 @@ from mulcot_rd.reporting.histories import read_loss_histories
 from mulcot_rd.reporting.parameters import ReportingParameters
 from mulcot_rd.reporting.quality_tables import quality_table
 from mulcot_rd.reporting.read import read_runs
+from mulcot_rd.reporting.report import answers_section, drawn, report_page
 from mulcot_rd.reporting.result_table import run_report
-from mulcot_rd.reporting.run_config import parameters_note, run_config
+from mulcot_rd.reporting.run_config import changed_parameters, parameters_note, run_config
 from mulcot_rd.reporting.sources import source_of
 from mulcot_rd.reporting.writers import ReportTable
 from mulcot_rd.schema import PredictionRecord, TeacherRecord
@@ -94,7 +94,7 @@ def show_case_study(
     answered = sorted(record.id for record in student_test)
     chosen = reporting.case_posts
     if chosen is None:
-        chosen = random.Random(run.seed).sample(answered, min(reporting.cases, len(answered)))
+        chosen = drawn(answered, reporting.cases, run.seed)
     unknown = [post_id for post_id in chosen if post_id not in answered]
     if unknown:
         raise UserError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
@@ -135,6 +135,65 @@ def draw_confidence(
     return confidence_figure(
         calibration, f"{run.dataset}, {run.name}", _source(run, assistant_adapter, student_adapter)
     )
+
+
+def show_answers(
+    posts: pd.DataFrame,
+    assistant_test: list[PredictionRecord],
+    student_test: list[PredictionRecord],
+    teacher_references: list[TeacherRecord],
+    metrics: dict[str, Any],
+    reporting: ReportingParameters,
+    run: RunParameters,
+) -> dict[str, Any]:
+    """Gather what the run's page shows of answers: scores, confusion matrices, errors and modality conflicts."""
+    answers = {"assistant": assistant_test, "student": student_test}
+    # What is not on disk arrives as an empty mapping.
+    records = {"teacher_references": list(teacher_references)}
+    records |= {f"{name}_test": list(made) for name, made in answers.items()}
+    return answers_section(
+        checked_posts(posts, records),
+        {name: made for name, made in answers.items() if made},
+        records["teacher_references"],
+        metrics,
+        scale=run.scale,
+        most=reporting.report_posts,
+        seed=run.seed,
+    )
+
+
+def show_origin(
+    teacher_report: str,
+    config: dict[str, Any],
+    default_parameters: dict[str, Any],
+    metrics_lineage: list[str],
+    run: RunParameters,
+) -> dict[str, Any]:
+    """Gather what the run's page says of the teacher, the parameters, and what the metrics were made of."""
+    return {
+        "teacher": teacher_report,
+        "changed": changed_parameters(config, run_config(run, default_parameters, {})),
+        "config": config,
+        "lineage": metrics_lineage,
+    }
+
+
+def write_report(
+    result_table: pd.DataFrame,
+    quality_table: pd.DataFrame,
+    training_curves: bytes,
+    confidence_figure: bytes,
+    answers: dict[str, Any],
+    origin: dict[str, Any],
+    run: RunParameters,
+) -> str:
+    """Put the run's reports together on one page of HTML."""
+    tables = {
+        "Beside baselines and the paper": result_table.drop(columns="run"),
+        "Qualities of the reasonings, which need no reference": quality_table.drop(columns="run"),
+    }
+    figures = {"Training": training_curves, "Confidence": confidence_figure}
+    return report_page(f"{run.dataset}, {run.name}", tables, figures, answers, origin)
 
 
 def _source(run: RunParameters, *adapters: dict[str, Any]) -> str:

@@ -11,7 +11,10 @@ from mulcot_rd.pipelines.reporting.nodes import (
     report_quality,
     report_run,
     score_baselines,
+    show_answers,
     show_case_study,
+    show_origin,
+    write_report,
 )
 from mulcot_rd.reporting.collect import TABLES
 
@@ -64,6 +67,40 @@ def create_pipeline() -> Pipeline:
                 inputs=["calibration", "assistant_adapter", "student_adapter", "params:run_settings"],
                 outputs="confidence_figure",
                 name="draw_confidence",
+            ),
+            Node(
+                show_answers,
+                inputs=[
+                    "posts",
+                    "assistant_test",
+                    "student_test",
+                    "teacher_references",
+                    "metrics",
+                    "params:reporting",
+                    "params:run_settings",
+                ],
+                outputs="answers_shown",
+                name="show_answers",
+            ),
+            Node(
+                show_origin,
+                inputs=["teacher_report", "run_config", "default_parameters", "metrics_lineage", "params:run_settings"],
+                outputs="origin_shown",
+                name="show_origin",
+            ),
+            Node(
+                write_report,
+                inputs=[
+                    "result_table",
+                    "quality_table",
+                    "training_curves",
+                    "confidence_figure",
+                    "answers_shown",
+                    "origin_shown",
+                    "params:run_settings",
+                ],
+                outputs="report",
+                name="write_report",
             ),
             Node(
                 collect_paper_tables,
