@@ -181,5 +181,5 @@ _SELECTIONS = {
     "from_inputs": ("--from-inputs", Pipeline.datasets),
     "to_outputs": ("--to-outputs", Pipeline.datasets),
     "tags": ("--tags", _tags),
-    "namespaces": ("--namespaces", lambda pipeline: {node.namespace for node in pipeline.nodes}),
+    "namespaces": ("--namespaces", lambda pipeline: {node.namespace for node in pipeline.nodes if node.namespace}),
 }

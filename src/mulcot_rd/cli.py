@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 import warnings
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import click
 from kedro.framework.cli.project import project_group
@@ -18,6 +18,7 @@ from mulcot_rd.checks import check_selection
 from mulcot_rd.cli_options import in_one_sentence, project_folder, run_context, run_options, split_params
 from mulcot_rd.cli_results import lineage, runs, versions
 from mulcot_rd.errors import DryRunEnded, UserError
+from mulcot_rd.extras import extra
 from mulcot_rd.files import read_text
 from mulcot_rd.messages import nearest
 from mulcot_rd.yaml_reader import read_mapping
@@ -46,7 +47,7 @@ def read_recipe(context: click.Context, option: click.Parameter, path: str | Non
 def _checked_run(**options: Any) -> Any:
     check_selection(options)
     try:
-        return kedro_run.callback(**options)
+        return cast(Callable[..., Any], kedro_run.callback)(**options)
     except DryRunEnded as ended:
         click.echo(str(ended))
         return None
@@ -192,14 +193,13 @@ def demo(params: dict[str, Any], env: str | None, folders: tuple[Path, ...], hos
 
     It listens on this machine alone unless --host says otherwise. docs/demo.md says what it accepts.
     """
-    if find_spec("gradio") is None:
-        raise UserError("kedro demo needs Gradio: pip install -e '.[demo]'")
     # What visitors sent is deleted.
     _end_cleanly_on_sigterm()
     with TemporaryDirectory(prefix="mulcot-rd-demo-") as uploads:
         # Gradio reads it when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = uploads
-        from mulcot_rd.prediction.page import build_page, examples, newest_student, serve, title
+        with extra("demo"):
+            from mulcot_rd.prediction.page import build_page, examples, newest_student, serve, title
         from mulcot_rd.prediction.reasoner import SentimentReasoner
 
         run = run_context(params, env)[0].params["run_settings"]

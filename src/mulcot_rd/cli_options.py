@@ -6,11 +6,10 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from kedro.framework.cli.project import PARAMS_ARG_HELP
-from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.utils import find_kedro_project
@@ -52,7 +51,7 @@ def split_params(context: click.Context, option: click.Parameter, value: str | d
         if not equals or not name.strip():
             raise click.BadParameter(f"{item.strip()!r} must be NAME=VALUE", context, option)
         OmegaConf.update(given, name.strip(), typed_value(name.strip(), typed))
-    return OmegaConf.to_container(given)
+    return cast(dict[str, Any], OmegaConf.to_container(given))
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,14 +65,14 @@ def project_folder() -> Path:
     return Path(find_kedro_project(Path.cwd()) or Path.cwd())
 
 
-def run_context(params: dict[str, Any], env: str | None) -> tuple[KedroContext, Path]:
-    """The context of a run, and the folder of its ratings."""
+def run_context(params: dict[str, Any], env: str | None) -> tuple[Any, Path]:
+    """The context of a run, whose catalog and loader Kedro types as any, and the folder of its ratings."""
     project = project_folder()
     # Relative paths of parameters are those of the project.
     os.chdir(project)
     # Kedro checks parameters by the nodes that read them: this stage reads those that name a run, and needs no torch.
     pipelines.set_requested(["data_preparation"])
     with KedroSession.create(project_path=project, env=env, runtime_params=params) as session:
-        context = session.load_context()
+        context = cast(KedroSession, session).load_context()
     run = context.params["run_settings"]
     return context, project / run.data_root / "08_reporting" / run.dataset / run.name / "ratings"

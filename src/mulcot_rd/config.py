@@ -6,7 +6,7 @@ from copy import deepcopy
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 from kedro.config import OmegaConfigLoader
@@ -57,13 +57,12 @@ class ProjectConfigLoader(OmegaConfigLoader):
             found["_results_root"] = _results_root(str(found["_results_root"]))
         if key == "credentials":
             return _credentials(found)
-        resolved = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
-        return {name: value for name, value in resolved.items() if not name.startswith("_")}
+        return {name: value for name, value in _plain(OmegaConf.create(found)).items() if not name.startswith("_")}
 
     @cached_property
     def _resolved(self) -> dict[str, Any]:
         """All parameters, references followed: Kedro and the project ask for them several times a command."""
-        return OmegaConf.to_container(self.parameters(), resolve=True)
+        return _plain(self.parameters())
 
     def parameters(self) -> DictConfig:
         """All parameters, merged, with their references."""
@@ -77,17 +76,18 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def with_params(self, runtime_params: dict[str, Any]) -> "ProjectConfigLoader":
         """The same configuration with other parameters on the command line."""
-        folders = {"base_env": self.base_env, "default_run_env": self.default_run_env}
-        return ProjectConfigLoader(self.conf_source, self.env, runtime_params, **folders)
+        return self._other(self.env, runtime_params)
+
+    def _other(self, env: str | None, runtime_params: dict[str, Any]) -> "ProjectConfigLoader":
+        return ProjectConfigLoader(
+            self.conf_source, env, runtime_params, base_env=self.base_env, default_run_env=self.default_run_env
+        )
 
     def defaults(self) -> dict[str, Any]:
         """The parameters of the base alone, for the architecture, scale, variant and seed that are chosen."""
         chosen, base = self.parameters(), self.layers("parameters")[0]
         same = {name: chosen[name] for name, group in CHOICES.items() if str(chosen[name]) in base[group]}
-        folders = {"base_env": self.base_env, "default_run_env": self.default_run_env}
-        return ProjectConfigLoader(self.conf_source, self.base_env, {**same, "seed": chosen["seed"]}, **folders)[
-            "parameters"
-        ]
+        return self._other(self.base_env, {**same, "seed": chosen["seed"]})["parameters"]
 
     def layers(self, key: str) -> list[dict[str, Any]]:
         """What the base and the environment say, in order, with their references."""
@@ -208,6 +208,11 @@ def value_at(values: Any, path: Sequence[Any]) -> Any:
     return values
 
 
+def _plain(parameters: DictConfig) -> dict[str, Any]:
+    """Parameters without OmegaConf, references followed."""
+    return cast(dict[str, Any], OmegaConf.to_container(parameters, resolve=True))
+
+
 def _value(values: DictConfig, name: str, default: Any = _NOTHING) -> Any:
     """What ``${globals:name,default}`` and ``${runtime_params:name,default}`` stand for."""
     found = OmegaConf.select(values, name, default=default)
@@ -220,7 +225,7 @@ def _credentials(found: dict[str, Any]) -> dict[str, Any]:
     """Credentials, which may name variables of the environment (``${oc.env:NAME}``) and don't show themselves."""
     OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
     try:
-        resolved = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
+        resolved = _plain(OmegaConf.create(found))
     finally:
         OmegaConf.clear_resolver("oc.env")
     for name, entry in resolved.items():

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -38,8 +38,8 @@ class ProjectHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse parameters that nothing would read, and an unknown architecture, scale or variant."""
-        check_parameters(context.config_loader)
-        self._loader = context.config_loader
+        self._loader = cast(ProjectConfigLoader, context.config_loader)
+        check_parameters(self._loader)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -77,7 +77,7 @@ class ProjectHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Name the run's page: the last line that a run says."""
         if "report" in pipeline.all_outputs():
-            described = catalog.get("report")._describe()
+            described = cast(Any, catalog.get("report"))._describe()
             logger.info("report of the run: %s", get_filepath_str(described["filepath"], described["protocol"]))
 
 

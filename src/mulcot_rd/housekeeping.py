@@ -51,7 +51,7 @@ def stored_versions(catalog: DataCatalog) -> list[StoredVersion]:
         catalog: The catalog of any run: the others lie beside it.
     """
     run = RunParameters.model_validate(catalog.load("params:run_settings"))
-    metrics = catalog.get("metrics")
+    metrics: Any = catalog.get("metrics")
     root = metrics._filepath.parents[3]
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for layer in _LAYERS:
@@ -89,7 +89,7 @@ def stored_versions(catalog: DataCatalog) -> list[StoredVersion]:
 
 def remove(catalog: DataCatalog, versions: Sequence[StoredVersion]) -> None:
     """Remove versions from where results lie."""
-    metrics = catalog.get("metrics")
+    metrics: Any = catalog.get("metrics")
     for one in versions:
         metrics._fs.rm(str(metrics._filepath.parents[3] / one.path / one.version), recursive=True)
 
@@ -101,7 +101,7 @@ def _is_whole(name: str, files: dict[str, Any]) -> bool:
 def _paths(catalog: DataCatalog, root: PurePosixPath, at_hand: RunParameters, run: dict[str, str]) -> dict[str, str]:
     """Where the datasets with versions of another run lie, by their names."""
     other = {at_hand.dataset: run["dataset"], at_hand.name: run["name"]}
-    paths = {}
+    paths: dict[str, str] = {}
     for name in catalog:
         dataset = catalog.get(name)
         if isinstance(dataset, VersionedFiles) and dataset._filepath.is_relative_to(root):

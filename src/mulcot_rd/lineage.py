@@ -55,10 +55,10 @@ class Lineage:
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any]) -> dict[str, Any] | None:
         """Give the node's versioned outputs their record; a node that tells of the metrics' lineage gets it."""
-        metrics = catalog.get("metrics") if METRICS_LINEAGE in node.inputs else None
+        metrics: Any = catalog.get("metrics") if METRICS_LINEAGE in node.inputs else None
         if _is_versioned(metrics) and metrics.exists():
             return {METRICS_LINEAGE: list(lineage(catalog, "metrics", metrics.resolve_load_version()))}
-        outputs = [dataset for name in node.outputs if _is_versioned(dataset := catalog.get(name))]
+        outputs: list[Any] = [dataset for name in node.outputs if _is_versioned(dataset := _dataset(catalog, name))]
         if not outputs:
             return None
         parameters = {name.removeprefix("params:"): value for name, value in inputs.items() if "params:" in name}
@@ -85,7 +85,8 @@ class Lineage:
         from mulcot_rd.datasets import SoftLabelsDataset
         from mulcot_rd.datasets.versioned import VersionedFiles
 
-        if not isinstance(dataset, VersionedFiles | SoftLabelsDataset) or not dataset.exists():
+        kept = isinstance(dataset, VersionedFiles | SoftLabelsDataset)
+        if not kept or not dataset.exists():
             return None
         if not _is_versioned(dataset):
             return {"version": None, "fingerprint": dataset.fingerprint()}
@@ -105,7 +106,7 @@ def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: 
         UserError: With what to ask for.
     """
     for name, version in wanted.items():
-        dataset = catalog.get(name)
+        dataset = _dataset(catalog, name)
         if not _is_versioned(dataset):
             raise UserError(f"--load-versions {name}:{version}: {name} has no versions")
         if name in pipeline.all_outputs():
@@ -115,9 +116,9 @@ def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: 
     read = pipeline.inputs() - {"posts"} if wanted else set()
     read = {name for name in read if _is_versioned(catalog.get(name)) and catalog.exists(name)}
     for name, version in wanted.items():
-        made_from = catalog.get(name).read_record(version).get("inputs", {})
+        made_from = _dataset(catalog, name).read_record(version).get("inputs", {})
         for other in sorted(read & made_from.keys()):
-            if made_from[other]["fingerprint"] != catalog.get(other).fingerprint():
+            if made_from[other]["fingerprint"] != _dataset(catalog, other).fingerprint():
                 missing[f"{other}:{made_from[other]['version']}"] = f"{name}:{version}"
     if missing:
         raise UserError(
@@ -137,7 +138,7 @@ def lineage(catalog: DataCatalog, name: str, version: str) -> Iterator[str]:
     Raises:
         UserError: If there is no such version.
     """
-    dataset = catalog.get(name)
+    dataset = _dataset(catalog, name)
     if not _is_versioned(dataset):
         raise UserError(f"{name} has no versions; choose a dataset that has, such as metrics")
     _check_there(dataset, name, version)
@@ -164,9 +165,9 @@ def _chain(
     if name.endswith("_adapter") and trained_on is not None:
         yield f"{indent}{name} {version}, trained on {trained_on}: kedro lineage with that run's --params goes on"
         return
-    record = catalog.get(name).read_record(version)
+    record = _dataset(catalog, name).read_record(version)
     if not record:
-        there = version in catalog.get(name).list_versions(full_path=False)
+        there = version in _dataset(catalog, name).list_versions(full_path=False)
         yield f"{indent}{name} {version}, {'made by a release that kept no records' if there else 'removed'}"
         return
     code = f"mulcot_rd {record['mulcot_rd']}" + (f", commit {record['commit']}" if record["commit"] else "")
@@ -188,6 +189,11 @@ def commit(folder: Path) -> str | None:
     if told[0].returncode:
         return None
     return told[0].stdout.strip() + ("+changes" if told[1].stdout.strip() else "")
+
+
+def _dataset(catalog: DataCatalog, name: str) -> Any:
+    """A dataset; Kedro's type of it knows no versions and no records."""
+    return catalog.get(name)
 
 
 def _check_there(dataset: Any, name: str, version: str) -> None:

@@ -43,14 +43,12 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 def is_users(error: BaseException) -> bool:
     """Whether a user can act on an error: its message says so, or storage failed under it."""
-    return isinstance(error, USER_ERRORS) or _storage_fault(error) is not None
+    return isinstance(_told(error), USER_ERRORS) or _storage_fault(error) is not None
 
 
 def one_sentence(error: BaseException) -> str:
     """An error's message on one line; of refused parameters only their names, what is wrong, and what was given."""
-    # Kedro puts its own words before what a dataset raised.
-    while isinstance(error, DatasetError) and isinstance(error.__cause__, USER_ERRORS):
-        error = error.__cause__
+    error = _told(error)
     text = _storage_fault(error) or str(error)
     if isinstance(error, ParameterValidationError):
         refused = []
@@ -62,6 +60,13 @@ def one_sentence(error: BaseException) -> str:
         if refused:
             text = "parameters refused: " + "; ".join(refused)
     return without_password(" ".join(text.split()))
+
+
+def _told(error: BaseException) -> BaseException:
+    """The error without Kedro's own words before what a dataset, or the import of a pipeline, raised."""
+    while isinstance(error, DatasetError | ImportError) and isinstance(error.__cause__, USER_ERRORS):
+        error = error.__cause__
+    return error
 
 
 def _storage_fault(error: BaseException | None) -> str | None:

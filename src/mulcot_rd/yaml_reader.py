@@ -71,9 +71,9 @@ def read_yaml(content: str | bytes, place: str, *, secret: bool = False) -> Any:
         message = f"{place}, line {line}: this is no text in UTF-8; save it as a text file in UTF-8"
     except yaml.YAMLError as error:
         marked = isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None
-        line = f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if marked else ""
+        at = f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if marked else ""
         what = "" if secret else f" ({error.problem if marked else ' '.join(str(error).split())})"
-        message = f"{place}{line}: this is no YAML{what}; correct it there, and indent with blanks, never with tabs"
+        message = f"{place}{at}: this is no YAML{what}; correct it there, and indent with blanks, never with tabs"
     # Behind the handler, so that a traceback does not show the parser's error, which quotes the file.
     raise UserError(message)
 
@@ -102,7 +102,7 @@ def typed_value(name: str, typed: str) -> Any:
         return typed
     if isinstance(value, float | int) and not isinstance(value, bool) and _takes_no_number(name):
         return typed
-    opened = {str: ("'", '"'), list: "[", dict: "{"}
+    opened: dict[type, Any] = {str: ("'", '"'), list: "[", dict: "{"}
     return value if typed.lstrip().startswith(opened.get(type(value), "")) else typed
 
 

@@ -17,7 +17,7 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.images import load_image
 from mulcot_rd.schema import Sentiment, Verdict
 
-gradio = pytest.importorskip("gradio", reason="Gradio is not installed: pip install -e '.[demo]'")
+gradio = pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'mulcot-rd[demo]'")
 httpx = pytest.importorskip("httpx")
 
 from mulcot_rd.prediction import page  # noqa: E402

@@ -6,7 +6,7 @@ import logging
 import pytest
 from tests.teacher.conftest import reasoning_text
 
-from mulcot_rd.metrics.summary import stage_one_scores
+from mulcot_rd.metrics.labels import stage_one_scores
 from mulcot_rd.schema import Sentiment, Usage
 from mulcot_rd.teacher import TeacherParameters, annotate
 from mulcot_rd.teacher.controller import annotate_post

@@ -62,7 +62,11 @@ class SoftLabelsDataset(AbstractDataset["SoftLabels | NoSoftLabels", "SoftLabels
 
         kept = Kept(self._filepath.parent, self._filepath.name)
         if isinstance(data, NoSoftLabels):
-            manifest = {"none": data.reason, "fingerprint": fingerprint("no soft labels", data.reason), "files": {}}
+            manifest: dict[str, Any] = {
+                "none": data.reason,
+                "fingerprint": fingerprint("no soft labels", data.reason),
+                "files": {},
+            }
             if read_manifest(self._filepath) != manifest:
                 made = kept.result(manifest["fingerprint"])
                 write_manifest(made, manifest)

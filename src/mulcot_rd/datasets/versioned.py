@@ -38,6 +38,7 @@ class VersionedFiles:
     """
 
     record: Mapping[str, Any] | None = None
+    _version: Version | None
     # What each file adds to the path. The last one is written last: a version is there once this one is.
     _endings: tuple[str, ...] = ("",)
 
@@ -105,7 +106,8 @@ class VersionedFiles:
             beside = copy.copy(self)
             beside._filepath, beside._version = PurePosixPath(folder, self._filepath.name), None
             beside._fs, beside._protocol = fsspec.filesystem("file"), "file"
-            super(VersionedFiles, beside).save(data)
+            # That of the dataset which this is mixed into.
+            super(VersionedFiles, beside).save(data)  # type: ignore[misc]
             return {"": Path(beside._filepath).read_bytes()}
 
     def _write(self: Any, path: PurePosixPath, content: Content) -> None:
@@ -114,7 +116,7 @@ class VersionedFiles:
 
     def _write_file(self: Any, path: str, data: bytes) -> None:
         if self._protocol == "file":
-            replace_file(Path(path), lambda temporary: temporary.write_bytes(data) and None)
+            replace_file(Path(path), lambda temporary: temporary.write_bytes(data))
         else:
             # A store replaces an object in one step by itself.
             self._fs.pipe_file(path, data)

@@ -5,6 +5,7 @@ No object is recognised. A text-only model that reads such captions learns from 
 
 import colorsys
 from collections import Counter
+from typing import Any
 
 from PIL import Image, ImageFilter, ImageStat
 
@@ -46,7 +47,8 @@ def _format(ratio: float) -> str:
 
 def _colours(image: Image.Image) -> str:
     counts: Counter[str] = Counter()
-    for count, pixel in image.getcolors(SIDE**2):
+    pixels: Any = image.getcolors(SIDE**2)
+    for count, pixel in pixels:
         counts[_name(*pixel)] += count
     shares = [(name, count / SIDE**2) for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     main = [name for name, share in shares if share >= MAIN_SHARE][:3] or [shares[0][0]]

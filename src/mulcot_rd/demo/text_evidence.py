@@ -63,7 +63,7 @@ class TextEvidence:
         return (*self.positive[:1], *self.negative[:1])
 
 
-class _Vader(SentimentIntensityAnalyzer):  # type: ignore[misc]
+class _Vader(SentimentIntensityAnalyzer):
     """VADER in linear time.
 
     At every word with a score, VADER lower-cases all words of the text to look at no more than three before that word

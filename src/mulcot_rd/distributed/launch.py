@@ -1,6 +1,5 @@
 """Starting the processes of a job."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from mulcot_rd.distributed.group import ALONE
 from mulcot_rd.distributed.job import Job
 from mulcot_rd.distributed.parameters import ClusterParameters
 from mulcot_rd.distributed.worker import Assignment, limited_threads, on_disk
-from mulcot_rd.errors import UserError
+from mulcot_rd.extras import extra
 
 
 def check_engine(engine: str) -> None:
@@ -20,8 +19,9 @@ def check_engine(engine: str) -> None:
     Raises:
         UserError: With the cure.
     """
-    if engine == "ray" and find_spec("ray") is None:
-        raise UserError("engine=ray needs the package ray: pip install 'ray[train]>=2.60,<3', or use engine=local")
+    if engine == "ray":
+        with extra("ray"):
+            import ray  # noqa: F401, PLC0415
 
 
 def launch(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:

@@ -4,7 +4,7 @@ import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kedro.framework.session import KedroSession
 from omegaconf import OmegaConf
@@ -44,9 +44,9 @@ class RunState:
         given = OmegaConf.create()
         for name, value in planned.parameters.items():
             OmegaConf.update(given, name, value)
-        runtime = OmegaConf.to_container(given)
+        runtime: Any = OmegaConf.to_container(given)
         with KedroSession.create(project_path=project, env=planned.env, runtime_params=runtime) as session:
-            context = session.load_context()
+            context: Any = cast(KedroSession, session).load_context()
             self._catalog = context.catalog
             parameters = context.params
         settings = parameters["run_settings"]

@@ -1,6 +1,7 @@
 """Decoding: a KV cache of fixed size, and one step of the family's own decoder over all its rows."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -43,12 +44,13 @@ class Decoder:
         self._tokens = len(encoder.tokenizer)
         # What a decoder with relative positions adds to its scores [heads, columns, columns].
         self._bias = encoder.family.relative_bias(base, columns)
-        self._store, self._cache = _allocate(like.keys_values, rows, columns)
+        self._store, self._cache = _allocate(cast(Tensor, like.keys_values), rows, columns)
         self._own_layers = self._cache.layers
-        self._cross = self._cross_mask = None
+        # Keys and values of the encoder's states, and the mask over them.
+        self._cross: tuple[Tensor, Tensor] | None = None
         if like.cross is not None:
-            self._cross, cross_cache = _allocate(like.cross, rows, encoded)
-            self._cross_mask = like.cross.new_zeros((rows, 1, 1, encoded))
+            cross, cross_cache = _allocate(like.cross, rows, encoded)
+            self._cross = cross, like.cross.new_zeros((rows, 1, 1, encoded))
             self._cache = EncoderDecoderCache(self._cache, cross_cache)
             # The family's code then reads the encoder's keys and values and never writes them.
             self._cache.is_updated = dict.fromkeys(range(len(cross_cache.layers)), True)
@@ -57,12 +59,13 @@ class Decoder:
 
     def enter(self, row: int, branch: Branch) -> None:
         """Put a prompt into a row, in place of whatever was there."""
-        self._store[:, row, :, : branch.keys_values.shape[2]] = branch.keys_values
-        if branch.cross is not None:
-            tokens = branch.cross.shape[2]
-            self._cross[:, row, :, :tokens] = branch.cross
-            self._cross_mask[row] = torch.finfo(branch.cross.dtype).min
-            self._cross_mask[row, ..., :tokens] = 0
+        keys_values = cast(Tensor, branch.keys_values)
+        self._store[:, row, :, : keys_values.shape[2]] = keys_values
+        if self._cross is not None and branch.cross is not None:
+            (cross, mask), tokens = self._cross, branch.cross.shape[2]
+            cross[:, row, :, :tokens] = branch.cross
+            mask[row] = torch.finfo(branch.cross.dtype).min
+            mask[row, ..., :tokens] = 0
 
     def step(self, rows: Sequence[tuple[int, int, int] | None]) -> Tensor:
         """Read a token of every row.
@@ -80,7 +83,7 @@ class Decoder:
         if inputs.device.type != "cuda":
             return self._run(inputs, self._columns)
         if self._graph is None:
-            self._capture(inputs)
+            self._graph = self._capture(inputs)
         self._inputs.copy_(inputs)
         self._graph.replay()
         return self._logits
@@ -98,10 +101,10 @@ class Decoder:
         else:
             # The family's own bias is that of a first token: the same for all columns, which changes no weight.
             mask = mask + self._bias[:, lengths, :window].transpose(0, 1)[:, :, None]
-        if self._cross_mask is not None:
+        if self._cross is not None:
             # The keys and values of the encoder's states are in the cache; what is given here is never read.
             more["encoder_hidden_states"] = mask.new_zeros((len(inputs), 1, 1))
-            more["encoder_attention_mask"] = self._cross_mask
+            more["encoder_attention_mask"] = self._cross[1]
         states = self._family.decoder_states(
             self._base,
             input_ids=tokens[:, None],
@@ -112,7 +115,7 @@ class Decoder:
         ).last_hidden_state
         return self._base.lm_head(states[:, 0])[:, : self._tokens]
 
-    def _capture(self, inputs: Tensor) -> None:
+    def _capture(self, inputs: Tensor) -> torch.cuda.CUDAGraph:
         """Capture a step; running it before, as capture demands, writes the same columns as the replay will."""
         # A graph reads its inputs where they were when it was captured.
         self._inputs = inputs.clone()
@@ -122,9 +125,10 @@ class Decoder:
             for _ in range(2):
                 self._run(self._inputs, self._columns)
         torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self._logits = self._run(self._inputs, self._columns)
+        return graph
 
 
 class _Layer(StaticLayer):

@@ -116,7 +116,7 @@ def write_answers(
             branch = ready.popleft()
             decoder.enter(number, branch)
             rows[number] = _Row(branch._replace(keys_values=None, cross=None))
-        logits = decoder.step([row and row.next_input() for row in rows])
+        logits = decoder.step([None if row is None else row.next_input() for row in rows])
         for number, token in enumerate(_choose(rows, logits, parameters)):
             row = rows[number]
             if row is None:

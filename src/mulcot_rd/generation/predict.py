@@ -37,9 +37,8 @@ def verdicts(
 ) -> list[Verdict]:
     """:func:`verdict` of many posts; ``answers`` and ``scores`` have one for each."""
     by_post = [dict(zip(answers, given, strict=True)) for given in zip(*answers.values(), strict=True)]
-    return [
-        verdict(given, own, temperature) for given, own in zip(by_post, scores or [None] * len(by_post), strict=True)
-    ]
+    own: Sequence[LabelScores | None] = scores or [None] * len(by_post)
+    return [verdict(given, each, temperature) for given, each in zip(by_post, own, strict=True)]
 
 
 def predictions(posts: Sequence[Post], answers: Mapping[Task, Sequence[Answer]]) -> list[PredictionRecord]:

@@ -8,13 +8,13 @@ from typing import Any
 
 from mulcot_rd.distributed import ClusterParameters, Group, Job, launch
 from mulcot_rd.errors import UserError
+from mulcot_rd.extras import extra
 from mulcot_rd.files import write_json
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation.answers import Prompts, answer_posts, encode, units
 from mulcot_rd.generation.label_scores import POSTS_A_PASS, LabelScores, label_scores
 from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.generation.records import Answer, AnswerLog
-from mulcot_rd.generation.served import served_answers
 from mulcot_rd.images import image_hashes
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.loaded import StoredModel
@@ -64,6 +64,10 @@ class AnsweringJob(Job):
         """
         log, most = AnswerLog(self.folder, self._made_from), self.parameters.max_retries
         if self.parameters.backend == "served":
+            # Imported here: only a server needs OpenAI's client.
+            with extra("teacher"):
+                from mulcot_rd.generation.served import served_answers  # noqa: PLC0415
+
             asked = self._encoder, self.posts, self.tasks, self.parameters
             return served_answers(*asked, folder=log.folder, api_key=api_key), []
         cut = units(self.posts, self._prompts, self.parameters.batch_size)

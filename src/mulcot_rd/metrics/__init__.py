@@ -1,7 +1,8 @@
 """Metrics of labels and of reasonings (paper, Section 4.1.4), and how sure they are; all offline."""
 
+from typing import TYPE_CHECKING, Any
+
 from mulcot_rd.metrics.classification import agreement, classification_scores, confusion_matrix
-from mulcot_rd.metrics.reasoning import distinct, reasoning_scores, reasoning_scores_by_pair
 from mulcot_rd.metrics.statistics import (
     Interval,
     McNemar,
@@ -13,6 +14,9 @@ from mulcot_rd.metrics.statistics import (
     mcnemar,
     seed_spread,
 )
+
+if TYPE_CHECKING:
+    from mulcot_rd.metrics.reasoning import distinct, reasoning_scores, reasoning_scores_by_pair
 
 __all__ = [
     "Interval",
@@ -31,3 +35,12 @@ __all__ = [
     "reasoning_scores_by_pair",
     "seed_spread",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Training needs labels alone, and no packages for texts.
+    if name in ("distinct", "reasoning_scores", "reasoning_scores_by_pair"):
+        from mulcot_rd.metrics import reasoning  # noqa: PLC0415
+
+        return getattr(reasoning, name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

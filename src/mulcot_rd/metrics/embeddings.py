@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mulcot_rd.extras import extra
 from mulcot_rd.minilm import minilm_folder
 from mulcot_rd.progress import progress
 
@@ -77,8 +78,10 @@ def sentence_encoder() -> "SentenceTransformer":
     """
     # Imported here: it takes seconds, and most commands never embed a sentence.
     import torch  # noqa: PLC0415
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
+
+    with extra("report"):
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -10,16 +10,20 @@ from functools import cache, lru_cache
 from types import SimpleNamespace
 
 import numpy as np
-from nltk.stem.porter import PorterStemmer
-from nltk.tokenize import TreebankWordTokenizer
-from nltk.translate.meteor_score import single_meteor_score
-from nltk.util import ngrams
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics import BLEU
 
+from mulcot_rd.extras import extra
 from mulcot_rd.metrics.embeddings import cosine_similarities
-from mulcot_rd.metrics.wordnet import wordnet
 from mulcot_rd.progress import progress
+
+with extra("report"):
+    from nltk.stem.porter import PorterStemmer
+    from nltk.tokenize import TreebankWordTokenizer
+    from nltk.translate.meteor_score import single_meteor_score
+    from nltk.util import ngrams
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import BLEU
+
+    from mulcot_rd.metrics.wordnet import wordnet
 
 _TREEBANK = TreebankWordTokenizer()
 _KEPT = 2**17
@@ -72,7 +76,8 @@ def reasoning_scores_by_pair(
     pairs = [(generated[index], references[index]) for index in written]
     columns = {name: np.zeros(len(generated)) for name in ("sim", "meteor", "bleu", "rouge_l", "dist_1", "dist_2")}
     if pairs:
-        columns["sim"][written] = cosine_similarities(*zip(*pairs, strict=True), show_progress=show_progress)
+        texts, compared = zip(*pairs, strict=True)
+        columns["sim"][written] = cosine_similarities(texts, compared, show_progress=show_progress)
         overlaps = [
             _overlap(*pair)
             for pair in progress(pairs, desc="METEOR, BLEU, ROUGE-L", unit="pair", disable=not show_progress)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from mulcot_rd.metrics.classification import agreement, classification_scores, confusion_matrix
+from mulcot_rd.metrics.classification import agreement, classification_scores
+from mulcot_rd.metrics.labels import stage_one_scores
 from mulcot_rd.metrics.reasoning import distinct, reasoning_scores_by_pair
 from mulcot_rd.metrics.statistics import bootstrap_mean_interval, label_intervals
 from mulcot_rd.reasoning import write
-from mulcot_rd.schema import Post, PredictionRecord, Sentiment, TeacherRecord
+from mulcot_rd.schema import Post, PredictionRecord, TeacherRecord
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,8 @@ def _reasoning_scores(
             name, len(predictions) - len(pairs), len(predictions),
         )  # fmt: skip
     if pairs:
-        by_pair = reasoning_scores_by_pair(*zip(*pairs, strict=True), show_progress=True)
+        texts, compared = zip(*pairs, strict=True)
+        by_pair = reasoning_scores_by_pair(texts, compared, show_progress=True)
         scores |= {metric: float(np.mean(values)) for metric, values in by_pair.items()}
         intervals |= {metric: list(bootstrap_mean_interval(values, seed)) for metric, values in by_pair.items()}
     else:
@@ -106,37 +108,6 @@ def teacher_scores(references: Sequence[TeacherRecord], posts: Sequence[Post], *
     return {
         "teacher": stage_one_scores(predictions, [post.label for post in posts], seed=seed),
         "references": distinct([write(record.reasoning) for record in references]),
-    }
-
-
-def stage_one_scores(
-    predictions: Sequence[Sentiment | None], labels: Sequence[Sentiment], *, seed: int
-) -> dict[str, Any]:
-    """A teacher's labels against the gold ones (its rows of Tables 3 and 4), as fractions.
-
-    Args:
-        predictions: The teacher's labels without having been told, ``None`` where no answer was usable.
-        labels: The gold labels.
-        seed: Of the bootstrap.
-
-    Returns:
-        What :func:`classification_scores` gives, ``intervals`` of it, ``posts``, and ``confusion`` (gold label ->
-        answered label -> posts).
-
-    Raises:
-        ValueError: If there are no posts or the lengths differ.
-    """
-    return {**label_scores(predictions, labels, seed=seed), "confusion": confusion_matrix(predictions, labels)}
-
-
-def label_scores(predictions: Sequence[Sentiment | None], labels: Sequence[Sentiment], *, seed: int) -> dict[str, Any]:
-    """What :func:`classification_scores` gives, ``intervals`` of it, and ``posts``."""
-    intervals = label_intervals(predictions, labels, seed)
-    return {
-        **classification_scores(predictions, labels),
-        "accuracy_interval": intervals["accuracy"],
-        "intervals": intervals,
-        "posts": len(labels),
     }
 
 

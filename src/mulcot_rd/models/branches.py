@@ -15,8 +15,8 @@ from mulcot_rd.models.inputs import InputEncoder
 
 
 def branch_rows(
-    openings: Sequence[list[int]],
-    branches: Sequence[Sequence[list[int]]],
+    openings: Sequence[Sequence[int]],
+    branches: Sequence[Sequence[Sequence[int]]],
     images: Sequence[str | None],
     encoder: InputEncoder,
     image_inputs: Callable[[Sequence[str | None]], dict[str, Tensor]] | None = None,

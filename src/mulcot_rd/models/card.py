@@ -96,4 +96,4 @@ def _license(model: str, revision: str | None) -> str | None:
     path = f"{model}/{CARD}" if looks_local(model) else try_to_load_from_cache(model, CARD, revision=revision)
     if not isinstance(path, str) or not Path(path).is_file():
         return None
-    return ModelCard(Path(path).read_text(encoding="utf-8"), ignore_metadata_errors=True).data.license
+    return ModelCard(Path(path).read_text(encoding="utf-8"), ignore_metadata_errors=True).data.get("license")

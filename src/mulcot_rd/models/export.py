@@ -1,6 +1,7 @@
 """A trained model as one folder for others: a checkpoint in its family's stock layout, or an adapter in peft's."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mulcot_rd.models.loaded import (
     model_temperature,
 )
 from mulcot_rd.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, without_adapter
+from mulcot_rd.prompts import Task
 from mulcot_rd.schema import PostContent
 from mulcot_rd.versions import newest
 
@@ -99,7 +101,7 @@ def _state_own_head(model: PreTrainedModel) -> None:
         model.config.get_text_config().tie_word_embeddings = False
 
 
-def _write_prompts(encoder: InputEncoder, tasks: list[str], folder: Path) -> None:
+def _write_prompts(encoder: InputEncoder, tasks: Sequence[Task], folder: Path) -> None:
     """Write the prompt of each task, for posts with and without an aspect; ``$text`` stands for the text as JSON."""
     for task in tasks:
         for aspect in (None, "$aspect"):

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from mulcot_rd.errors import UserError
 
 # What turns text, and images where the family reads any, into inputs: text-only families have a tokenizer alone.
-Processor = ProcessorMixin | PreTrainedTokenizerBase
+Processor: TypeAlias = ProcessorMixin | PreTrainedTokenizerBase
 
 
 class TinySize(BaseModel):

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from mulcot_rd.images import load_image
 from mulcot_rd.models.family import Family, Processor, tokenizer_of
 from mulcot_rd.prompts import (
     WHOLE_POST,
+    Send,
     Task,
     encoder_prompt,
     response_format,
@@ -159,7 +160,7 @@ class InputEncoder:
         """
         if not self.sees_images:
             return {}
-        return self.family.image_inputs(self.processor, [self._image(path) for path in paths])
+        return self.family.image_inputs(self.processor, [self._image(cast(str, path)) for path in paths])
 
     def _image(self, path: str) -> np.ndarray:
         if path in self._images:
@@ -175,7 +176,7 @@ class InputEncoder:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _decoder_prefix(self, task: Task) -> list[int]:
-        return [*self._token(self.family.decoder_start), *self._ids(ANSWER_PREFIXES[task])]
+        return [*self._token(cast(str, self.family.decoder_start)), *self._ids(ANSWER_PREFIXES[task])]
 
     def _check_length(self, ids: Sequence[int], what: str) -> None:
         most = self.family.longest_text
@@ -217,7 +218,7 @@ def prompt_text(family: Family, post: PostContent, task: Task, view: InputView =
     """The prompt as the family's models read it, before the chat template: with a caption where they see no image."""
     captioned = family.image_token is None
     if view.prompts == "prediction":
-        send = "text" if not view.image else "caption" if captioned else "image"
+        send: Send = "text" if not view.image else "caption" if captioned else "image"
         return teacher_prompt(post, None, send)
     if family.encoder_decoder:
         return encoder_prompt(post, captioned=captioned, view=view, instructed=family.instructed)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel
 
 # A model with an adapter, or one that is trained whole.
-TrainedModel = PeftModel | PreTrainedModel
+TrainedModel: TypeAlias = PeftModel | PreTrainedModel
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "model.safetensors"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -94,8 +94,10 @@ def _fault(posts: dict[str, Post], records: Sequence[MadeOfPost], place: str, wi
     about = set()
     for record in records:
         # Reasonings to train on come to the gold label (Eqs. 3, 4 and 7).
-        row = isinstance(record, TrainingRow)
-        post_id, label = (record.post_id, record.reasoning.prediction) if row else (record.id, record.label)
+        if isinstance(record, TrainingRow):
+            post_id, label = record.post_id, record.reasoning.prediction
+        else:
+            post_id, label = record.id, record.label
         about.add(post_id)
         post = posts.get(post_id)
         if post is None:

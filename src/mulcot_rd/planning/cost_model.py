@@ -4,11 +4,14 @@ A multiplication and an addition are two operations. Left out: attention inside 
 tower), norms and activations. The merger behind the tower is counted per patch, a few percent of the tower too many.
 """
 
+from array import array
 from dataclasses import dataclass
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from mulcot_rd.planning.shape import Shape, Stack
+from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example
 from mulcot_rd.training.distributions import CHUNK_BYTES
 from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout
@@ -54,8 +57,8 @@ class Row:
     """Mean lengths of a training row, in tokens."""
 
     prefix: float  # what both tasks share, image tokens among them; in an encoder, where there is one
-    suffixes: dict[str, float]  # by task, what stands between prefix and answer
-    answers: dict[str, float]  # by task
+    suffixes: dict[Task, float]  # by task, what stands between prefix and answer
+    answers: dict[Task, float]  # by task
 
     @property
     def targets(self) -> float:
@@ -164,8 +167,12 @@ def cache_bytes(shape: Shape, columns: float, rows: int) -> float:
 def soft_label_bytes(positions: float, assistant: Shape, parameters: SoftLabelParameters) -> float:
     """Bytes of soft labels on disk at so many target tokens, as training/soft_labels.py expects them, with the head."""
     width, vocabulary = assistant.text.width, assistant.vocabulary
-    one = Example(post_id="", image="", opening=[], endings={}, targets={"label": [0]})
+    one = Example(post_id="", image="", opening=array("i"), endings={}, targets={"label": array("i", [0])})
     exact = parameters.kind == "exact"
-    layout = ExactLayout(None, None) if exact else CompactLayout(parameters.top_k, parameters.temperature, vocabulary)
+    layout = (
+        ExactLayout(torch.empty(0), None)
+        if exact
+        else CompactLayout(parameters.top_k, parameters.temperature, vocabulary)
+    )
     each = expected_bytes([one], layout, width, assistant.item, vocabulary)
     return positions * each + (assistant.head * assistant.item if exact else 0)

@@ -20,7 +20,7 @@ from mulcot_rd.planning.cost_model import Device, Row
 from mulcot_rd.planning.shape import Shape, model_shape
 from mulcot_rd.prompts import Task, response_format
 from mulcot_rd.reporting.published import published
-from mulcot_rd.schema import SPLITS, Post, Sentiment
+from mulcot_rd.schema import SPLITS, Post, Sentiment, Split
 from mulcot_rd.teacher.dry_run import ANSWER_TOKENS
 from mulcot_rd.teacher.prices import CHARACTERS_PER_TOKEN
 from mulcot_rd.training.parameters import ModelParameters
@@ -107,7 +107,7 @@ class Role:
 class Plan:
     """All that a run takes, but for the teacher."""
 
-    posts: dict[str, int]  # by split
+    posts: dict[Split, int]  # by split
     kept: float  # share of training posts whose reasoning by the assistant is correct: an assumption
     roles: list[Role]  # assistant and student
     models: list[Role]  # those of them that the variant has

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kedro.io import DataCatalog
 
@@ -28,7 +28,7 @@ from mulcot_rd.teacher.captions import CaptionQuestion
 from mulcot_rd.teacher.dry_run import ANSWER_TOKENS, Estimate, estimate, follow
 from mulcot_rd.teacher.judge import Conclusion
 from mulcot_rd.teacher.parameters import TeacherParameters
-from mulcot_rd.teacher.questions import Question, Request, ask
+from mulcot_rd.teacher.questions import PostRole, Question, Request, ask
 from mulcot_rd.teacher.server import run
 
 # Requests a second that the client has reached (docs/benchmarks.md, The teacher's client).
@@ -52,7 +52,7 @@ def report(catalog: DataCatalog, loader: ProjectConfigLoader, stages: Sequence[s
     plan = make_plan(groups, captioned(posts, groups["teacher"].captions.max_words))
     scale = plan.posts["train"] / max(1, sum(post.split == "train" for post in posts))
     # Loading it would make its folder.
-    ledger = Path(catalog.get("teacher_ledger")._describe()["filepath"])
+    ledger = Path(cast(Any, catalog.get("teacher_ledger"))._describe()["filepath"])
     asked = _asked(groups, posts, ledger, scale, stages)
     work = [
         (each.stage, each.what, "" if each.steps is None else f"{each.steps:,}", f"{each.tokens:,.0f}",
@@ -135,7 +135,9 @@ def _asked(
             found["reasonings"] = (open_questions, teacher)
     if "evaluation" in stages:
         # Teacher, assistant and student.
-        judged = [(Conclusion(post.id, post.aspect, CONCLUSION), 3.0) for post in test[: judge.posts]]
+        judged: list[tuple[Question, float]] = [
+            (Conclusion(post.id, post.aspect, CONCLUSION), 3.0) for post in test[: judge.posts]
+        ]
         found["judge"] = (judged, judge.teacher)
     return {what: estimate(questions, server) for what, (questions, server) in found.items() if questions}
 
@@ -174,14 +176,14 @@ def _bottleneck(plan: Plan, device: Device, asked: Mapping[str, Estimate], stage
     lines = ["bottlenecks:"]
     for name, found, unit in (("time", hours, "hours"), ("money", money, "USD")):
         if found:
-            most = max(found, key=found.get)
+            most = max(found, key=found.__getitem__)
             lines.append(f"  {name}: {most}, {_number(found[most])} of {_number(sum(found.values()))} {unit}")
     needs = {role.name: max(role.training_peak, sum(role.answering_bytes.values())) / GIB for role in plan.models}
-    most = max(needs, key=needs.get)
+    most = max(needs, key=needs.__getitem__)
     fits = "fits" if needs[most] <= device.memory_gib else "DOES NOT FIT"
     lines.append(f"  memory: {most}, {needs[most]:.1f} GiB: {fits} {device.name} ({device.memory_gib:g} GiB)")
     if used := {what: size for what, size in plan.disk.items() if not what.endswith(UNUSED)}:
-        most = max(used, key=used.get)
+        most = max(used, key=used.__getitem__)
         lines.append(f"  disk: {most}, {_gib(plan.disk[most])} GiB")
     return lines
 
@@ -214,7 +216,8 @@ def _architectures(loader: ProjectConfigLoader, posts: list[Post], scale: float)
 def _teacher_usd(teacher: TeacherParameters, posts: list[Post], scale: float) -> float | None:
     """US dollars of all reasonings from the architecture's teacher, nothing known yet."""
     requests: list[tuple[Question, float]] = []
-    for split, role, times in (("train", "reasoning", scale), ("test", "reference", 1.0)):
+    splits: list[tuple[str, PostRole, float]] = [("train", "reasoning", scale), ("test", "reference", 1.0)]
+    for split, role, times in splits:
         own = [post for post in posts if post.split == split]
         some = captioned(own[:SAMPLED_REQUESTS], teacher.captions.max_words)
         requests += [(Request(post, None, role, (), teacher.send), times * len(own) / len(some)) for post in some]

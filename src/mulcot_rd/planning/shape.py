@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import PretrainedConfig
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.models import BackboneParameters, Family, base_model, family_named
 from mulcot_rd.models.backbone import from_checkpoint
 from mulcot_rd.models.counts import kept_dimensions
@@ -135,14 +136,16 @@ def _add(stack: Stack, name: str, module: nn.Linear) -> None:
 
 
 def _config(family: Family, parameters: BackboneParameters, vocabulary_size: int) -> PretrainedConfig:
-    if parameters.encoder is not None and parameters.model is None:
+    location, revision = parameters.model, parameters.revision
+    if location is None and parameters.encoder is not None:
         return family.config_from_encoder(parameters.encoder.folder, parameters.encoder.layers)
-    if parameters.tiny is not None and parameters.model is None:
+    if location is None and parameters.tiny is not None:
         ids = {token: number for number, token in enumerate(family.chat.special)}
         ids |= {f"w{number}": number for number in range(len(ids), vocabulary_size)}
         return family.tiny_config(parameters.tiny, chat_tokenizer(Tokenizer(models.WordLevel(ids)), family.chat))
-    if parameters.model in family.full_configs:
-        return family.config_class(**kept_dimensions(parameters.model)[1])
-    location, revision = parameters.model, parameters.revision
+    if location is None:
+        raise UserError("a backbone has none of model, encoder and tiny: give it one of them")
+    if location in family.full_configs:
+        return family.config_class(**kept_dimensions(location)[1])
     load = partial(family.config_class.from_pretrained, location, revision=revision)
     return from_checkpoint(location, revision, load)

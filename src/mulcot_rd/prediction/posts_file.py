@@ -88,9 +88,9 @@ def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[
         for line, values, damage in comma_separated(path, columns, by_row=True):
             yield f"line {line}", values, damage
     elif kind == ".jsonl":
-        for number, line in enumerate(read_bytes(path, UserError).split(b"\n"), start=1):
-            if line.strip():
-                yield f"line {number}", *_from_json(line)
+        for number, row in enumerate(read_bytes(path, UserError).split(b"\n"), start=1):
+            if row.strip():
+                yield f"line {number}", *_from_json(row)
     else:
         try:
             table = pq.read_table(path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 from PIL import Image
 
 from mulcot_rd.errors import UserError
+from mulcot_rd.extras import extra
 from mulcot_rd.images import load_image
 from mulcot_rd.schema import PostContent, Verdict
 
@@ -122,7 +123,8 @@ class SentimentReasoner:
             if not contents:
                 return []
             if self._base is None:
-                from mulcot_rd.generation.served import served_answers
+                with extra("teacher"):
+                    from mulcot_rd.generation.served import served_answers
 
                 given = served_answers(encoder, contents, tasks, self._generation, folder=Path(folder))
                 return verdicts(kept_answers(given, contents, tasks))

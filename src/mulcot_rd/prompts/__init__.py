@@ -70,7 +70,7 @@ def trained_prompts_fingerprint() -> str:
 
     It is the hash that earlier versions took of the files that held these texts; their names are in it.
     """
-    views = {
+    views: dict[str, dict[str, Any]] = {
         "": {"image": True, "text": "$text"},
         "image_only_": {"image": True},
         "text_only_": {"text": "$text"},

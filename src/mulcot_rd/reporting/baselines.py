@@ -3,16 +3,16 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence, Sized
 
+import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
 from mulcot_rd.metrics.embeddings import sentence_embeddings
-from mulcot_rd.metrics.summary import label_scores
+from mulcot_rd.metrics.labels import label_scores
 from mulcot_rd.schema import Post, Sentiment
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class NotMeasuredError(ValueError):
     """Why a baseline can't be had."""
 
 
-def majority_baseline(train_labels: Sequence[Sentiment], test: Sequence[Any]) -> list[Sentiment]:
+def majority_baseline(train_labels: Sequence[Sentiment], test: Sized) -> list[Sentiment]:
     """Predict the most frequent training label for every test post (the first in class order on a tie).
 
     Raises:
@@ -81,9 +81,9 @@ def embeddings_logistic_regression(
 
 def _logistic_regression(
     features: TfidfVectorizer | str,
-    train: Sequence[Any],
+    train: Sequence[str] | np.ndarray,
     labels: Sequence[Sentiment],
-    test: Sequence[Any],
+    test: Sequence[str] | np.ndarray,
     seed: int,
 ) -> list[Sentiment]:
     """Its regularisation is chosen by 3-fold cross-validation on the training posts; test labels are not looked at."""

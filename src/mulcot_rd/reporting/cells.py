@@ -1,5 +1,6 @@
 """Scores as cells of a table: which there are, in percent, with their intervals."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mulcot_rd.numbers import interval_text, percentage
@@ -22,17 +23,17 @@ def percent(value: float | None, name: str) -> float | None:
     return percentage(value)
 
 
-def fractions(scores: dict[str, Any]) -> dict[str, float]:
+def fractions(scores: Mapping[str, Any]) -> dict[str, float]:
     """The scores of a block of metrics.json: counts, intervals and what was not measured stay away."""
     return {name: value for name, value in scores.items() if isinstance(value, float)}
 
 
-def percents(scores: dict[str, Any]) -> dict[str, float | None]:
+def percents(scores: Mapping[str, Any]) -> dict[str, float | None]:
     """The same in percent."""
     return {metric: percent(value, metric) for metric, value in fractions(scores).items()}
 
 
-def intervals(scores: dict[str, Any]) -> dict[str, str]:
+def intervals(scores: Mapping[str, Any]) -> dict[str, str]:
     """The intervals of a block of metrics.json, as cells."""
     # Runs of earlier versions have the accuracy's interval alone.
     known = {"accuracy": scores["accuracy_interval"]} if scores.get("accuracy_interval") else {}

@@ -151,8 +151,10 @@ def _over_seeds(runs: list[RunMetrics], answers: Any) -> list[dict[str, Any]]:
                 if asked == {()} or len(asked) != 1:
                     continue
                 a, b = (np.mean([_right(pair[index]) for pair in both], axis=0) for index in (0, 1))
-                names = [f"{group[0].run.without_seed}, {model}, {len(paired)} seeds" for group in (whole, part)]
-                rows.append(_row(sides[0][0], *names, a, b))
+                name_a, name_b = (
+                    f"{group[0].run.without_seed}, {model}, {len(paired)} seeds" for group in (whole, part)
+                )
+                rows.append(_row(sides[0][0], name_a, name_b, a, b))
     return rows
 
 

@@ -45,7 +45,7 @@ def _draw_reliability(panel: Axes, scores: Mapping[str, Any]) -> None:
         bins, error = scores[kind]["reliability"], scores[kind]["expected_calibration_error"]
         confidence, accuracy = ([one[side] for one in bins] for side in ("confidence", "accuracy"))
         label = f"{name}, calibration error {error:.3f}"
-        look = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.4, "alpha": 0.8, "clip_on": False}
-        panel.plot(confidence, accuracy, label=label, **look)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.4, "alpha": 0.8}
+        panel.plot(confidence, accuracy, label=label, clip_on=False, **look)
     panel.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
     panel.legend(frameon=False, loc="lower right")

@@ -135,8 +135,9 @@ def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
     remark = f"\nhollow: published; {filled}"
     figure.suptitle(f"Figure 3: accuracy against size and latency of one prediction{remark}", fontsize=11)
     for dataset, row in zip(datasets, panels, strict=True):
-        _draw_published_costs(*row, dataset)
-        _draw_measured_costs(*row, [run for run in measured if run.run.dataset == dataset], colours)
+        sizes, latencies = row
+        _draw_published_costs(sizes, latencies, dataset)
+        _draw_measured_costs(sizes, latencies, [run for run in measured if run.run.dataset == dataset], colours)
         for panel, what in zip(row, ("parameters (10⁹)", "latency (ms)"), strict=True):
             panel.set(title=dataset, xlabel=what, ylabel="accuracy (percent)", xscale="log")
             panel.margins(y=0.15)
@@ -233,7 +234,7 @@ def _draw_published_costs(sizes: Axes, latencies: Axes, dataset: str) -> None:
     costs = published_rows(dataset, (table,)).set_index("method")
     accuracies = published_rows(dataset, accuracy_tables).set_index("method")["accuracy"]
     for (model, method), marker in zip(_ACCURACY_OF.items(), MARKERS, strict=True):
-        look = {"marker": marker, "color": GREY, "fillstyle": "none", "linestyle": "", "markersize": 8}
+        look: dict[str, Any] = {"marker": marker, "color": GREY, "fillstyle": "none", "linestyle": "", "markersize": 8}
         sizes.plot(costs.loc[model, "parameters_billion"], accuracies[method], **look)
         latencies.plot(costs.loc[model, "latency_ms"], accuracies[method], label=f"{model}, published", **look)
 
@@ -244,7 +245,13 @@ def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics
             if role not in run.models:
                 continue
             # An edge and some transparency: equal points lie over each other.
-            look = {"color": colours[run.run.run], "marker": marker, "linestyle": "", "markersize": 7, "alpha": 0.75}
+            look: dict[str, Any] = {
+                "color": colours[run.run.run],
+                "marker": marker,
+                "linestyle": "",
+                "markersize": 7,
+                "alpha": 0.75,
+            }
             look |= {"markeredgecolor": "white", "markeredgewidth": 0.8}
             prompt = cost.prompts.get("reasoning") or next(iter(cost.prompts.values()))
             accuracy = 100 * run.models[role]["accuracy"]

@@ -16,7 +16,7 @@ from mulcot_rd.metrics.classification import UNREADABLE
 from mulcot_rd.metrics.quality import modality_conflict
 from mulcot_rd.numbers import interval_text, percent_text
 from mulcot_rd.reporting.cells import fractions
-from mulcot_rd.reporting.display import LABEL_PROMPT, REASONING_PROMPT, Html, side_by_side
+from mulcot_rd.reporting.display import LABEL_PROMPT, REASONING_PROMPT, Html, Written, side_by_side
 from mulcot_rd.reporting.sources import source_of_run
 from mulcot_rd.reporting.writers import laid_out
 from mulcot_rd.schema import Post, PredictionRecord, TeacherRecord
@@ -115,11 +115,11 @@ def answers_section(
     if not answers:
         return section
     model, records = next((name, answers[name]) for name in ("student", "assistant") if name in answers)
-    reasonings = {record.id: record.reasoning for record in (*records, *references)}
+    reasonings = {each.id: each.reasoning for each in records} | {each.id: each.reasoning for each in references}
     right = {record.id: record.prediction == record.label for record in records}
     wrong = [post for post in posts if right.get(post.id) is False]
     conflicts = [post for post in posts if post.id in right and modality_conflict(reasonings[post.id])]
-    written = {"teacher": references, **answers}
+    written: dict[str, Written] = {"teacher": references, **answers}
 
     def shown(of: Sequence[Post]) -> Html:
         return side_by_side(drawn(of, most, seed), written)

@@ -43,7 +43,8 @@ def runs_on_disk(catalog: DataCatalog) -> list[RunOnDisk]:
     Args:
         catalog: The catalog of any run: the others lie beside it.
     """
-    metrics, config = catalog.get("metrics"), catalog.get("run_config")
+    metrics: Any = catalog.get("metrics")
+    config = catalog.get("run_config")
     root = metrics._filepath.parents[2]
     found = []
     for dataset in _folders(metrics, root):

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import openai
 from openai.types import Batch, BatchRequestCounts
@@ -241,7 +241,8 @@ class BatchTeacher:
 
     async def _look_at(self, path: Path, note: BatchNote, bar: tqdm) -> None:
         """See how a batch stands, and take what it brought if it has ended."""
-        batch = await self._server.call(partial(self._fetch, self._server.client.batches.retrieve, note.batch_id, path))
+        retrieve, batch_id = self._server.client.batches.retrieve, cast(str, note.batch_id)
+        batch = await self._server.call(partial(self._fetch, retrieve, batch_id, path))
         self._seen[path] = batch.request_counts or BatchRequestCounts(completed=0, failed=0, total=0)
         bar.total = sum(count.total for count in self._seen.values())
         bar.set_postfix_str(f"{batch.id} {batch.status}", refresh=False)

@@ -113,7 +113,7 @@ def estimate(questions: Sequence[tuple[Question, float]], parameters: TeacherPar
     if pricing.priced and pricing.price.date is not None:
         remarks.append(f"the price was looked up {pricing.price.date}: check it before a large run")
     usd = {name: pricing.usd(prompt, answer) for name, (_, prompt, answer) in counts.items()}
-    rows = [("", "requests", "prompt tokens", "answer tokens", "cost in USD")]
+    rows: list[tuple[str, ...]] = [("", "requests", "prompt tokens", "answer tokens", "cost in USD")]
     for name, count in counts.items():
         cost = usd[name]
         rows.append((name, *(f"{number:,.0f}" for number in count), "no price" if cost is None else f"{cost:,.2f}"))

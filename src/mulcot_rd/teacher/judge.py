@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,7 +23,7 @@ from mulcot_rd.teacher.server import ask_server
 
 logger = logging.getLogger(__name__)
 
-UNCLEAR = "unclear"
+UNCLEAR: Final = "unclear"
 Verdict = Sentiment | Literal["unclear"]
 # A word and the quotes, stars or full stop that a chatty model puts around it.
 _ANSWER_TOKENS = 16

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 from pydantic import Field
 
@@ -99,7 +99,7 @@ class Question(ABC):
 
     def again(self, answer: Answer, problems: Sequence[str]) -> Self:
         """The question after an unusable answer."""
-        return replace(self, history=(*self.history, Unusable(answer, tuple(problems))))
+        return replace(cast(Any, self), history=(*self.history, Unusable(answer, tuple(problems))))
 
 
 @dataclass(frozen=True)

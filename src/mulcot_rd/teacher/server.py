@@ -5,16 +5,18 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from mulcot_rd.extras import extra
 from mulcot_rd.progress import progress
 from mulcot_rd.teacher import dry_run
-from mulcot_rd.teacher.batch import BatchTeacher, open_batches
 from mulcot_rd.teacher.errors import BudgetReachedError, TeacherError
 from mulcot_rd.teacher.ledger import Ledger, LedgerQuestion, locked_ledger, question_key
-from mulcot_rd.teacher.openai_client import OpenAITeacher
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.questions import Answer, AnswerTo, Question
+
+if TYPE_CHECKING:
+    from mulcot_rd.teacher.openai_client import OpenAITeacher
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ def ask_server(
     ledger_path: Path,
     api_key: str | None,
     unit: str,
-    check: Callable[[OpenAITeacher], Awaitable[None]] | None = None,
+    check: "Callable[[OpenAITeacher], Awaitable[None]] | None" = None,
 ) -> list[T]:
     """Do all jobs with the configured server's answers, behind a progress bar.
 
@@ -95,9 +97,14 @@ class Server:
         parameters: TeacherParameters,
         ledger: Ledger,
         api_key: str | None,
-        check: Callable[[OpenAITeacher], Awaitable[None]] | None = None,
+        check: "Callable[[OpenAITeacher], Awaitable[None]] | None" = None,
     ) -> None:
         """Open the configured server; raises ``TeacherError`` if a key is missing, or a batch is in the way."""
+        # Imported here: only a server needs OpenAI's client.
+        with extra("teacher"):
+            from mulcot_rd.teacher.batch import BatchTeacher, open_batches  # noqa: PLC0415
+            from mulcot_rd.teacher.openai_client import OpenAITeacher  # noqa: PLC0415
+
         if parameters.mode == "online" and (notes := open_batches(parameters.model, ledger)):
             # Their questions would be paid for online as well.
             raise TeacherError(

@@ -18,7 +18,7 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import TASKS, Task
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.schema import Post, TrainingRow
-from mulcot_rd.training.distributions import Distributions
+from mulcot_rd.training.distributions import StoredDistributions
 from mulcot_rd.training.images import ImageSource
 
 
@@ -58,7 +58,7 @@ class Batch(Rows):
 
     predictors: dict[Task, tuple[Tensor, Tensor]]
     targets: dict[Task, Tensor]
-    assistant: dict[Task, Distributions] | None = None
+    assistant: dict[Task, StoredDistributions] | None = None
 
 
 def make_example(row: TrainingRow, post: Post, encoder: InputEncoder, tasks: Sequence[Task]) -> Example:

@@ -159,7 +159,8 @@ class TopDistributions:
             )
 
 
-Distributions = LogitDistributions | ExactDistributions | TopDistributions
+StoredDistributions = ExactDistributions | TopDistributions
+Distributions = LogitDistributions | StoredDistributions
 
 
 def linear_into(buffer: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,7 +1,9 @@
 """Features of a vision tower that is not trained, made once a run."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +22,7 @@ from mulcot_rd.progress import progress
 _TOWER_BATCH = 8
 
 # Makes what a model takes for the images at these paths, by argument name.
-ImageSource = Callable[[Sequence[str]], dict[str, Tensor]]
+ImageSource = Callable[[Sequence[str | None]], dict[str, Tensor]]
 
 
 class ImageStore:
@@ -45,7 +47,7 @@ class ImageStore:
         self._mark = fingerprint(family.name, weights, encoder.image_size, str(self._base.dtype))
         self._names: dict[str, str] = {}
 
-    def __call__(self, paths: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, paths: Sequence[str | None]) -> dict[str, Tensor]:
         """The inputs for the images at these paths, in this order; nothing for families that read text alone.
 
         Raises:
@@ -53,7 +55,7 @@ class ImageStore:
         """
         if not (self._frozen_tower and self._encoder.sees_images):
             return self._encoder.images(paths)
-        parts = [load_file(self._file(path)) for path in paths]
+        parts = [load_file(self._file(cast(str, path))) for path in paths]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def prepare(self, paths: Sequence[str], group: Group = ALONE) -> None:
@@ -75,7 +77,7 @@ class ImageStore:
             for start in range(0, len(share), _TOWER_BATCH):
                 chosen = share[start : start + _TOWER_BATCH]
                 for path, features in zip(chosen, self._features(chosen), strict=True):
-                    replace_file(self._file(path), lambda target, own=features: save_file(own, target))
+                    replace_file(self._file(path), partial(save_file, features))
                 bar.update(len(chosen))
         group.barrier()
 

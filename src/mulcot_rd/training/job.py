@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import peft
 import torch
@@ -35,7 +35,8 @@ from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.loop import HISTORY, Objective, Trainer, TrainingOutcome
 from mulcot_rd.training.manifest import asked_about, trained_posts_fingerprint
-from mulcot_rd.training.parameters import ModelParameters, ValidationParameters
+from mulcot_rd.training.objective import StudentLossWeights
+from mulcot_rd.training.parameters import ModelParameters, StudentTrainingParameters, ValidationParameters
 from mulcot_rd.training.prefetch import Preparation
 from mulcot_rd.training.soft_labels import SoftLabels
 from mulcot_rd.training.student import StudentObjective
@@ -90,8 +91,12 @@ class TrainingJob(Job):
         if self.soft_labels is None:
             return None
         stored = SoftLabels(self.soft_labels)
-        stored.check(self.encoder, self.examples, self.parameters.training.weights.temperature)
+        stored.check(self.encoder, self.examples, self._student_weights.temperature)
         return stored
+
+    @property
+    def _student_weights(self) -> StudentLossWeights:
+        return cast(StudentTrainingParameters, self.parameters.training).weights
 
     @cached_property
     def validation(self) -> ValidationParameters:
@@ -180,7 +185,7 @@ class TrainingJob(Job):
         vocabulary, training = len(self.encoder.tokenizer), self.parameters.training
         if self.assistant is None:
             return AssistantObjective(model, training.task_weights, vocabulary)
-        return StudentObjective(model, training.weights.model_copy(update={"vocabulary_size": vocabulary}))
+        return StudentObjective(model, self._student_weights.model_copy(update={"vocabulary_size": vocabulary}))
 
     def _finish(self, outcome: TrainingOutcome, started: LoadedModel, trainable: int) -> dict[str, Any]:
         """Put the finished model together; its manifest comes last."""

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -224,16 +224,16 @@ class Trainer:
             else:
                 (total * 0).backward()
                 self.optimizer.zero_grad(set_to_none=True)
-        terms = self._sum.reduce()
+        losses = self._sum.reduce()
         for options in self.optimizer.param_groups:
             options["lr"] = self._rate() * options["factor"]
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._trained if p.grad is not None)
-        self._check_finite({**terms, "gradient norm": float(norm)}, window)
+        self._check_finite({**losses, "gradient norm": float(norm)}, window)
         if self.parameters.max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._trained, self.parameters.max_grad_norm, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return terms
+        return losses
 
     def _check_finite(self, values: Mapping[str, float], window: Sequence[int]) -> None:
         broken = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
@@ -279,7 +279,7 @@ class Trainer:
                 state.bad_epochs = 0
         logger.info(
             "%s, epoch %d: dev score %.3f (best %.3f in epoch %d), %.0f s",
-            self.name, state.epoch + 1, score, state.best_score, state.best_epoch + 1, seconds,
+            self.name, state.epoch + 1, score, state.best_score, cast(int, state.best_epoch) + 1, seconds,
         )  # fmt: skip
         state.epoch += 1
         state.window = 0

@@ -18,9 +18,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
-from mulcot_rd.training.distributions import Distributions, LogitDistributions, linear_into, rows_at_once
+from mulcot_rd.prompts import Task
+from mulcot_rd.training.distributions import (
+    Distributions,
+    LogitDistributions,
+    StoredDistributions,
+    linear_into,
+    rows_at_once,
+)
 from mulcot_rd.training.forward import OutputHead
 from mulcot_rd.training.gradients import ChunkBuffers, chunk_gradient
 
@@ -79,11 +86,11 @@ class Loss:
     """
 
     total: Tensor
-    hard: dict[str, Tensor]
-    soft: dict[str, Tensor]
+    hard: dict[Task, Tensor]
+    soft: dict[Task, Tensor]
 
     @classmethod
-    def of(cls, tasks: Mapping[str, TaskLoss]) -> "Loss":
+    def of(cls, tasks: Mapping[Task, TaskLoss]) -> "Loss":
         """The sum over the tasks (Eqs. 6 and 12)."""
         total = torch.stack([part.total for part in tasks.values()]).sum()
         return cls(
@@ -92,7 +99,7 @@ class Loss:
 
 
 def task_loss(
-    task: str,
+    task: Task,
     logits: Tensor,
     targets: Tensor,
     assistant: Distributions | None,
@@ -119,20 +126,20 @@ def task_loss(
     return TaskLoss(_weighted(task, hard, soft, weights), hard, soft)
 
 
-def _term_weights(task: str, weights: StudentLossWeights) -> tuple[float, float]:
+def _term_weights(task: Task, weights: StudentLossWeights) -> tuple[float, float]:
     """What the two terms of a task weigh in the total (Eqs. 12 and 13)."""
     return (1 - weights.kd_ratio) * weights.hard.of(task), weights.kd_ratio * weights.soft.of(task)
 
 
-def _weighted(task: str, hard: Tensor, soft: Tensor, weights: StudentLossWeights) -> Tensor:
+def _weighted(task: Task, hard: Tensor, soft: Tensor, weights: StudentLossWeights) -> Tensor:
     ce_weight, kl_weight = _term_weights(task, weights)
     return ce_weight * hard + kl_weight * soft
 
 
 def reference_student_loss(
-    student_logits: Mapping[str, Tensor],
-    targets: Mapping[str, Tensor],
-    assistant_logits: Mapping[str, Tensor],
+    student_logits: Mapping[Task, Tensor],
+    targets: Mapping[Task, Tensor],
+    assistant_logits: Mapping[Task, Tensor],
     weights: StudentLossWeights,
 ) -> Loss:
     """The student's objective in plain form (Eqs. 9 to 13).
@@ -154,11 +161,11 @@ def reference_student_loss(
 
 
 def plain_loss(
-    logits: Mapping[str, Tensor],
-    targets: Mapping[str, Tensor],
-    assistant_logits: Mapping[str, Tensor] | None,
+    logits: Mapping[Task, Tensor],
+    targets: Mapping[Task, Tensor],
+    assistant_logits: Mapping[Task, Tensor] | None,
     weights: StudentLossWeights,
-    window_tokens: Mapping[str, int],
+    window_tokens: Mapping[Task, int],
 ) -> Loss:
     """One micro-batch's share of the objective of its accumulation window, from logits.
 
@@ -187,11 +194,11 @@ def plain_loss(
 
 def chunked_loss(
     head: OutputHead,
-    states: Mapping[str, Tensor],
-    targets: Mapping[str, Tensor],
-    assistant: Mapping[str, Distributions] | None,
+    states: Mapping[Task, Tensor],
+    targets: Mapping[Task, Tensor],
+    assistant: Mapping[Task, StoredDistributions] | None,
     weights: StudentLossWeights,
-    window_tokens: Mapping[str, int],
+    window_tokens: Mapping[Task, int],
     chunk_rows: int | None = None,
 ) -> Loss:
     """What :func:`plain_loss` gives, from hidden states; this is what training calls.
@@ -254,7 +261,7 @@ class _KnownGradients(torch.autograd.Function):
     """A scalar, and its gradients with respect to the inputs, which were made chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, total: Tensor, gradients: list[Tensor], *_: Tensor) -> Tensor:
+    def forward(ctx: Any, total: Tensor, gradients: list[Tensor], *_: Tensor) -> Tensor:
         ctx.gradients = gradients
         return total.clone()
 
@@ -265,12 +272,12 @@ class _KnownGradients(torch.autograd.Function):
 
 
 def _shared_vocabulary(
-    outputs: Mapping[str, Tensor],
+    outputs: Mapping[Task, Tensor],
     width: int,
-    targets: Mapping[str, Tensor],
-    assistant: Mapping[str, Distributions] | None,
+    targets: Mapping[Task, Tensor],
+    assistant: Mapping[Task, Distributions] | None,
     weights: StudentLossWeights,
-    counts: Mapping[str, int],
+    counts: Mapping[Task, int],
 ) -> int:
     """The columns that take part in the softmax; refuse what can't be the tasks of one loss.
 

@@ -8,7 +8,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
 from torch import Tensor
 
-from mulcot_rd.training.distributions import Distributions, ExactDistributions, TopDistributions, top_distributions
+from mulcot_rd.training.distributions import (
+    ExactDistributions,
+    StoredDistributions,
+    TopDistributions,
+    top_distributions,
+)
 
 _BLOCK = 2**16
 
@@ -22,7 +27,7 @@ class Layout(Protocol):
     def pack(self, exact: ExactDistributions) -> dict[str, Tensor]:
         """What is stored of these distributions, by name; the first dimension counts positions."""
 
-    def unpack(self, reads: Sequence[Read], device: torch.device) -> Distributions:
+    def unpack(self, reads: Sequence[Read], device: torch.device) -> StoredDistributions:
         """The distributions of rows, one after another, on ``device``."""
 
     def position_bytes(self, hidden_size: int, item_bytes: int, vocabulary_size: int) -> int:

@@ -70,7 +70,7 @@ class Shards(BaseModel):
         """Write a shard, and behind it its hash."""
         data = save(tensors)
         self._note(number).unlink(missing_ok=True)
-        replace_file(shard_file(self.folder, number), lambda temporary: temporary.write_bytes(data) and None)
+        replace_file(shard_file(self.folder, number), lambda temporary: temporary.write_bytes(data))
         write_text(self._note(number), bytes_fingerprint(data))
 
     def _note(self, number: int) -> Path:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,7 +27,7 @@ from mulcot_rd.kept import MANIFEST, damaged_files, read_manifest
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.batches import Example
-from mulcot_rd.training.distributions import Distributions
+from mulcot_rd.training.distributions import StoredDistributions
 from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout, Layout, Read
 
 # Hashes of files by size and time: there are gigabytes of them.
@@ -156,7 +156,7 @@ class SoftLabels:
 
     def distributions(
         self, indices: Sequence[int], examples: Sequence[Example], device: torch.device
-    ) -> dict[Task, Distributions]:
+    ) -> dict[Task, StoredDistributions]:
         """The assistant's distributions at the targets of the rows ``indices``, by task.
 
         Args:
@@ -202,7 +202,8 @@ class SoftLabels:
     def _stored_layout(self) -> Layout:
         manifest = self.manifest
         if manifest.kind == "compact":
-            return CompactLayout(manifest.top_k, manifest.temperature, manifest.vocabulary_size)
+            top_k, temperature = cast(int, manifest.top_k), cast(float, manifest.temperature)
+            return CompactLayout(top_k, temperature, manifest.vocabulary_size)
         head = load_file(self.folder / HEAD)
         return ExactLayout(head["weight"], head.get("bias"))
 

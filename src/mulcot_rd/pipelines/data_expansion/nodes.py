@@ -59,8 +59,9 @@ def join_training_set(
     assistant_reasoning: list[ExpansionRecord],
 ) -> list[TrainingRow]:
     """Join the teacher's and the assistant's reasonings to the student's training set (Eq. 8)."""
-    records = {"teacher_reasoning": teacher_reasoning, "assistant_reasoning": assistant_reasoning}
-    checked_posts(posts, records, quarantine)
+    checked_posts(
+        posts, {"teacher_reasoning": teacher_reasoning, "assistant_reasoning": assistant_reasoning}, quarantine
+    )
     return student_rows(teacher_reasoning, assistant_reasoning)
 
 

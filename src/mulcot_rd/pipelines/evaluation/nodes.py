@@ -21,7 +21,7 @@ from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.models.loaded import StoredModel, model_temperature
 from mulcot_rd.parameters import RunParameters
-from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
+from mulcot_rd.pipelines.posts import PostRecords, checked_posts, model_posts, with_fingerprints
 from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
 from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TemperatureRecord
@@ -183,7 +183,9 @@ def score_run(
     A model that the variant does without is ``None``, and so is the assistant of another run. The teacher's references
     of another run's student may be missing: its reasonings then have no scores against them.
     """
-    records = {"teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test}
+    records: PostRecords = {
+        "teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test
+    }  # fmt: skip
     all_posts = checked_posts(posts, records, quarantine=())
     test = [post for post in all_posts if post.split == "test"]
     run, evaluation = RunParameters.model_validate(config["run"]), config["evaluation"]
@@ -244,7 +246,9 @@ def score_quality(
     ledger: Path,
 ) -> dict[str, Any]:
     """Score the qualities of the reasonings that need no reference: by rules, and by a judge where one is asked for."""
-    records = {"teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test}
+    records: PostRecords = {
+        "teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test
+    }  # fmt: skip
     by_id = {post.id: post for post in checked_posts(posts, records, quarantine=())}
     written = {
         "teacher": [(by_id[r.id], r.reasoning, write(r.reasoning)) for r in teacher_references],

@@ -13,7 +13,7 @@ from mulcot_rd.errors import StaleInputError, UserError
 from mulcot_rd.frames import posts_fingerprint, posts_from_frame
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.parameters import RunParameters
-from mulcot_rd.pipelines.posts import checked_posts
+from mulcot_rd.pipelines.posts import PostRecords, checked_posts
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.confidence import confidence_figure
@@ -98,8 +98,9 @@ def show_case_study(
     unknown = [post_id for post_id in chosen if post_id not in answered]
     if unknown:
         raise UserError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
-    systems = {"teacher": teacher_references, "student": student_test}
-    shown = side_by_side([by_id[post_id] for post_id in chosen], systems)
+    shown = side_by_side(
+        [by_id[post_id] for post_id in chosen], {"teacher": teacher_references, "student": student_test}
+    )
     choose = Html(f"{shown.text}<p>{_CHOOSE}</p>")
     return page(f"{title}: {_source(run, student_adapter)}", choose)
 
@@ -149,12 +150,14 @@ def show_answers(
     """Gather what the run's page shows of answers: scores, confusion matrices, errors and modality conflicts."""
     answers = {"assistant": assistant_test, "student": student_test}
     # What is not on disk arrives as an empty mapping.
-    records = {"teacher_references": list(teacher_references)}
-    records |= {f"{name}_test": list(made) for name, made in answers.items()}
+    references = list(teacher_references)
+    records: PostRecords = {
+        "teacher_references": references, **{f"{name}_test": list(made) for name, made in answers.items()}
+    }  # fmt: skip
     return answers_section(
         checked_posts(posts, records),
         {name: made for name, made in answers.items() if made},
-        records["teacher_references"],
+        references,
         metrics,
         scale=run.scale,
         most=reporting.report_posts,

@@ -2,21 +2,24 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mulcot_rd.extras import extra
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
-from mulcot_rd.pipelines.reporting.nodes import (
-    collect_paper_tables,
-    draw_confidence,
-    draw_paper_figures,
-    draw_training_curves,
-    report_quality,
-    report_run,
-    score_baselines,
-    show_answers,
-    show_case_study,
-    show_origin,
-    write_report,
-)
 from mulcot_rd.reporting.collect import TABLES
+
+with extra("report"):
+    from mulcot_rd.pipelines.reporting.nodes import (
+        collect_paper_tables,
+        draw_confidence,
+        draw_paper_figures,
+        draw_training_curves,
+        report_quality,
+        report_run,
+        score_baselines,
+        show_answers,
+        show_case_study,
+        show_origin,
+        write_report,
+    )
 
 
 def create_pipeline() -> Pipeline:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mulcot_rd.credentials import Credentials, recorded
 from mulcot_rd.frames import posts_from_frame
-from mulcot_rd.metrics.summary import stage_one_scores
+from mulcot_rd.metrics.labels import stage_one_scores
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import with_fingerprints
 from mulcot_rd.schema import CaptionRecord, TeacherRecord
