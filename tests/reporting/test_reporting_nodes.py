@@ -11,7 +11,7 @@ from kedro_datasets.pandas import ParquetDataset
 from PIL import Image
 from tests.project.conftest import load
 
-from mulcot_rd.datasets import JSONLinesDataset, PathDataset, ReplacedMatplotlibDataset, ReportTableDataset
+from mulcot_rd.datasets import FigureDataset, JSONLinesDataset, PathDataset, ReportTableDataset
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.hooks import MissingInputError, check_inputs, default_parameters, fill_optional_inputs
 from mulcot_rd.parameters import RunParameters
@@ -69,10 +69,7 @@ def catalog(tmp_path, posts) -> DataCatalog:
                 name: ReportTableDataset(filepath=str(tmp_path / "tables" / name))
                 for name in (*TABLES, "result_table", "quality_table")
             },
-            **{
-                name: ReplacedMatplotlibDataset(filepath=str(tmp_path / f"{name}.png"))
-                for name in ("training_curves", "confidence_figure")
-            },
+            **{name: FigureDataset(filepath=str(tmp_path / name)) for name in ("training_curves", "confidence_figure")},
         }
     )
 

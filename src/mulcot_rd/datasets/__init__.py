@@ -2,13 +2,13 @@
 
 from mulcot_rd.datasets.adapter import AdapterDataset
 from mulcot_rd.datasets.credentials import CredentialsDataset
+from mulcot_rd.datasets.figure import FigureDataset
 from mulcot_rd.datasets.jsonl import JSONLinesDataset
 from mulcot_rd.datasets.path import PathDataset
 from mulcot_rd.datasets.posts import PostsDataset
 from mulcot_rd.datasets.replaced import (
     ReplacedCSVDataset,
     ReplacedJSONDataset,
-    ReplacedMatplotlibDataset,
     ReplacedTextDataset,
     ReplacedYAMLDataset,
 )
@@ -20,12 +20,12 @@ from mulcot_rd.datasets.verdicts import VerdictsDataset
 __all__ = [
     "AdapterDataset",
     "CredentialsDataset",
+    "FigureDataset",
     "JSONLinesDataset",
     "PathDataset",
     "PostsDataset",
     "ReplacedCSVDataset",
     "ReplacedJSONDataset",
-    "ReplacedMatplotlibDataset",
     "ReplacedTextDataset",
     "ReplacedYAMLDataset",
     "ReportTableDataset",

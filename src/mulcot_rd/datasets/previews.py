@@ -4,3 +4,4 @@ from typing import NewType
 
 TablePreview = NewType("TablePreview", dict)
 JSONPreview = NewType("JSONPreview", str)
+ImagePreview = NewType("ImagePreview", str)

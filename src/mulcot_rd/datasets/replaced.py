@@ -1,7 +1,6 @@
 """Kedro's own datasets of one file, saved in one step, with versions of equal content once."""
 
 from kedro_datasets.json import JSONDataset
-from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pandas import CSVDataset
 from kedro_datasets.text import TextDataset
 from kedro_datasets.yaml import YAMLDataset
@@ -40,11 +39,3 @@ class ReplacedTextDataset(VersionedFiles, TextDataset):
 
 class ReplacedCSVDataset(VersionedFiles, CSVDataset):
     """A CSV file, replaced in one step."""
-
-
-class ReplacedMatplotlibDataset(VersionedFiles, MatplotlibDataset):
-    """A figure, replaced in one step; its picture loads as it is on disk."""
-
-    def load(self) -> bytes:
-        """The picture's file."""
-        return self._fs.cat_file(str(self._get_load_path()))

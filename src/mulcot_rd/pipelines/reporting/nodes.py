@@ -221,11 +221,10 @@ def draw_paper_figures(
     reports: Path,
     models: Path,
 ) -> tuple[Figure, ...]:
-    """Draw Figures 3, 5 and 7 to 9 from every run on disk, each as picture and as vectors.
+    """Draw Figures 3, 5 and 7 to 9 from every run on disk.
 
     The first three inputs only order this node after the run at hand.
     """
     runs = read_runs(reports)
     figures = [efficiency_figure(runs), loss_weights_figure(read_loss_histories(models))]
-    figures += [flan_t5_figure(number, runs) for number in (7, 8, 9)]
-    return tuple(figure for figure in figures for _ in ("picture", "vectors"))
+    return (*figures, *(flan_t5_figure(number, runs) for number in (7, 8, 9)))

@@ -114,7 +114,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 draw_paper_figures,
                 inputs=["metrics", "efficiency", "student_adapter", "all_reports", "all_models"],
-                outputs=[f"figure_{n}{kind}" for n in (3, 5, 7, 8, 9) for kind in ("", "_vectors")],
+                outputs=[f"figure_{n}" for n in (3, 5, 7, 8, 9)],
                 name="draw_paper_figures",
             ),
         ],
