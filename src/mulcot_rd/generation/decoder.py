@@ -1,7 +1,6 @@
 """Decoding: a KV cache of fixed size, and one step of the family's own decoder over all its rows."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ class Decoder:
         self._tokens = len(encoder.tokenizer)
         # What a decoder with relative positions adds to its scores [heads, columns, columns].
         self._bias = encoder.family.relative_bias(base, columns)
-        self._store, self._cache = _allocate(cast(Tensor, like.keys_values), rows, columns)
+        self._store, self._cache = _allocate(like.keys_values, rows, columns)
         self._own_layers = self._cache.layers
         # Keys and values of the encoder's states, and the mask over them.
         self._cross: tuple[Tensor, Tensor] | None = None
@@ -59,8 +58,7 @@ class Decoder:
 
     def enter(self, row: int, branch: Branch) -> None:
         """Put a prompt into a row, in place of whatever was there."""
-        keys_values = cast(Tensor, branch.keys_values)
-        self._store[:, row, :, : keys_values.shape[2]] = keys_values
+        self._store[:, row, :, : branch.keys_values.shape[2]] = branch.keys_values
         if self._cross is not None and branch.cross is not None:
             (cross, mask), tokens = self._cross, branch.cross.shape[2]
             cross[:, row, :, :tokens] = branch.cross

@@ -30,32 +30,36 @@ _PREFILL_POSTS = 16
 
 @dataclass
 class _Row:
-    """An answer in the making.
+    """An answer in the making; the keys and values of its prompt are in the KV cache.
 
     Attributes:
-        branch: The prompt that it answers; its keys and values are in the KV cache.
+        task: Which prompt it answers.
+        post_id: The post.
+        last: Of the prompt, as :class:`~mulcot_rd.generation.prefill.Branch` has it.
         attempt: Number of the answer, from 1.
         generator: Draws the tokens of a retry; ``None`` for a greedy answer.
         written: Tokens of the answer so far.
     """
 
-    branch: Branch
+    task: Task
+    post_id: str
+    last: tuple[int, int, int]
     attempt: int = 1
     generator: torch.Generator | None = None
     written: list[int] = field(default_factory=list)
 
     def next_input(self) -> tuple[int, int, int]:
         """The token that the next step reads, the number of tokens before it, and its rotary position."""
-        token, length, position = self.branch.last
+        token, length, position = self.last
         count = len(self.written)
         # The prompt's last token is read once more: prefill makes no logits.
         return self.written[-1] if count else token, length + count, position + count
 
     def retry(self, seed: int) -> "_Row":
         """The next attempt; its seed is its own, so what it draws does not depend on the rows beside it."""
-        key = (seed, self.branch.post_id, self.branch.task, self.attempt + 1)
+        key = (seed, self.post_id, self.task, self.attempt + 1)
         generator = torch.Generator().manual_seed(int(fingerprint(key)[:15], 16))
-        return _Row(self.branch, self.attempt + 1, generator)
+        return _Row(self.task, self.post_id, self.last, self.attempt + 1, generator)
 
 
 @torch.no_grad()
@@ -115,19 +119,18 @@ def write_answers(
         for number in free[: len(ready)]:
             branch = ready.popleft()
             decoder.enter(number, branch)
-            rows[number] = _Row(branch._replace(keys_values=None, cross=None))
+            rows[number] = _Row(branch.task, branch.post_id, branch.last)
         logits = decoder.step([None if row is None else row.next_input() for row in rows])
         for number, token in enumerate(_choose(rows, logits, parameters)):
             row = rows[number]
             if row is None:
                 continue
             row.written.append(token)
-            task, post_id = row.branch.task, row.branch.post_id
             finished = token == encoder.tokenizer.eos_token_id
-            ended = finished or len(row.written) == lengths[task]
+            ended = finished or len(row.written) == lengths[row.task]
             if ended or streamed:
-                text = encoder.answer(row.written, task)
-                answer = Answer(task, post_id, row.attempt, text, finished if ended else None)
+                text = encoder.answer(row.written, row.task)
+                answer = Answer(row.task, row.post_id, row.attempt, text, finished if ended else None)
                 if ended:
                     rows[number] = None if answer.is_last(parameters.max_retries) else row.retry(seed)
                 yield answer

@@ -21,7 +21,7 @@ class Branch(NamedTuple):
         task: Which prompt.
         post_id: The post.
         keys_values: Keys and values of prefix and suffix [2 x layers, heads, tokens, units], keys at even places; of
-            the suffix alone in encoder-decoder families. ``None`` once they are in the KV cache.
+            the suffix alone in encoder-decoder families.
         cross: The same of the encoder's states, for cross-attention; ``None`` without an encoder.
         last: The prompt's last token id, the number of tokens before it, and its rotary position, 0 in families that
             have none.
@@ -29,7 +29,7 @@ class Branch(NamedTuple):
 
     task: Task
     post_id: str
-    keys_values: Tensor | None
+    keys_values: Tensor
     cross: Tensor | None
     last: tuple[int, int, int]
 
