@@ -173,8 +173,40 @@ def test_a_cut_reasoning_is_asked_again_and_never_kept(role, posts, reasonings, 
     cut = write(reasonings[0].reasoning)
     scripted(lambda attempt: cut, finished=False)
     answer = _ask(role, posts[:1])[0]
-    assert (answer.attempt, answer.finished) == (3, False)
+    assert (answer.attempt, answer.finished) == (2, False)
     assert keep_correct(posts[:1], [answer]) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "last"),
+    [
+        ("reasoning", [("cut", False)], False),
+        ("reasoning", [("cut", False), ("cut", False)], True),
+        ("reasoning", [("ended", True), ("cut", False)], True),
+        ("reasoning", [("cut", False), ("ended", True)], False),
+        ("reasoning", [("ended", True)] * 3, False),
+        ("reasoning", [("ended", True)] * 4, True),
+        # A request that a server refused.
+        ("reasoning", [("", False)] * 3, False),
+        ("label", [("cut", False)] * 3, False),
+    ],
+)
+def test_three_retries_but_none_after_one_that_never_ended(task, given, last):
+    answers = [Answer(task, "p", number, *each) for number, each in enumerate(given, start=1)]
+    assert not any(answer.is_last(3) for answer in answers[:-1])
+    assert answers[-1].is_last(3) is last
+
+
+def test_the_log_says_once_that_answers_do_not_end(role, posts, reasonings, scripted, caplog):
+    caplog.set_level("INFO")
+    scripted(lambda attempt: "on and on", finished=False)
+    _ask(role, posts, tasks=TASKS)
+    (said,) = [record.message for record in caplog.records if "max_new_tokens" in record.message]
+    assert said.startswith("test: 6 of the first 6 reasoning answers (100.0 percent) went on to max_new_tokens=12")
+    caplog.clear()
+    scripted(lambda attempt: write(reasonings[0].reasoning))
+    _ask(role, posts, tasks=TASKS)
+    assert "max_new_tokens" not in caplog.text
 
 
 def test_expansion_keeps_complete_and_right_reasonings_alone(posts, reasonings):

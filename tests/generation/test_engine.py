@@ -30,8 +30,9 @@ def prompts(role, posts):
 
 @pytest.fixture(autouse=True)
 def _nothing_is_usable(monkeypatch):
-    """Every prompt is asked as often as it may be: now and then a random model's label is readable."""
+    """Every prompt is asked as often as it may be: a random model's label may be readable, and it may never end."""
     monkeypatch.setattr(Answer, "shortcomings", 1)
+    monkeypatch.setattr(Answer, "is_cut", False)
 
 
 def write(role, posts, prompts, parameters=PARAMETERS, *, attempts=1, seed=1, static=None):

@@ -2,7 +2,9 @@
 
 The adaptive retry controller (paper, Appendix E) asks again, at most three times, where an answer can't be used:
 a reasoning without all its sections or a readable label, a label answer without a readable label. The first
-answer is greedy; asking a greedy model again would give the same text, so retries are sampled, from a seed.
+answer is greedy; asking a greedy model again would give the same text, so retries are sampled, from a seed. A
+reasoning whose retry goes on to ``max_new_tokens`` is not asked again. That depends on the answers to this prompt
+alone, so neither the number of workers nor an interruption changes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from mulcot_rd.distributed import ALONE, Group
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.generation.parameters import GenerationParameters
-from mulcot_rd.generation.records import Answer, AnswerLog
+from mulcot_rd.generation.records import Answer, AnswerLog, log_cut
 from mulcot_rd.models.forward import base_model
 from mulcot_rd.models.inputs import InputEncoder, Prompt
 from mulcot_rd.models.lora import TrainedModel
@@ -87,6 +89,7 @@ def answer_posts(
     total, process = len(tasks) * sum(map(len, share)), f" (worker 1 of {group.size})" if group.size > 1 else ""
     silent = description is None or not (share and group.is_first)
     with progress(total=total, desc=f"{description}{process}", unit="answer", disable=silent) as bar:
+        told = silent
         for unit in share:
             written = []
             for answer in write_answers(base, encoder, unit, prompts, parameters, seed=seed):
@@ -95,4 +98,5 @@ def answer_posts(
             if log is not None:
                 log.add(written)
             answers += written
+            told = told or log_cut(str(description), written, parameters.max_new_tokens)
     return answers

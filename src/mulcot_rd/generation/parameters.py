@@ -36,7 +36,9 @@ class GenerationParameters(BaseModel):
     batch_size: int = Field(24, ge=1, description="Answers written together; one that ends makes room for the next")
     max_new_tokens: int = Field(512, ge=8, description="Longest reasoning answer, in tokens")
     max_label_tokens: int = Field(16, ge=4, description="Longest label answer, in tokens")
-    max_retries: int = Field(3, ge=0, description="Further answers asked for where one is unusable (Appendix E)")
+    max_retries: int = Field(
+        3, ge=0, description="Further answers asked for where one is unusable (Appendix E); one that is cut is the last"
+    )
     retry_temperature: float = Field(
         0.7, gt=0, description="Sampling temperature of retries; the first answer is greedy"
     )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mulcot_rd.files import write_text
 from mulcot_rd.fingerprint import differences, fingerprint
+from mulcot_rd.numbers import percent_text
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import parse
 from mulcot_rd.schema import PostContent, Reasoning
@@ -48,9 +49,19 @@ class Answer(NamedTuple):
             return int(reasoning.prediction is None)
         return len(reasoning.problems) + int(not self.finished)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the model wrote on to the length limit; an empty answer is a request that a server refused."""
+        return self.finished is False and self.text != ""
+
     def is_last(self, max_retries: int) -> bool:
-        """Whether nothing more is asked after this answer (Appendix E)."""
-        return self.shortcomings == 0 or self.attempt > max_retries
+        """Whether nothing more is asked after this answer: it is usable, or there were enough retries (Appendix E).
+
+        Ours: a retry of a reasoning that is cut is the last. A model that does not end when it samples will hardly end
+        at the third try, and each such answer takes the longest time.
+        """
+        endless = self.task == "reasoning" and self.is_cut and self.attempt > 1
+        return self.shortcomings == 0 or endless or self.attempt > max_retries
 
 
 def kept_answers(
@@ -68,6 +79,25 @@ def kept_answers(
 
 def _best(given: Sequence[Answer]) -> Answer:
     return min(given, key=lambda answer: answer.shortcomings)._replace(attempt=len(given))
+
+
+def log_cut(name: str, answers: Sequence[Answer], limit: int) -> bool:
+    """Say in the log that most reasonings are cut; whether it is so.
+
+    Args:
+        name: Names the work.
+        answers: All answers so far.
+        limit: Longest reasoning answer, in tokens.
+    """
+    cut = [answer.is_cut for answer in answers if answer.task == "reasoning"]
+    endless = 2 * sum(cut) > len(cut)
+    if endless:
+        logger.info(
+            "%s: %d of the first %d reasoning answers (%s percent) went on to max_new_tokens=%d, as a model that is "
+            "little trained does; a retry that does is the last",
+            name, sum(cut), len(cut), percent_text(sum(cut) / len(cut)), limit,
+        )  # fmt: skip
+    return endless
 
 
 class AnswerLog:

@@ -21,7 +21,7 @@ import openai
 from mulcot_rd.credentials import is_openai
 from mulcot_rd.errors import UserError
 from mulcot_rd.generation.parameters import GenerationParameters, ServedParameters
-from mulcot_rd.generation.records import Answer
+from mulcot_rd.generation.records import Answer, log_cut
 from mulcot_rd.models.backbone import looks_local
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
@@ -118,7 +118,9 @@ def served_answers(
     prompts = [(task, post) for post in posts for task in tasks]
     check = None if is_openai(served.base_url) else partial(_check_served, served)
     given = ask_server(prompts, answers_to, teacher, folder / "answers.jsonl", api_key, "prompt", check)
-    return list(chain.from_iterable(given))
+    answers = list(chain.from_iterable(given))
+    log_cut(str(served.model), answers, parameters.max_new_tokens)
+    return answers
 
 
 async def _check_served(served: ServedParameters, client: OpenAITeacher) -> None:
