@@ -3,8 +3,9 @@
 FROM python:3.11-slim
 
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
-# A build of torch without CUDA; for GPUs see docs/gpu.md.
-ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu PIP_NO_CACHE_DIR=1
+# For a smaller image, name an index that has torch without CUDA: --build-arg PIP_EXTRA_INDEX_URL=URL
+ARG PIP_EXTRA_INDEX_URL=
+ENV PIP_NO_CACHE_DIR=1
 
 WORKDIR /mulcot-rd
 COPY . .

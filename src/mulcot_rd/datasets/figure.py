@@ -2,6 +2,7 @@
 
 import base64
 from io import BytesIO
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -39,10 +40,11 @@ class FigureDataset(VersionedDataset[Figure, bytes]):
         return ImagePreview(base64.b64encode(self.load()).decode())
 
     def _content(self, data: Figure) -> Content:
-        files = {}
+        files: Content = {}
+        options: dict[str, dict[str, Any]] = {".svg": {"metadata": {"Date": None}}, ".png": {"dpi": 150}}
         # Without a date and with names that depend on nothing, equal figures are equal files.
         with mpl.rc_context({"svg.hashsalt": "figure"}):
-            for ending, how in {".svg": {"metadata": {"Date": None}}, ".png": {"dpi": 150}}.items():
+            for ending, how in options.items():
                 buffer = BytesIO()
                 data.savefig(buffer, format=ending[1:], **how)
                 files[ending] = buffer.getvalue()
