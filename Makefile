@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-fast lint format bench experiments viz clean
+.PHONY: run test test-fast lint format docs bench experiments viz clean
 
 PLAN ?= .kedro/experiments/sample.yml
 
@@ -31,6 +31,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)
 	$(BIN)/python bench/run.py

@@ -47,7 +47,8 @@ def _python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_pipelines_up_to_the_student_need_no_extra():
     stages = ["data_preparation", "teacher_annotation", "assistant_training", "data_expansion", "student_distillation"]
-    done = _python(f"for stage in {[*stages, 'prediction', 'delivery']}: import_module('mulcot_rd.pipelines.' + stage)")
+    modules = ["datasets", "settings", *(f"pipelines.{name}" for name in [*stages, "prediction", "delivery"])]
+    done = _python(f"for module in {modules}: import_module('mulcot_rd.' + module)")
     assert done.returncode == 0, done.stderr
 
 

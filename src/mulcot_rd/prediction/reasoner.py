@@ -40,13 +40,10 @@ class SentimentReasoner:
     """A trained model that judges posts and says why.
 
     Example:
-        .. code-block:: python
-
-            from mulcot_rd import SentimentReasoner
-
-            reasoner = SentimentReasoner.load("data/06_models/sample/arch4-tiny-full/student")
-            verdict = reasoner.predict(text="Look at this singer", image="photo.jpg", aspect="singer")
-            print(verdict.label, verdict.probabilities, verdict.final_conclusion)
+        >>> from mulcot_rd import SentimentReasoner
+        >>> reasoner = SentimentReasoner.load("data/06_models/sample/arch4-tiny-full/student")
+        >>> verdict = reasoner.predict(text="Look at this singer", image="photo.jpg", aspect="singer")
+        >>> print(verdict.label, verdict.probabilities, verdict.final_conclusion)
     """
 
     def __init__(
