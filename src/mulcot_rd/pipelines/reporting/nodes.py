@@ -169,10 +169,14 @@ def show_origin(
     teacher_report: str,
     config: dict[str, Any],
     default_parameters: dict[str, Any],
+    metrics: dict[str, Any],
     metrics_lineage: list[str],
     run: RunParameters,
 ) -> dict[str, Any]:
-    """Gather what the run's page says of the teacher, the parameters, and what the metrics were made of."""
+    """Gather what the run's page says of the teacher, the parameters, and what the metrics were made of.
+
+    The metrics only order this behind them.
+    """
     return {
         "teacher": teacher_report,
         "changed": changed_parameters(config, run_config(run, default_parameters, {})),

@@ -87,7 +87,14 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 show_origin,
-                inputs=["teacher_report", "run_config", "default_parameters", "metrics_lineage", "params:run_settings"],
+                inputs=[
+                    "teacher_report",
+                    "run_config",
+                    "default_parameters",
+                    "metrics",
+                    "metrics_lineage",
+                    "params:run_settings",
+                ],
                 outputs="origin_shown",
                 name="show_origin",
             ),
