@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from mulcot_rd.distributed import ClusterParameters, Group, Job, launch
 from mulcot_rd.errors import UserError
@@ -37,6 +38,8 @@ class AnsweringJob(Job):
         seed: Of the retries' sampling.
         folder: Where finished answers and scores are kept.
         scored: The posts whose labels are scored.
+        made_from: What the answers depend on; :meth:`ask` fills it in.
+        unscored: File to the posts whose scores it gets; :meth:`ask` fills it in.
     """
 
     model: StoredModel
@@ -46,6 +49,8 @@ class AnsweringJob(Job):
     seed: int
     folder: Path
     scored: list[PostContent]
+    made_from: dict[str, Any] = Field(default_factory=dict)
+    unscored: dict[Path, list[PostContent]] = Field(default_factory=dict)
 
     def ask(self, cluster: ClusterParameters, api_key: str | None = None) -> tuple[list[Answer], list[LabelScores]]:
         """Ask the model what is not in the folder yet.
@@ -62,33 +67,43 @@ class AnsweringJob(Job):
             TeacherError: If the server can answer nothing at all.
             UserError: If this machine does not see what other machines of a cluster wrote.
         """
-        log, most = AnswerLog(self.folder, self._made_from), self.parameters.max_retries
+        encoder, most = self.model.load_encoder(), self.parameters.max_retries
+        # Where reasonings alone are asked, earlier versions took both prompts: their answers are found again.
+        prompts = encode(encoder, self.posts, TASKS if self.tasks == ["reasoning"] else self.tasks)
+        made_from = {
+            "model": self.model.identity,
+            "prompts": _prompts_fingerprint(encoder, self.posts, prompts),
+            "generation": self.parameters.result_settings(self.tasks),
+            "seed": self.seed,
+        }
+        log = AnswerLog(self.folder, made_from)
         if self.parameters.backend == "served":
             # Imported here: only a server needs OpenAI's client.
             with extra("teacher"):
                 from mulcot_rd.generation.served import served_answers  # noqa: PLC0415
 
-            asked = self._encoder, self.posts, self.tasks, self.parameters
+            asked = encoder, self.posts, self.tasks, self.parameters
             return served_answers(*asked, folder=log.folder, api_key=api_key), []
-        cut = units(self.posts, self._prompts, self.parameters.batch_size)
+        cut, score_files = units(self.posts, prompts, self.parameters.batch_size), self._score_files(encoder)
         unanswered = [unit for unit in cut if log.unit(unit, self.tasks, most) is None]
-        unscored = self._unscored()
+        unscored = {path: unit for path, unit in score_files.items() if not path.is_file()}
         if unanswered or unscored:
+            # No address of a server goes along.
+            given = {"parameters": self.parameters.local(), "made_from": made_from, "unscored": unscored}
             parts = max(len(unanswered), len(unscored)), sum(map(len, [*unanswered, *unscored.values()]))
-            job = self.model_copy(update={"parameters": self.parameters.local()})
-            launch(job, cluster, log.folder / "job", cluster.parts(*parts))
-            log = AnswerLog(self.folder, self._made_from)
+            launch(self.model_copy(update=given), cluster, log.folder / "job", cluster.parts(*parts))
+            log = AnswerLog(self.folder, made_from)
         answers: list[Answer] = []
         for unit in cut:
-            given = log.unit(unit, self.tasks, most)
-            if given is None:
+            found = log.unit(unit, self.tasks, most)
+            if found is None:
                 raise UserError(
                     f"{log.folder} lacks answers that workers have written: data_root must be a folder that all nodes "
                     "share; run the same command again"
                 )
-            answers += given
+            answers += found
         scores: dict[str, LabelScores] = {}
-        for path, unit in self._score_files.items():
+        for path, unit in score_files.items():
             read = json.loads(path.read_text(encoding="utf-8"))
             scores |= dict(zip([post.id for post in unit], read, strict=True))
         return answers, [scores[post.id] for post in self.scored]
@@ -99,45 +114,23 @@ class AnsweringJob(Job):
         base = without_adapter(trained.model).eval()
         answer_posts(
             base, trained.encoder, self.posts, self.tasks, self.parameters,
-            seed=self.seed, log=AnswerLog(self.folder, self._made_from), group=group,
+            seed=self.seed, log=AnswerLog(self.folder, self.made_from), group=group,
             description=f"{name}, {len(self.posts)} posts by {' and '.join(self.tasks)} prompt",
         )  # fmt: skip
-        share = group.share(list(group.broadcast(self._unscored()).items()))
+        share = group.share(list(self.unscored.items()))
         total, silent = sum(len(posts) for _, posts in share), not (share and group.is_first)
         with progress(total=total, desc=f"{name}, probabilities", unit="post", disable=silent) as bar:
             for path, posts in share:
                 write_json(path, label_scores(base, trained.encoder, posts))
                 bar.update(len(posts))
 
-    @cached_property
-    def _encoder(self) -> InputEncoder:
-        return self.model.load_encoder()
-
-    @cached_property
-    def _prompts(self) -> Prompts:
-        # Where reasonings alone are asked, earlier versions took both prompts: their answers are found again.
-        return encode(self._encoder, self.posts, TASKS if self.tasks == ["reasoning"] else self.tasks)
-
-    @cached_property
-    def _made_from(self) -> dict[str, Any]:
-        return {
-            "model": self.model.identity,
-            "prompts": _prompts_fingerprint(self._encoder, self.posts, self._prompts),
-            "generation": self.parameters.result_settings(self.tasks),
-            "seed": self.seed,
-        }
-
-    @cached_property
-    def _score_files(self) -> dict[Path, list[PostContent]]:
+    def _score_files(self, encoder: InputEncoder) -> dict[Path, list[PostContent]]:
         """The files that keep the scores, each with its unit of posts."""
-        prompts = encode(self._encoder, self.scored, ["label"])
-        made_from = self.model.identity, _prompts_fingerprint(self._encoder, self.scored, prompts)
+        prompts = encode(encoder, self.scored, ["label"])
+        made_from = self.model.identity, _prompts_fingerprint(encoder, self.scored, prompts)
         kept = self.folder / fingerprint(*made_from)[:12]
         cut = units(self.scored, prompts, POSTS_A_PASS)
         return {kept / f"scores-{number:05}.json": unit for number, unit in enumerate(cut)}
-
-    def _unscored(self) -> dict[Path, list[PostContent]]:
-        return {path: unit for path, unit in self._score_files.items() if not path.is_file()}
 
 
 def _prompts_fingerprint(encoder: InputEncoder, posts: Sequence[PostContent], prompts: Prompts) -> str:
