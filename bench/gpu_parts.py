@@ -219,7 +219,7 @@ def _steps(
             objective=timed,
             prepare=prepare,
             examples=examples,
-            validate=lambda step: 0.0,
+            validate=lambda step: {"score": 0.0},
             parameters=optimisation,
             seed=SEED,
             folder=Path(folder),

@@ -232,9 +232,12 @@ def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
     from mulcot_rd.ratings import make_sheet, write_sheet
 
     context, folder = run_context(params, env)
-    records = {name: context.catalog.load(name) for name in ("teacher_references", "assistant_test", "student_test")}
+    names = ["teacher_references", "assistant_test", "student_test"]
+    if context.catalog.exists("student_preference_test"):
+        names.append("student_preference_test")
+    records = {name: context.catalog.load(name) for name in names}
     systems = {
-        name.partition("_")[0]: {record.id: record.reasoning for record in rows}
+        name.rpartition("_")[0]: {record.id: record.reasoning for record in rows}
         for name, rows in records.items()
         # A variant without reasonings has rows of labels alone.
         if any(record.attempts for record in rows)

@@ -13,6 +13,7 @@ from kedro.io import DataCatalog
 from mulcot_rd.datasets.versioned import VersionedFiles
 from mulcot_rd.kept import MANIFEST
 from mulcot_rd.parameters import RunParameters
+from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.versions import RECORD
 
 # The layers that hold versions.
@@ -108,4 +109,6 @@ def _paths(catalog: DataCatalog, root: PurePosixPath, at_hand: RunParameters, ru
             layer, *folders, last = dataset._filepath.relative_to(root).parts
             paths[name] = "/".join([layer, *(other.get(folder, folder) for folder in folders), last])
     trained = run.get("student_run", f"{run['dataset']}/{run['name']}")
-    return paths | {f"{role}_adapter": f"06_models/{trained}/{role}" for role in ("assistant", "student")}
+    return paths | {
+        f"{role}_adapter": f"06_models/{trained}/{role}" for role in ("assistant", "student", STUDENT_PREFERENCE)
+    }

@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mulcot_rd.schema import InputView
 
@@ -74,7 +74,7 @@ class RunParameters(BaseModel):
 
 
 class MethodParameters(BaseModel):
-    """What a variant keeps of the method (paper, Table 6, Figure 5 and the starred rows of Tables 3 and 4)."""
+    """What a variant keeps of the method (paper, Table 6, Figure 5 and the starred rows of Tables 3 and 4), or adds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -85,6 +85,15 @@ class MethodParameters(BaseModel):
     assistant: bool = Field(description="Whether there is an assistant: soft labels and expanded data (w/o Asst: not)")
     trained: bool = Field(description="Whether models are trained; if not they answer as they come, zero-shot")
     task_weights: dict[str, float] = Field(description="lambda_cls and lambda_rea (paper, Section 4.1.3, Figure 5)")
+    preference: bool = Field(
+        False, description="Whether preference optimisation follows the distillation, which the paper leaves for later"
+    )
+
+    @model_validator(mode="after")
+    def _has_reasonings_to_prefer(self) -> Self:
+        if self.preference and not (self.trained and "reasoning" in self.tasks):
+            raise ValueError("preference optimisation needs a trained student that reasons: set preference to false")
+        return self
 
     @property
     def trains_assistant(self) -> bool:

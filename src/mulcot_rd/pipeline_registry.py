@@ -13,6 +13,8 @@ STAGES = (
     "assistant_training",
     "data_expansion",
     "student_distillation",
+    "preference_pairs",
+    "preference_optimisation",
     "evaluation",
     "reporting",
 )

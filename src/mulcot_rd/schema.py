@@ -182,6 +182,24 @@ class TrainingRow(Record):
     post_fingerprint: str | None = None
 
 
+class PreferencePair(Record):
+    """Two reasonings about one training post, of which the chosen one is better by what can be checked.
+
+    ``kind`` tells who wrote the rejected one: "sampled", the student itself, as the chosen one; "assistant", whose
+    reasoning came to a wrong label; "teacher", whose stage one did, beside its stage two. The checks are those of
+    :func:`mulcot_rd.preference.scoring.checks`; ``margin`` is their difference.
+    """
+
+    post_id: str
+    kind: Literal["sampled", "assistant", "teacher"]
+    chosen: Reasoning
+    rejected: Reasoning
+    chosen_checks: dict[str, float]
+    rejected_checks: dict[str, float]
+    margin: float
+    post_fingerprint: str | None = None
+
+
 class Verdict(Record):
     """What a trained model says of one post: the label, how sure it is, and why.
 

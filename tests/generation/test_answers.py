@@ -134,6 +134,16 @@ def test_answers_of_another_model_stay_beside_those_of_this_one(tmp_path, caplog
     assert _logged(AnswerLog(tmp_path, one), "a") == [_label("a", "text")]
 
 
+def test_a_unit_that_lacks_a_sample_is_written_anew(tmp_path):
+    log = AnswerLog(tmp_path, {"model": "one"})
+    usable = '"Prediction": positive'
+    log.add([_label("a", usable), _label("a", usable)._replace(attempt=2)])
+    asked = [SimpleNamespace(id="a")], ["label"]
+    assert len(log.unit(*asked, max_retries=0)) == 1
+    assert [answer.attempt for answer in log.unit(*asked, max_retries=0, samples=1)] == [1, 2]
+    assert log.unit(*asked, max_retries=0, samples=2) is None
+
+
 def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
     path = AnswerLog(tmp_path, {"model": "one"}).folder.with_suffix(".jsonl")
     path.write_text('{"finger')

@@ -149,6 +149,15 @@ def test_retries_differ_and_depend_on_their_own_seed_alone(role, posts, prompts)
     assert any(together["reasoning", post.id, 2] != together["reasoning", post.id, 3] for post in posts)
 
 
+def test_samples_are_written_in_any_case_and_are_what_retries_would_be(role, posts, prompts, monkeypatch):
+    """So they depend on their own seed alone, too: not on the rows beside them, and not on who writes them."""
+    retried = texts(write(role, posts, prompts, attempts=3))
+    monkeypatch.setattr(Answer, "shortcomings", 0)
+    sampled = write(role, posts, prompts, PARAMETERS.model_copy(update={"samples": 2}))
+    assert texts(sampled) == retried
+    assert write(role, posts, prompts, attempts=3).keys() == {key for key in retried if key[2] == 1}
+
+
 def test_columns_beyond_the_tokenizer_are_never_chosen(backbone_parameters, checkpoint, posts):
     role = fresh_model("assistant", backbone_parameters, checkpoint, image_size=56, seed=3)
     role.model.eval()

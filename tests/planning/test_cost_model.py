@@ -108,6 +108,21 @@ def test_a_variant_without_assistant_trains_the_student_alone(posts):
     assert [(role.name, role.rows) for role in plan.models] == [("student", len(posts))]
 
 
+def test_preference_optimisation_comes_on_top(posts):
+    """A post's samples and pairs; all else is as it is without."""
+    plain, more = (make_plan(settings(scale="full", variant=variant), posts).work for variant in ("full", "preference"))
+    added = [work for work in more if work not in plain]
+    assert [work for work in more if work in plain] == plain
+    assert [(work.stage, work.what) for work in added] == [
+        ("preference_pairs", "samples"),
+        ("preference_optimisation", "reference"),
+        ("preference_optimisation", "training"),
+        ("preference_optimisation", "scoring of epochs"),
+        ("evaluation", "student_preference"),
+    ]
+    assert all(work.hours > 0 for work in added[:3])
+
+
 def test_a_model_of_the_users_own_is_read_from_its_folder(checkpoint, backbone_parameters):
     own = BackboneParameters(**{**backbone_parameters.model_dump(), "model": checkpoint["location"], "tiny": None})
     found = model_shape(own, InputParameters(image_size=56))

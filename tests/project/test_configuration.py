@@ -160,7 +160,14 @@ def test_every_dataset_of_the_pipelines_that_others_or_users_read_has_an_entry()
     catalog = _load()["catalog"]
     stages = [stage(name) for name in (*STAGES, *ON_DEMAND)]
     used = {name for each in stages for name in each.datasets() if not name.startswith("param")}
-    within = {"raw_posts", "assistant_evaluated", "student_evaluated", "answers_shown", "origin_shown"}
+    within = {
+        "raw_posts",
+        "assistant_evaluated",
+        "student_evaluated",
+        "student_preference_evaluated",
+        "answers_shown",
+        "origin_shown",
+    }
     assert used - within == set(catalog) - {"run_lock"}
     assert not any("{" in name for name in catalog)
 

@@ -54,6 +54,40 @@ def test_no_assistant_has_neither_soft_labels_nor_expansion(project, kedro):
     assert metrics["student"]["accuracy"] is not None
 
 
+def test_preference_optimisation_follows_distillation(project, kedro):
+    walk(kedro, "preference")
+    pairs = rows(project, "05_model_input", "preference", "preference_pairs.jsonl")
+    assert pairs
+    assert all(pair["margin"] > 0 and pair["chosen_checks"]["label_right"] == 1 for pair in pairs)
+    training = {row["post_id"] for row in rows(project, "05_model_input", "preference", "student_training_set.jsonl")}
+    assert {pair["post_id"] for pair in pairs} <= training
+    history = rows(project, "06_models", "preference", "student_preference/history.jsonl")
+    assert all("reward_margin" in row or "score" in row for row in history)
+    assert read(project, "06_models", "preference", "student_preference/manifest.json")["training_rows"] == len(pairs)
+    metrics = read(project, "08_reporting", "preference", "metrics.json")
+    assert metrics["student"]["accuracy"] is not metrics["student_preference"]["accuracy"] is not None
+    tables = project / "data" / "08_reporting" / "tables"
+    for table in ("table_4", "table_scores", "table_quality", "table_comparisons"):
+        assert "student_preference" in (tables / f"{table}.csv").read_text(), table
+    kinds = (tables / "table_preference.csv").read_text()
+    assert all(kind in kinds for kind in ("sampled", "assistant", "teacher"))
+    # The delivered student is the last one.
+    assert kedro("run", "--pipeline", "delivery", "--params", f"{FAST},variant=preference").returncode == 0
+    assert read(project, "06_models", "preference", "student_merged/manifest.json")["role"] == "student_preference"
+
+
+def test_other_variants_have_no_files_of_preference_optimisation(project, kedro):
+    walk(kedro, "no_cot")
+    found = [path.name for path in (project / "data").rglob("*") if "preference" in path.name]
+    assert found == ["table_preference.csv", "table_preference.md", "table_preference.tex"] or set(found) <= {
+        "table_preference",
+        "table_preference.csv",
+        "table_preference.md",
+        "table_preference.tex",
+    }
+    assert not list((project / "data").rglob("*_rejected.jsonl"))
+
+
 def test_zero_shot_trains_nothing_and_asks_the_prediction_prompt(project, kedro):
     walk(kedro, "zero_shot")
     assert not list((project / RUN.format("06_models", "zero_shot")).rglob("adapter_model.safetensors"))

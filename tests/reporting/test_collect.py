@@ -350,3 +350,29 @@ def test_a_copied_run_is_not_counted_twice(tmp_path, add_run, collect, caplog):
     copy.write_bytes(file.read_bytes())
     assert len(measured(collect()["table_4"])) == 2
     assert "metrics.json holds run arch4-tiny-full on sample: move it to the folder of that run" in caplog.text
+
+
+def test_both_students_and_their_pairs_stand_in_the_tables(add_run, collect, scores):
+    right = {"student": range(10), "student_preference": range(15)}
+    file = add_run("sample", "arch4-tiny-preference", variant="preference", right=right, student_preference=scores)
+    sampled = {
+        "pairs": 7, "posts": 5, "margin": 1.25, "chosen_words": 40.0, "rejected_words": 41.0,
+        "better": {"quotes_grounded": 0.5},
+    }  # fmt: skip
+    none = {"pairs": 0, "posts": 0}
+    counts = {"posts": 9, "samples": 45, "complete": 40, "kinds": {"sampled": sampled, "assistant": none}, "config": {}}
+    (file.parent / "preference.json").write_text(json.dumps(counts))
+    add_run("sample", "arch4-tiny-full")
+    tables = collect()
+    assert {"student", "student_preference"} <= set(tables["table_scores"]["method"])
+    pairs = tables["table_preference"]
+    assert pairs["kind"].tolist() == ["sampled", "assistant"]
+    assert pairs["pairs"].tolist() == [7, 0]
+    assert pairs.loc[0, "quotes_grounded"] == 50
+    assert set(pairs["run"]) == {"arch4-tiny-preference"}
+    (compared,) = tables["table_comparisons"].to_dict("records")
+    assert (compared["a"], compared["b"]) == (
+        "arch4-tiny-preference, student_preference",
+        "arch4-tiny-preference, student",
+    )
+    assert (compared["only a right"], compared["only b right"]) == (5, 0)

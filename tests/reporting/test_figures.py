@@ -183,6 +183,27 @@ def test_training_curves_draw_what_was_measured(tmp_path):
         training_curves([], "r", "tiny")
 
 
+def test_rewards_and_lengths_have_panels_of_their_own():
+    curves = {"chosen_reward": 0.2, "rejected_reward": -0.3, "reward_margin": 0.5, "reasoning_loss": 1.0}
+    history = [
+        {"role": "student", "epoch": 1, "step": 1, "label_loss": 1.0, "reasoning_loss": 1.0, "validation_score": 0.5},
+        *(
+            {"role": "student_preference", "epoch": 1, "step": step, "validation_score": None, **curves}
+            for step in (1, 2)
+        ),
+        {"role": "student_preference", "epoch": 1, "step": 2, "validation_score": 0.5, "reasoning_words": 60.0},
+    ]
+    kept = {"student": 1, "student_preference": 1}
+    figure = training_curves(history, "arch4-tiny-preference", source_of("tiny"), kept)
+    assert fits(figure)
+    rewards, lengths = figure.axes[4:]
+    assert {line.get_label(): line.get_ydata().tolist() for line in rewards.lines} == {
+        "chosen": [0.2, 0.2], "rejected": [-0.3, -0.3], "margin": [0.5, 0.5],
+    }  # fmt: skip
+    assert lengths.lines[0].get_ydata().tolist() == [60.0]
+    assert "student_preference: rewards" in words(figure)
+
+
 def test_intervals_are_drawn_around_the_scores(tmp_path):
     scores = pd.DataFrame(
         {

@@ -53,7 +53,14 @@ def catalog(tmp_path, posts) -> DataCatalog:
     files |= {"assistant_test": "at"}
     missing = {
         name: JSONLinesDataset(filepath=str(tmp_path / file), record="mulcot_rd.schema.PredictionRecord")
-        for name, file in {**files, "student_test": "t", "assistant_adapter": "a", "student_adapter": "s"}.items()
+        for name, file in {
+            **files,
+            "student_test": "t",
+            "assistant_adapter": "a",
+            "student_adapter": "s",
+            "student_preference_test": "p",
+            "student_preference_adapter": "q",
+        }.items()
     }
     folders = {"reports": "08_reporting", "outputs": "07_model_output", "models": "06_models"}
     return DataCatalog(

@@ -63,6 +63,7 @@ GENERATION = {
     "max_new_tokens": (99, True),
     "max_label_tokens": (9, True),
     "max_retries": (1, True),
+    "samples": (2, True),
     "retry_temperature": (0.1, True),
     "retry_top_p": (0.5, True),
     "backend": ("served", True),

@@ -39,6 +39,9 @@ class GenerationParameters(BaseModel):
     max_retries: int = Field(
         3, ge=0, description="Further answers asked for where one is unusable (Appendix E); one that is cut is the last"
     )
+    samples: int = Field(
+        0, ge=0, description="Answers sampled beside the greedy one, usable or not: preference pairs are made of them"
+    )
     retry_temperature: float = Field(
         0.7, gt=0, description="Sampling temperature of retries; the first answer is greedy"
     )
@@ -58,6 +61,11 @@ class GenerationParameters(BaseModel):
         """The same for a model that is loaded: the address of a server, which may hold a password, goes with no job."""
         return self.model_copy(update={"backend": "local", "served": ServedParameters()})
 
+    @property
+    def asked(self) -> tuple[int, int]:
+        """How often more is asked after a first answer: retries at most, and samples."""
+        return self.max_retries, self.samples
+
     def length(self, task: Task) -> int:
         """Longest answer to a task's prompt, in tokens."""
         return self.max_label_tokens if task == "label" else self.max_new_tokens
@@ -66,6 +74,8 @@ class GenerationParameters(BaseModel):
         """What answers to these tasks depend on: not on how many are written at once, which changes rounding alone."""
         lengths = {_LENGTHS[task] for task in tasks}
         settings = self.model_dump(mode="json", include={*_ANSWERS_DEPEND_ON, *lengths})
+        if self.samples:
+            settings["samples"] = self.samples
         if self.backend == "served":
             settings["served"] = {"base_url": without_password(str(self.served.base_url)), "model": self.served.model}
         return settings

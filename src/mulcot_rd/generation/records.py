@@ -54,14 +54,19 @@ class Answer(NamedTuple):
         """Whether the model wrote on to the length limit; an empty answer is a request that a server refused."""
         return self.finished is False and self.text != ""
 
-    def is_last(self, max_retries: int) -> bool:
+    def is_last(self, max_retries: int, samples: int = 0) -> bool:
         """Whether nothing more is asked after this answer: it is usable, or there were enough retries (Appendix E).
 
         Ours: a retry of a reasoning that is cut is the last. A model that does not end when it samples will hardly end
         at the third try, and each such answer takes the longest time.
+
+        Args:
+            max_retries: Further answers to an unusable one.
+            samples: Further answers that are sampled in any case.
         """
         endless = self.task == "reasoning" and self.is_cut and self.attempt > 1
-        return self.shortcomings == 0 or endless or self.attempt > max_retries
+        enough = self.shortcomings == 0 or endless or self.attempt > max_retries
+        return self.attempt > samples and enough
 
 
 def kept_answers(
@@ -71,10 +76,16 @@ def kept_answers(
 
     Its ``attempt`` is the number of answers that were given.
     """
-    given = defaultdict(list)
+    given = by_prompt(answers)
+    return {task: [_best(given[task, post.id]) for post in posts] for task in tasks}
+
+
+def by_prompt(answers: Iterable[Answer]) -> dict[tuple[Task, str], list[Answer]]:
+    """The answers to each prompt, by task and post id."""
+    given: dict[tuple[Task, str], list[Answer]] = defaultdict(list)
     for answer in answers:
         given[answer.task, answer.post_id].append(answer)
-    return {task: [_best(given[task, post.id]) for post in posts] for task in tasks}
+    return given
 
 
 def _best(given: Sequence[Answer]) -> Answer:
@@ -129,7 +140,9 @@ class AnswerLog:
                 logger.warning("%s: %d lines are torn or damaged, their posts are asked again", path, torn)
             self._take(Answer(**row) for row in rows if "task" in row)
 
-    def unit(self, posts: Sequence[PostContent], tasks: Sequence[Task], max_retries: int) -> list[Answer] | None:
+    def unit(
+        self, posts: Sequence[PostContent], tasks: Sequence[Task], max_retries: int, samples: int = 0
+    ) -> list[Answer] | None:
         """All answers to these prompts of a unit's posts; ``None`` where any of them is missing."""
         answers = []
         for key in ((task, post.id) for post in posts for task in tasks):
@@ -138,7 +151,7 @@ class AnswerLog:
                 if answer is None:
                     return None
                 answers.append(answer)
-                if answer.is_last(max_retries):
+                if answer.is_last(max_retries, samples):
                     break
         return answers
 

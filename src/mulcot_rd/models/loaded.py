@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
+from transformers import PreTrainedModel
 
 from mulcot_rd.kept import DamagedError, read_manifest, run_folder, verify
 from mulcot_rd.models.backbone import Backbone, BackboneParameters, load_backbone, load_processor
@@ -26,7 +27,7 @@ class LoadedModel:
     """Assistant or student, loaded.
 
     Attributes:
-        name: "assistant" or "student".
+        name: "assistant", "student" or "student_preference".
         backbone: The frozen model and its processor.
         model: The same with an adapter, or trained whole.
         encoder: Makes its inputs.
@@ -92,13 +93,14 @@ def fresh_model(
     return LoadedModel(name, backbone, model, encoder, own + _low_rank(model))
 
 
-def load_model(folder: Path, backbone: BackboneParameters | None = None) -> LoadedModel:
+def load_model(folder: Path, backbone: BackboneParameters | None = None, *, trainable: bool = False) -> LoadedModel:
     """Load a trained model, or one that the method left untrained.
 
     Args:
         folder: The model's folder; of several versions in it, the newest. Its manifest names backbone, adapter, image
             size, input view and prompts. A merged checkpoint, of :mod:`mulcot_rd.models.export`, is one too.
         backbone: Where the backbone lies now, and how it computes (type, attention); by default as in the manifest.
+        trainable: Whether a trained model is to be trained on.
 
     Raises:
         DamagedError: If the manifest is missing, or a file is not the one that was trained.
@@ -108,7 +110,12 @@ def load_model(folder: Path, backbone: BackboneParameters | None = None) -> Load
     loaded = load_backbone(backbone, _checkpoint(folder, manifest, backbone)["location"])
     own = loaded.model.num_parameters()
     adapted = manifest["trained"] and not manifest.get("merged")
-    model: TrainedModel = load_adapter(loaded.model, folder) if adapted else loaded.model
+    model: TrainedModel = load_adapter(loaded.model, folder, trainable=trainable) if adapted else loaded.model
+    if isinstance(model, PreTrainedModel):
+        # A model that was trained whole takes the place of the one that it was before.
+        loaded = replace(loaded, model=model)
+    if trainable and backbone.gradient_checkpointing:
+        loaded.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     encoder = InputEncoder(loaded.family, loaded.processor, **_inputs(manifest))
     return LoadedModel(manifest["role"], loaded, model, encoder, own + _low_rank(model))
 

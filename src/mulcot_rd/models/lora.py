@@ -65,17 +65,18 @@ def attach_adapter(model: PreTrainedModel, parameters: AdapterParameters, seed: 
         return get_peft_model(model, lora_config(parameters))
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> TrainedModel:
-    """The trained model of ``folder`` for inference, frozen, dropout off: its adapter on ``model``, or all its own.
+def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -> TrainedModel:
+    """The trained model of ``folder``, dropout off: its adapter on ``model``, or all its own.
 
     Args:
         model: The family's model as it was before training.
         folder: Where the trained one was saved.
+        trainable: Whether it is trained on; if not, it is frozen.
     """
     if trained_weights(folder).name == ADAPTER_WEIGHTS:
-        return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
+        return PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
     whole = type(model).from_pretrained(folder, config=model.config, dtype=model.dtype, use_safetensors=True)
-    return whole.to(model.device).requires_grad_(False).eval()
+    return whole.to(model.device).requires_grad_(trainable).eval()
 
 
 def trained_weights(folder: Path) -> Path:

@@ -13,6 +13,8 @@ from mulcot_rd.schema import (
     ExpansionRecord,
     Post,
     PredictionRecord,
+    PreferencePair,
+    Sentiment,
     Split,
     TeacherRecord,
     TrainingRow,
@@ -20,18 +22,23 @@ from mulcot_rd.schema import (
 from mulcot_rd.teacher import QuarantinedPost, with_captions
 
 # Records that were made from posts, by their name in the catalog; files of earlier versions have no fingerprints.
-MadeOfPost = TeacherRecord | ExpansionRecord | PredictionRecord | TrainingRow
+MadeOfPost = TeacherRecord | ExpansionRecord | PredictionRecord | TrainingRow | PreferencePair
 PostRecords = Mapping[str, Sequence[MadeOfPost]]
-RecordT = TypeVar("RecordT", TeacherRecord, ExpansionRecord, PredictionRecord)
+RecordT = TypeVar("RecordT", TeacherRecord, ExpansionRecord, PredictionRecord, PreferencePair)
 
 # The split that the records are about, the pipeline to run again from, and whether every post of the split has one.
 _SOURCES: dict[str, tuple[Split, str, bool]] = {
     "teacher_reasoning": ("train", "teacher_annotation", True),
     "assistant_reasoning": ("train", "data_expansion", False),
     "student_training_set": ("train", "teacher_annotation", True),
+    "teacher_rejected": ("train", "teacher_annotation", False),
+    "assistant_rejected": ("train", "data_expansion", False),
+    "student_samples": ("train", "preference_pairs", False),
+    "preference_pairs": ("train", "preference_pairs", False),
     "teacher_references": ("test", "teacher_annotation", False),
     "assistant_test": ("test", "evaluation", True),
     "student_test": ("test", "evaluation", True),
+    "student_preference_test": ("test", "evaluation", True),
 }
 
 
@@ -86,23 +93,31 @@ def checked_posts(
 def with_fingerprints(records: list[RecordT], posts: Sequence[Post]) -> list[RecordT]:
     """The records, each with the fingerprint of the post that it was made from."""
     fingerprints = {post.id: post_fingerprint(post) for post in posts}
-    return [record.model_copy(update={"post_fingerprint": fingerprints[record.id]}) for record in records]
+    return [record.model_copy(update={"post_fingerprint": fingerprints[_post_id(record)]}) for record in records]
+
+
+def _post_id(record: MadeOfPost) -> str:
+    return record.post_id if isinstance(record, TrainingRow | PreferencePair) else record.id
+
+
+def _label(record: MadeOfPost) -> Sentiment | None:
+    """The gold label that a record was made with; ``None`` where it has none."""
+    if isinstance(record, PreferencePair):
+        return None
+    # Reasonings to train on come to the gold label (Eqs. 3, 4 and 7).
+    return record.reasoning.prediction if isinstance(record, TrainingRow) else record.label
 
 
 def _fault(posts: dict[str, Post], records: Sequence[MadeOfPost], place: str, without: set[str] | None) -> str | None:
     """How records and posts differ, or ``None``. Posts ``without`` a record are those that need none; ``None``: all."""
     about = set()
     for record in records:
-        # Reasonings to train on come to the gold label (Eqs. 3, 4 and 7).
-        if isinstance(record, TrainingRow):
-            post_id, label = record.post_id, record.reasoning.prediction
-        else:
-            post_id, label = record.id, record.label
+        post_id = _post_id(record)
         about.add(post_id)
         post = posts.get(post_id)
         if post is None:
             return f"it names post {post_id}, which is not in {place}"
-        if label != post.label or record.post_fingerprint not in (None, post_fingerprint(post)):
+        if _label(record) not in (None, post.label) or record.post_fingerprint not in (None, post_fingerprint(post)):
             return f"post {post_id} has another text, aspect, image or label now"
     if without is None:
         return None

@@ -1,8 +1,8 @@
 """What a run takes: the cost model applied to a run's parameters and posts."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -18,6 +18,8 @@ from mulcot_rd.pipeline_registry import validated
 from mulcot_rd.planning import cost_model as cost
 from mulcot_rd.planning.cost_model import Device, Row
 from mulcot_rd.planning.shape import Shape, model_shape
+from mulcot_rd.preference import STUDENT_PREFERENCE
+from mulcot_rd.preference.parameters import PreferenceParameters
 from mulcot_rd.prompts import Task, response_format
 from mulcot_rd.reporting.published import published
 from mulcot_rd.schema import SPLITS, Post, Sentiment, Split
@@ -217,6 +219,8 @@ def make_plan(groups: dict[str, Any], posts: Sequence[Post]) -> Plan:
             disk[f"soft labels, {kind}{unused}"] = cost.soft_label_bytes(positions, assistant.shape, chosen)
     if method.trained:
         work += _training("student_distillation", student, counts["dev"], device)
+    if method.preference:
+        work += _preferences(student, groups["preference"], counts, device)
     for role in models:
         work.append(_answers("evaluation", role.name, role, counts["test"], device, method.tasks))
         if method.trained:
@@ -238,6 +242,28 @@ def _training(stage: str, role: Role, dev: int, device: Device) -> list[Work]:
     return [
         Work(stage, "training", hours, seen * role.row.tokens, steps),
         _answers(stage, "scoring of epochs", role, scored, device, optimisation.validation.tasks),
+    ]
+
+
+def _preferences(
+    student: Role, preference: PreferenceParameters, counts: Mapping[Any, int], device: Device
+) -> list[Work]:
+    """Sampling, the reference and training on as many pairs as the student's own samples can give, and its answers."""
+    samples = counts["train"] * (1 + preference.pairs.samples)
+    # A row is a pair: the reasonings are two.
+    suffixes: dict[Any, float] = {**student.row.suffixes, "rejected": student.row.suffixes["reasoning"]}
+    answers: dict[Any, float] = {**student.row.answers, "rejected": student.row.answers["reasoning"]}
+    row = Row(student.row.prefix, suffixes, answers)
+    parameters = student.parameters.model_copy(update={"training": preference.training})
+    pairs = preference.pairs.pairs_per_post * counts["train"]
+    role = replace(student, parameters=parameters, row=row, rows=pairs, assistant=None)
+    hours = device.hours(cost.forward_flops(role.shape, row) * pairs, device.utilisation.soft_labels)
+    tasks = student.parameters.method.tasks
+    return [
+        _answers("preference_pairs", "samples", student, samples, device, tasks),
+        Work("preference_optimisation", "reference", hours, pairs * row.tokens),
+        *_training("preference_optimisation", role, counts["dev"], device),
+        _answers("evaluation", STUDENT_PREFERENCE, student, counts["test"], device, tasks),
     ]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from mulcot_rd.reporting.cells import REASONING_METRICS, REFERENCE_METRICS, intervals, percent
 from mulcot_rd.reporting.comparisons import comparison_table
 from mulcot_rd.reporting.costs import cost_table, parameter_table
+from mulcot_rd.reporting.preference_table import preference_table
 from mulcot_rd.reporting.published import DIST_NOTE, published_rows
 from mulcot_rd.reporting.quality_tables import qualities_table
 from mulcot_rd.reporting.read import read_runs
@@ -31,7 +32,7 @@ COARSE_DATASETS = ("mvsa_single", "mvsa_multiple")
 FINE_DATASETS = ("twitter2015", "twitter2017")
 TABLES = (
     *("table_1", "table_3", "table_4", "table_5", "table_6", "table_7", "table_8", "table_10", "table_11", "table_12"),
-    *("table_scores", "table_quality", "table_seeds", "table_comparisons"),
+    *("table_scores", "table_quality", "table_preference", "table_seeds", "table_comparisons"),
 )
 CAPTIONS = {
     "table_1": "Posts of each data set, and training rows after data expansion (Table 1)",
@@ -125,6 +126,7 @@ def collect_tables(
         "table_11": cost_table(runs, 11, "mvsa_single", coarse),
         "table_12": cost_table(runs, 12, "twitter2015", fine),
         "table_quality": qualities_table(runs),
+        "table_preference": preference_table(runs),
         "table_comparisons": comparison_table(runs, compare_with),
     }
     if not (older := [f"{run.run.dataset}/{run.run.run}:{run.run.version}" for run in runs if run.run.version]):

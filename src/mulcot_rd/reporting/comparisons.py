@@ -12,6 +12,7 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.messages import nearest
 from mulcot_rd.metrics import bootstrap_mean_interval, holm, mcnemar
 from mulcot_rd.numbers import interval_text
+from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.reporting.read import read_predictions
 from mulcot_rd.reporting.runs import ABLATIONS, RunMetrics, seed_groups
 from mulcot_rd.reporting.writers import ReportTable
@@ -106,6 +107,8 @@ def _pairs(runs: list[RunMetrics], compare_with: str | None) -> Iterator[tuple[_
     for run in runs:
         if {"assistant", "student"} <= run.models.keys():
             yield _Side(run, "student"), _Side(run, "assistant")
+        if {"student", STUDENT_PREFERENCE} <= run.models.keys():
+            yield _Side(run, STUDENT_PREFERENCE), _Side(run, "student")
         for other in runs:
             reference = run.run.run == compare_with and other is not run
             if (reference or _ablates(other, run)) and (run.run.run, other.run.run) not in seen:

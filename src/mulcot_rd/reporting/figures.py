@@ -35,6 +35,14 @@ _SCORE_FIGURES = {7: ("accuracy", "Accuracy"), 8: ("weighted_f1", "Weighted F1")
 # What makes the runs that a figure lacks.
 _COMMAND = "kedro run"
 _LOSSES = {"reasoning_loss": ("reasoning", "#0072b2"), "label_loss": ("label", "#e69f00")}
+_REWARDS = {
+    "chosen_reward": ("chosen", "#0072b2"),
+    "rejected_reward": ("rejected", "#d55e00"),
+    "reward_margin": ("margin", "#000000"),
+}
+_WORDS = "reasoning_words"
+# What of a training history is drawn, beside the scores.
+CURVES = (*_LOSSES, *_REWARDS, _WORDS)
 
 
 def training_curves(
@@ -43,8 +51,9 @@ def training_curves(
     """Draw the training history of assistant and student, a row of panels each (compare the paper's Figure 5).
 
     Args:
-        history: Rows with ``role``, ``epoch``, ``step`` (optimiser steps), ``label_loss``, ``reasoning_loss`` (nats a
-            target token) and ``validation_score`` (fraction); what a row did not measure is ``None``.
+        history: Rows with ``role``, ``epoch``, ``step`` (optimiser steps), ``validation_score`` (fraction) and
+            :data:`CURVES`: losses (nats a target token), rewards (nats) and words of a reasoning; what a row did not
+            measure is ``None``. A role with rewards gets a row of panels for them.
         run: Name of the run, for the title.
         source: How numbers of the models are named (:func:`~mulcot_rd.reporting.sources.source_of`), for the title.
         kept: Role to the epoch whose weights were kept, counted from 1; it is marked.
@@ -58,10 +67,22 @@ def training_curves(
     if len(history) == 0:
         raise ValueError(f"run {run} has no training history to draw: run a training pipeline first")
     roles = list(dict.fromkeys(row["role"] for row in history))
-    figure, panels = blank_figure(len(roles), 2, width=11, height=3.1)
+    by_role = {
+        role: sorted((row for row in history if row["role"] == role), key=lambda row: row["step"]) for role in roles
+    }
+    rewarded = [role for role, rows in by_role.items() if any(row.get("reward_margin") is not None for row in rows)]
+    figure, panels = blank_figure(len(roles) + len(rewarded), 2, width=11, height=3.1)
     figure.suptitle(f"{run}: {source}", fontsize=12, parse_math=False)
-    for role, (losses, scores) in zip(roles, panels, strict=True):
-        rows = sorted((row for row in history if row["role"] == role), key=lambda row: row["step"])
+    for role, (rewards, lengths) in zip(rewarded, panels[len(roles) :], strict=True):
+        for key, (name, colour) in _REWARDS.items():
+            rewards.plot(*_points(by_role[role], key), color=colour, label=name, linewidth=1.4)
+        rewards.set(title=f"{role}: rewards of training pairs", xlabel="optimiser step", ylabel="reward (nats)")
+        rewards.legend(frameon=False)
+        lengths.plot(*_points(by_role[role], _WORDS), color=COLOURS[2], linewidth=1.4, marker="o", markersize=4)
+        lengths.set(title=f"{role}: length of dev reasonings", xlabel="optimiser step", ylabel="words")
+        lengths.set_ylim(bottom=0)
+    for role, (losses, scores) in zip(roles, panels, strict=False):
+        rows = by_role[role]
         for key, (name, colour) in _LOSSES.items():
             losses.plot(*_points(rows, key), color=colour, label=name, linewidth=1.4, marker=".", markersize=4)
         losses.set(title=f"{role}: training loss", xlabel="optimiser step", ylabel="loss (nats per target token)")
@@ -273,7 +294,7 @@ def _plain_log_axis(panel: Axes) -> None:
 
 
 def _points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
-    measured = [(row["step"], row[key]) for row in rows if row[key] is not None]
+    measured = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     return [step for step, _ in measured], [value for _, value in measured]
 
 

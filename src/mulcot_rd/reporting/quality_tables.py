@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.numbers import interval_text
+from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.reporting.cells import percent
 from mulcot_rd.reporting.runs import RunMetrics
 from mulcot_rd.reporting.sources import source_of_run, source_of_teacher
@@ -17,10 +18,11 @@ QUALITIES = (
     *("quotes_grounded", "repeated_sentence", "repetition_4"),
 )
 JUDGED = "judged_entails"
-SYSTEMS = ("teacher", "assistant", "student")
+SYSTEMS = ("teacher", "assistant", "student", STUDENT_PREFERENCE)
 _NOTE = (
     "Percent of reasonings (quotes_grounded: of quotes; repetition_4: of 4-grams) with 95 percent bootstrap "
-    "intervals. Counted by rules, docs/quality.md says how; that a reasoning convinces anybody, no count says."
+    "intervals. Counted by rules, docs/quality.md says how; that a reasoning convinces anybody, no count says. The row "
+    "student_preference is no evidence of what its pairs were chosen by: docs/preference.md."
 )
 _JUDGE_NOTE = (
     "judged_entails is the share of judged conclusions that the teacher's server reads as the predicted label."

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import read_bytes, read_text
 from mulcot_rd.messages import nearest
-from mulcot_rd.reporting.runs import Expansion, ModelCost, RunMetrics, Scores
+from mulcot_rd.reporting.runs import Expansion, ModelCost, PairCounts, RunMetrics, Scores
 from mulcot_rd.schema import PredictionRecord
 from mulcot_rd.versions import RECORD, newest
 
@@ -25,6 +25,7 @@ _BESIDE: dict[str, tuple[TypeAdapter[Any], str]] = {
     "efficiency": (TypeAdapter(dict[str, ModelCost]), "evaluation"),
     "quality": (TypeAdapter(dict[str, Scores | None]), "evaluation"),
     "expansion": (TypeAdapter(Expansion), "data_expansion"),
+    "preference": (TypeAdapter(PairCounts), "preference_pairs"),
 }
 
 

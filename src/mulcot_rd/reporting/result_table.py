@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.reporting.cells import (
     CLASSIFICATION_METRICS,
     REASONING_METRICS,
@@ -23,7 +24,7 @@ _BASELINE_ROWS = {
     "tfidf_logistic_regression": "TF-IDF + logistic regression",
     "embeddings_logistic_regression": "sentence embeddings + logistic regression",
 }
-_MODEL_ROWS = {"assistant": "assistant", "student": "student"}
+_MODEL_ROWS = {name: name for name in ("assistant", "student", STUDENT_PREFERENCE)}
 _COLUMNS = (
     *("method", "run", "source", "accuracy", INTERVAL_COLUMN),
     *CLASSIFICATION_METRICS[1:],

@@ -24,11 +24,13 @@ def run_config(
         run: What names the run.
         parameters: The resolved parameters at hand, which evaluate the run.
         results: What says how it was made: ``teacher`` (the summary of the annotation), ``assistant`` and ``student``
-            (their manifests), ``expansion`` (the statistics of the data expansion). Where one is missing, the
-            parameters at hand stand in its place.
+            (their manifests), ``expansion`` (the statistics of the data expansion); where there is preference
+            optimisation ``preference_pairs`` (statistics) and ``student_preference`` (manifest). Where one is missing,
+            the parameters at hand stand in its place.
 
     Returns:
-        ``run``, ``ingest``, ``teacher``, ``assistant``, ``expansion``, ``student`` and ``evaluation``.
+        ``run``, ``ingest``, ``teacher``, ``assistant``, ``expansion``, ``student`` and ``evaluation``; in a variant
+        with preference optimisation also ``preference_pairs`` and ``student_preference``.
     """
     models = {name: _plain(parameters[name]) for name in ("assistant", "student")}
     answering = {name: {"generation": model.pop("generation"), "seed": model["seed"]} for name, model in models.items()}
@@ -38,6 +40,10 @@ def run_config(
         "expansion": answering["assistant"],
         "student": {**models["student"], "soft_labels": _plain(parameters["soft_labels"])},
     }
+    if models["student"]["method"].get("preference"):
+        preference = _plain(parameters["preference"])
+        made["preference_pairs"] = {**preference["pairs"], "seed": preference["seed"]}
+        made["student_preference"] = {**models["student"], "training": preference["training"]}
     made |= {name: _recorded_in(result) for name, result in results.items()}
     judge = _plain(parameters["judge"])
     evaluation = {

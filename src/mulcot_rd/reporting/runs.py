@@ -95,6 +95,26 @@ class Expansion(BaseModel):
     intervals: dict[str, tuple[Fraction, Fraction]] = Field(default_factory=dict)
 
 
+class PairKind(BaseModel):
+    """Preference pairs of one kind; see :func:`mulcot_rd.preference.pairs.pair_statistics`."""
+
+    pairs: int
+    posts: int
+    margin: float | None = None
+    chosen_words: float | None = None
+    rejected_words: float | None = None
+    better: dict[str, Fraction] = Field(default_factory=dict)
+
+
+class PairCounts(BaseModel):
+    """A ``preference.json``: training posts, reasonings that were sampled, complete ones among them, pairs by kind."""
+
+    posts: int
+    samples: int
+    complete: int
+    kinds: dict[str, PairKind]
+
+
 class SplitSizes(BaseModel):
     """Posts a split, and rows of the student's training set (Table 1)."""
 
@@ -145,6 +165,7 @@ class RunMetrics(BaseModel):
     dataset: SplitSizes | None = None
     efficiency: dict[str, ModelCost] = Field(default_factory=dict)
     quality: dict[str, Any] = Field(default_factory=dict)
+    preference: PairCounts | None = None
     answers: dict[str, Path] = Field(default_factory=dict)
 
     @property

@@ -29,6 +29,7 @@ class Annotation:
     """What the teacher came to."""
 
     reasoning: list[TeacherRecord]  # one record a training post, in the order of the posts (D_rea^t, Eqs. 3 and 4)
+    rejected: list[TeacherRecord]  # stage one's, of training posts that it got wrong; never training data by itself
     references: list[TeacherRecord]  # on the test split, never training data; unusable ones are missing
     quarantine: list[QuarantinedPost]  # training posts that neither stage annotated
     summary: dict[str, Any]  # see mulcot_rd.teacher.summary.summarise
@@ -72,6 +73,7 @@ def annotate(
     trained, referred = outcomes[: len(posts)], outcomes[len(posts) :]
     annotation = Annotation(
         reasoning=[outcome.record for outcome in trained if outcome.record is not None],
+        rejected=[outcome.rejected for outcome in trained if outcome.rejected is not None],
         references=[outcome.record for outcome in referred if outcome.record is not None],
         quarantine=[outcome.quarantined for outcome in trained if outcome.quarantined is not None],
         summary=summarise(trained, referred, name, parameters.max_retries),

@@ -43,6 +43,11 @@ class Outcome:
     record: TeacherRecord | None
     quarantined: QuarantinedPost | None
 
+    @property
+    def rejected(self) -> TeacherRecord | None:
+        """Stage one's usable reasoning that came to a wrong label, or ``None``."""
+        return _record(self.stages[0]) if len(self.stages) == 2 else None
+
 
 async def annotate_post(
     post: Post, role: PostRole, answer_to: AnswerTo, max_retries: int, send: Send = "image"

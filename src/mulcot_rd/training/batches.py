@@ -41,6 +41,11 @@ class Example:
     targets: dict[Task, array]
 
     @property
+    def counts(self) -> dict[str, int]:
+        """What the losses of its window are means over, as far as the row adds to it: target tokens by task."""
+        return {task: len(ids) for task, ids in self.targets.items()}
+
+    @property
     def length(self) -> int:
         """Tokens of the row with all its branches."""
         return len(self.opening) + sum(len(self.endings[t]) + len(self.targets[t]) for t in self.targets)
@@ -68,9 +73,9 @@ def make_example(row: TrainingRow, post: Post, encoder: InputEncoder, tasks: Seq
     return Example(
         post_id=post.id,
         image=post.image,
-        opening=_ids(next(iter(prompts.values())).opening),
-        endings={task: _ids(prompt.ending) for task, prompt in prompts.items()},
-        targets={task: _ids(encoder.target(texts[task], task)) for task in tasks},
+        opening=token_ids(next(iter(prompts.values())).opening),
+        endings={task: token_ids(prompt.ending) for task, prompt in prompts.items()},
+        targets={task: token_ids(encoder.target(texts[task], task)) for task in tasks},
     )
 
 
@@ -97,7 +102,8 @@ def training_examples(
     return [make_example(row, post, encoder, tasks) for row, post in zip(rows, chosen, strict=True)]
 
 
-def _ids(ids: Sequence[int]) -> array:
+def token_ids(ids: Sequence[int]) -> array:
+    """Token ids as an :class:`Example` keeps them."""
     return array("i", ids)
 
 

@@ -18,23 +18,29 @@ def keep_correct(posts: Sequence[Post], answers: Sequence[Answer]) -> list[Expan
     Raises:
         ValueError: If a post is not of the training split.
     """
+    return [record for record in _complete(posts, answers) if record.prediction == record.label]
+
+
+def wrong_reasonings(posts: Sequence[Post], answers: Sequence[Answer]) -> list[ExpansionRecord]:
+    """The complete reasonings whose own label is another one; arguments and errors as for :func:`keep_correct`."""
+    return [record for record in _complete(posts, answers) if record.prediction != record.label]
+
+
+def _complete(posts: Sequence[Post], answers: Sequence[Answer]) -> list[ExpansionRecord]:
     strangers = [post.id for post in posts if post.split != "train"]
     if strangers:
         raise ValueError(f"data expansion is for the training split alone; post {strangers[0]} is of another")
-    kept = []
-    for post, answer in zip(posts, answers, strict=True):
-        reasoning = answer.reasoning
-        if not answer.shortcomings and reasoning.prediction == post.label:
-            kept.append(
-                ExpansionRecord(
-                    id=post.id,
-                    label=post.label,
-                    attempts=answer.attempt,
-                    raw_text=answer.text,
-                    **reasoning.model_dump(),
-                )
-            )
-    return kept
+    return [
+        ExpansionRecord(
+            id=post.id,
+            label=post.label,
+            attempts=answer.attempt,
+            raw_text=answer.text,
+            **answer.reasoning.model_dump(),
+        )
+        for post, answer in zip(posts, answers, strict=True)
+        if not answer.shortcomings
+    ]
 
 
 def expansion_statistics(posts: Sequence[Post], answers: Sequence[Answer], kept: int, seed: int) -> dict[str, Any]:

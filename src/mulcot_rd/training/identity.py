@@ -13,7 +13,11 @@ from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.schema import Post
 from mulcot_rd.training.batches import Example
-from mulcot_rd.training.parameters import AssistantTrainingParameters, StudentTrainingParameters
+from mulcot_rd.training.parameters import (
+    AssistantTrainingParameters,
+    PreferenceTrainingParameters,
+    StudentTrainingParameters,
+)
 from mulcot_rd.training.soft_labels import SoftLabels
 
 # Of BackboneParameters. Which weights `model` and `revision` name is told by their content (`base_weights`).
@@ -28,7 +32,7 @@ def made_from(
     soft_labels: SoftLabels | None,
     backbone: BackboneParameters,
     base_weights: str,
-    training: AssistantTrainingParameters | StudentTrainingParameters,
+    training: AssistantTrainingParameters | StudentTrainingParameters | PreferenceTrainingParameters,
     encoder: InputEncoder,
     seed: int,
 ) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -28,9 +28,10 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.loaded import LoadedModel, checkpoint_encoder, fresh_model
 from mulcot_rd.models.lora import merged_adapter
 from mulcot_rd.models.sharding import shard_frozen, unsharded
+from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TrainingRow
 from mulcot_rd.training.assistant import AssistantObjective
-from mulcot_rd.training.batches import Example, micro_batches, training_examples, windows
+from mulcot_rd.training.batches import Batch, Example, micro_batches, training_examples, windows
 from mulcot_rd.training.identity import made_from
 from mulcot_rd.training.images import ImageStore
 from mulcot_rd.training.loop import HISTORY, Objective, Trainer, TrainingOutcome
@@ -48,7 +49,7 @@ class TrainingJob(Job):
     """Training of one model, the same in all processes; rank 0 writes the finished one and returns its manifest.
 
     Attributes:
-        name: "assistant" or "student".
+        name: "assistant" or "student"; "student_preference" is :mod:`mulcot_rd.preference.job`.
         parameters: Its parameters; dev posts are answered by those of generation, with the lengths of validation.
         posts: All posts of the data set; rows are of the training split, epochs are scored on the dev split.
         rows: The training rows: the teacher's reasonings (``D_rea^t``), for the student those of the assistant too
@@ -59,7 +60,7 @@ class TrainingJob(Job):
         models: The run's folder of models.
     """
 
-    name: Literal["assistant", "student"]
+    name: Literal["assistant", "student", "student_preference"]
     parameters: ModelParameters
     posts: list[Post]
     rows: list[TrainingRow]
@@ -101,7 +102,10 @@ class TrainingJob(Job):
     @cached_property
     def validation(self) -> ValidationParameters:
         """How epochs are scored: by those of the tasks that are learned."""
-        return _validation(self.name, self._dev, self.examples, self.parameters.training.optimisation.validation)
+        parameters = self.parameters
+        if not self.examples:
+            raise UserError(f"the {self.name} has no training rows: give the training split posts with reasonings")
+        return _validation(self.name, self._dev, parameters.method.tasks, parameters.training.optimisation.validation)
 
     @cached_property
     def scored(self) -> list[Post]:
@@ -140,10 +144,7 @@ class TrainingJob(Job):
         """Train, going on where an earlier start stopped; returns the manifest at rank 0."""
         parameters, encoder, cluster = self.parameters, self.encoder, self.parameters.cluster
         work = Kept(self.models, self.name).work(self.fingerprint)
-        started = fresh_model(
-            self.name, parameters.backbone, self.checkpoint,
-            image_size=encoder.image_size, view=encoder.view, seed=parameters.seed,
-        )  # fmt: skip
+        started = self._start()
         model = started.model
         _, trainable = parameter_numbers(model)
         images = ImageStore(work / "images", encoder, model, self.checkpoint["fingerprint"])
@@ -151,7 +152,7 @@ class TrainingJob(Job):
         if cluster.shard_base:
             shard_frozen(model, group)
 
-        def validate(step: int) -> float:
+        def validate(step: int) -> dict[str, float]:
             log = AnswerLog(work / "validation" / str(step), {"training": self.fingerprint, "step": step})
             with unsharded(model), merged_adapter(model):
                 return _score(started, self.scored, self.validation, parameters.generation, log, group)
@@ -160,7 +161,7 @@ class TrainingJob(Job):
             name=self.name,
             model=model,
             objective=self._objective(model),
-            prepare=Preparation(self.examples, encoder, images, self.assistant, model.device),
+            prepare=self._preparation(model, images, group),
             examples=self.examples,
             validate=validate,
             parameters=parameters.training.optimisation,
@@ -179,6 +180,18 @@ class TrainingJob(Job):
             f"{started.parameters:,}",
         )  # fmt: skip
         return self._finish(outcome, started, trainable)
+
+    def _start(self) -> LoadedModel:
+        """The model before its first step."""
+        parameters, encoder = self.parameters, self.encoder
+        return fresh_model(
+            self.name, parameters.backbone, self.checkpoint,
+            image_size=encoder.image_size, view=encoder.view, seed=parameters.seed,
+        )  # fmt: skip
+
+    def _preparation(self, model: TrainedModel, images: ImageStore, group: Group) -> Callable[[Sequence[int]], Batch]:
+        """What makes the micro-batches; ``model`` is still as :meth:`_start` gave it."""
+        return Preparation(self.examples, self.encoder, images, self.assistant, model.device)
 
     def _objective(self, model: TrainedModel) -> Objective:
         # Both heads are wider than the tokenizer, and not equally: only ids that exist take part.
@@ -233,17 +246,15 @@ class TrainingJob(Job):
 
 
 def _validation(
-    name: str, dev: Sequence[Post], examples: Sequence[Example], validation: ValidationParameters
+    name: str, dev: Sequence[Post], tasks: Sequence[Task], validation: ValidationParameters
 ) -> ValidationParameters:
     """How epochs are scored: by those of the tasks that are learned."""
     if not dev:
         raise UserError(f"the dev split is empty, so no epoch of the {name} can be scored: give it posts")
-    if not examples:
-        raise UserError(f"the {name} has no training rows: give the training split posts with reasonings")
-    learned = [task for task in validation.tasks if task in examples[0].targets]
+    learned = [task for task in validation.tasks if task in tasks]
     if not learned:
         raise UserError(
-            f"the {name} learns {' and '.join(examples[0].targets)}, and its epochs are to be scored by "
+            f"the {name} learns {' and '.join(tasks)}, and its epochs are to be scored by "
             f"{' and '.join(validation.tasks)}: name a task that it learns under validation.tasks"
         )
     return validation.model_copy(update={"tasks": learned})
@@ -256,8 +267,8 @@ def _score(
     generation: GenerationParameters,
     log: AnswerLog,
     group: Group,
-) -> float:
-    """The mean over tasks of the score of the labels that the model answers, a fraction."""
+) -> dict[str, float]:
+    """The mean over tasks of the score of the labels that the model answers, a fraction, and the reasonings' length."""
     lengths = validation.model_dump(include={"max_new_tokens", "max_label_tokens"})
     own = answer_posts(
         model.model, model.encoder, posts, validation.tasks,
@@ -270,4 +281,5 @@ def _score(
         classification_scores([answer.reasoning.prediction for answer in answers[task]], gold)[validation.metric]
         for task in validation.tasks
     ]
-    return sum(scores) / len(scores)
+    words = [len(answer.text.split()) for answer in answers.get("reasoning", ())]
+    return {"score": sum(scores) / len(scores), **({"reasoning_words": sum(words) / len(words)} if words else {})}

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -56,8 +57,11 @@ class TrainingOutcome:
 class Objective(Protocol):
     """What a model is trained for."""
 
-    def __call__(self, batch: Batch, window_tokens: Mapping[Task, int]) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """One micro-batch's share of its window's loss, and the loss's terms by name."""
+    def __call__(self, batch: Any, window_tokens: Mapping[Any, int]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """A micro-batch's share of its window's loss, and the loss's terms by name.
+
+        ``batch`` is what ``prepare`` makes, ``window_tokens`` are the sums of :attr:`Example.counts` over the window.
+        """
 
     def terms(self, tasks: Sequence[Task]) -> list[str]:
         """Names of the terms where these tasks are learned."""
@@ -74,7 +78,8 @@ class Trainer:
         objective: Gives the loss of a micro-batch.
         prepare: Makes the micro-batch of some rows, named by their indices; a thread runs it ahead of its use.
         examples: The training rows.
-        validate: Scores the model on the dev split, the same in all processes; is told the number of steps done.
+        validate: Scores the model on the dev split, the same in all processes; is told the number of steps done. Its
+            ``score`` chooses the epoch, all it gives goes into the history.
         parameters: Optimiser, schedule and batches.
         seed: Of order and dropout.
         folder: Where checkpoints, history and the best adapter are kept meanwhile; all processes see it.
@@ -92,7 +97,7 @@ class Trainer:
         objective: Objective,
         prepare: Callable[[Sequence[int]], Batch],
         examples: Sequence[Example],
-        validate: Callable[[int], float],
+        validate: Callable[[int], Mapping[str, float]],
         parameters: OptimisationParameters,
         seed: int,
         folder: Path,
@@ -207,17 +212,16 @@ class Trainer:
 
     def _step(self, window: Sequence[int], batches: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step over a window; returns the window's loss terms."""
-        tokens: dict[Task, int] = {}
+        counts: Counter[str] = Counter()
         for index in window:
-            for task, ids in self.examples[index].targets.items():
-                tokens[task] = tokens.get(task, 0) + len(ids)
+            counts.update(self.examples[index].counts)
         cut = self._cut(window)
         self._sum.clear()
         for place in range(len(self._own(cut))):
             number = place * self.group.size + self.group.rank
             # Dropout draws from the micro-batch, whoever computes it.
             torch.manual_seed(hash((self.seed, self.state.step, number)) % (1 << 63))
-            total, terms = self.objective(next(batches), tokens)
+            total, terms = self.objective(next(batches), counts)
             if number < len(cut):
                 total.backward()
                 self._sum.add(terms)
@@ -259,8 +263,9 @@ class Trainer:
     def _finish_epoch(self, seconds: float) -> None:
         state, parameters = self.state, self.parameters
         self.model.eval()
-        score = self.validate(state.step)
-        self._record({"epoch": state.epoch + 1, "step": state.step, "score": score, "learning_rate": self._rate()})
+        found = self.validate(state.step)
+        score = found["score"]
+        self._record({"epoch": state.epoch + 1, "step": state.step, **found, "learning_rate": self._rate()})
         better = state.best_score is None or score > state.best_score
         # An equal score is no reason to go on at the same rate, but the adapter that has learned longer is kept.
         if better or score == state.best_score:

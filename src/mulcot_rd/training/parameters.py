@@ -10,6 +10,7 @@ from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters
 from mulcot_rd.prompts import Task
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
+from mulcot_rd.training.preference_loss import LossType
 
 
 class ValidationParameters(BaseModel):
@@ -103,13 +104,40 @@ class StudentTrainingParameters(BaseModel):
         return self.weights.hard
 
 
+class PreferenceTrainingParameters(BaseModel):
+    """Preference optimisation of the student (:mod:`mulcot_rd.preference`); not in the paper. Names are TRL's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    beta: float = Field(
+        0.1,
+        gt=0,
+        description="What the log-ratio of policy to reference counts: the smaller, the further from its start",
+    )
+    loss_type: LossType = Field(
+        "sigmoid", description="sigmoid is DPO, sigmoid_norm DPO on log-ratios a token, ipo IPO, also a token"
+    )
+    rpo_alpha: float = Field(
+        1.0, ge=0, description="Weight of the chosen reasonings' cross-entropy (RPO; Pang et al., 2024), 0 for none"
+    )
+    label_weight: float = Field(0.2, ge=0, description="Weight of the label task's cross-entropy (Eq. 9)")
+    optimisation: OptimisationParameters = Field(description="Optimiser, schedule and batches; a row is a pair")
+
+    @property
+    def task_weights(self) -> TaskWeights:
+        """The weights of the two cross-entropies beside the preference loss."""
+        return TaskWeights(label=self.label_weight, reasoning=self.rpo_alpha)
+
+
 class ModelParameters(BaseModel):
     """All that assistant or student is made and asked with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: BackboneParameters = Field(description="The model, and what of it is trained")
-    training: AssistantTrainingParameters | StudentTrainingParameters = Field(description="Objective and optimisation")
+    training: AssistantTrainingParameters | StudentTrainingParameters | PreferenceTrainingParameters = Field(
+        description="Objective and optimisation"
+    )
     generation: GenerationParameters = Field(description="How it answers")
     inputs: InputParameters = Field(description="How posts are turned into its inputs")
     method: MethodParameters = Field(description="What the variant keeps of the method")

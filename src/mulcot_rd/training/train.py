@@ -43,13 +43,18 @@ def train_model(
         checkpoint=checkpoint,
         models=models,
     )
-    kept = Kept(models, name)
+    return finished(job)
+
+
+def finished(job: TrainingJob) -> dict[str, Any]:
+    """The manifest of what a job trains: found again, or trained; errors are those of :func:`train_model`."""
+    kept = Kept(job.models, job.name)
     done = kept.find(job.fingerprint)
     if done is not None:
         verify(Path(done["folder"]), done["files"])
         return done
     work = kept.begin(job.fingerprint, job.made_from)
-    return launch(job, parameters.cluster, work / "job", _workers(job))
+    return launch(job, job.parameters.cluster, work / "job", _workers(job))
 
 
 def _workers(job: TrainingJob) -> int:
@@ -65,7 +70,7 @@ def _workers(job: TrainingJob) -> int:
             f"{wanted} workers can't share the {most} micro-batches of a step of the {job.name}: set cluster.workers "
             f"to {most} or fewer, or raise gradient_accumulation_steps and lower batch_size"
         )
-    return cluster.parts(most, len(job.rows))
+    return cluster.parts(most, len(job.examples))
 
 
 def history_of(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,13 @@ from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.pipelines.posts import checked_posts, model_posts, with_fingerprints
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, TeacherRecord, TrainingRow
 from mulcot_rd.teacher import QuarantinedPost
-from mulcot_rd.training.expansion import expansion_statistics, keep_correct, no_expansion, student_rows
+from mulcot_rd.training.expansion import (
+    expansion_statistics,
+    keep_correct,
+    no_expansion,
+    student_rows,
+    wrong_reasonings,
+)
 from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 from mulcot_rd.training.soft_label_writing import assistant_soft_labels
@@ -26,15 +32,16 @@ def write_assistant_reasoning(
     assistant: ModelParameters,
     credentials: Credentials,
     workspace: Path,
-) -> tuple[list[ExpansionRecord], dict[str, Any]]:
+) -> tuple[list[ExpansionRecord], list[ExpansionRecord], dict[str, Any]]:
     """Let the trained assistant reason about the training split; keep what reaches the gold label (Eq. 7).
 
-    A variant whose assistant does not reason, or that has none, keeps nothing.
+    A variant whose assistant does not reason, or that has none, keeps nothing. The complete reasonings that reach
+    another label are for preference pairs.
     """
     all_posts = model_posts(posts, captions, assistant.inputs)
     training_posts = [post for post in all_posts if post.split == "train"]
     if not assistant.method.expands:
-        return [], no_expansion(training_posts)
+        return [], [], no_expansion(training_posts)
     check_fits(adapter, all_posts, assistant)
     job = AnsweringJob(
         model=StoredModel.of(adapter, assistant.backbone),
@@ -48,8 +55,10 @@ def write_assistant_reasoning(
     given, _ = job.ask(assistant.cluster, credentials.api_key(assistant.generation.served.base_url))
     answers = kept_answers(given, training_posts, ["reasoning"])["reasoning"]
     kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)
+    rejected = with_fingerprints(wrong_reasonings(training_posts, answers), training_posts)
     config = {"generation": recorded(assistant.generation), "seed": assistant.seed}
-    return kept, {**expansion_statistics(training_posts, answers, len(kept), assistant.seed), "config": config}
+    statistics = expansion_statistics(training_posts, answers, len(kept), assistant.seed)
+    return kept, rejected, {**statistics, "config": config}
 
 
 def join_training_set(

@@ -19,7 +19,7 @@ def create_pipeline() -> Pipeline:
                     "teacher_credentials",
                     "expansion_workspace",
                 ],
-                outputs=["assistant_reasoning", "expansion_statistics"],
+                outputs=["assistant_reasoning", "assistant_rejected", "expansion_statistics"],
                 name="write_assistant_reasoning",
             ),
             Node(

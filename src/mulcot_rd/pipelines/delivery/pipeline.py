@@ -11,7 +11,13 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 merge_student,
-                inputs=["student_adapter", "run_config", "metrics", "run_models_workspace"],
+                inputs=[
+                    "student_adapter",
+                    "run_config",
+                    "metrics",
+                    "run_models_workspace",
+                    "student_preference_adapter",
+                ],
                 outputs="student_merged",
                 name="merge_student",
             )

@@ -1,5 +1,6 @@
 """Nodes of the pipeline evaluation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.models.loaded import StoredModel, model_temperature
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import PostRecords, checked_posts, model_posts, with_fingerprints
+from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
 from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TemperatureRecord
@@ -32,10 +34,12 @@ from mulcot_rd.training.parameters import ModelParameters
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """Assistant or student as the nodes of this pipeline hand it on, after it was found to fit the posts.
+    """Assistant or student, before or after preference optimisation, as the nodes of this pipeline hand it on.
+
+    It was found to fit the posts.
 
     Attributes:
-        role: "assistant" or "student".
+        role: "assistant", "student" or "student_preference".
         stored: The model; ``None`` where there is none, or where a server answered in its place.
         parameters: How it is asked.
         dev: The dev posts as it reads them.
@@ -90,7 +94,10 @@ def predict_test_split(
 
 
 def calibrate_models(
-    assistant: EvaluatedModel, student: EvaluatedModel, run: RunParameters
+    assistant: EvaluatedModel,
+    student: EvaluatedModel,
+    run: RunParameters,
+    student_preference: EvaluatedModel | None = None,
 ) -> tuple[dict[str, Any], list[TemperatureRecord]]:
     """Fit each model's temperature on the dev split, and score the probabilities of its labels on the test split.
 
@@ -99,7 +106,10 @@ def calibrate_models(
         the variant does without; and the temperatures, by which whoever loads these models finds them.
     """
     elsewhere = run.trained_on is not None
-    calibration = {model.role: _calibration(model, elsewhere=elsewhere) for model in (assistant, student)}
+    models = [assistant, student]
+    if student_preference is not None and student_preference.stored is not None:
+        models.append(student_preference)
+    calibration = {model.role: _calibration(model, elsewhere=elsewhere) for model in models}
     return calibration, [
         TemperatureRecord(model=found["model"], role=role, temperature=found["temperature"])
         for role, found in calibration.items()
@@ -157,6 +167,8 @@ def record_config(
     student_adapter: dict[str, Any],
     parameters: dict[str, Any],
     run: RunParameters,
+    preference_statistics: dict[str, Any] | None = None,
+    student_preference_adapter: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Record the parameters that each result of the run was made with, and those that evaluate it."""
     results = {
@@ -165,6 +177,8 @@ def record_config(
         "expansion": expansion_statistics,
         "student": student_adapter,
     }
+    if student_preference_adapter and student_preference_adapter["trained"]:
+        results |= {"preference_pairs": preference_statistics or {}, STUDENT_PREFERENCE: student_preference_adapter}
     return run_config(run, parameters, results)
 
 
@@ -177,14 +191,17 @@ def score_run(
     teacher_summary: dict[str, Any],
     config: dict[str, Any],
     calibration: dict[str, Any],
+    student_preference_test: Sequence[PredictionRecord] = (),
 ) -> dict[str, Any]:
     """Compute all metrics of a run, as fractions (Tables 3 to 5), with what they are of and the sizes of its data.
 
-    A model that the variant does without is ``None``, and so is the assistant of another run. The teacher's references
+    A model that the variant does without is ``None``, and so is the assistant of another run; the student after
+    preference optimisation is there in a variant with that. The teacher's references
     of another run's student may be missing: its reasonings then have no scores against them.
     """
+    models = _answered(assistant_test, student_test, student_preference_test)
     records: PostRecords = {
-        "teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test
+        "teacher_references": teacher_references, **{f"{name}_test": rows for name, rows in models.items()}
     }  # fmt: skip
     all_posts = checked_posts(posts, records, quarantine=())
     test = [post for post in all_posts if post.split == "test"]
@@ -200,7 +217,6 @@ def score_run(
     # A trained model stays the run's own, wherever it answers.
     stands_in = answered["backend"] == "served" and not config["student"]["method"]["trained"]
     sizes = posts["split"].value_counts()
-    models = (("assistant", assistant_test), ("student", student_test))
     return {
         "run": {
             "dataset": run.dataset,
@@ -217,7 +233,7 @@ def score_run(
             "trained_on": run.trained_on,
             "teacher": ", ".join(teacher_summary.get("models", ())) or None,
             "checkpoints": custom_checkpoints(
-                config[name]["backbone"]["model"] for name, records in models if records or not elsewhere
+                config[name]["backbone"]["model"] for name, records in models.items() if records or not elsewhere
             ),
             "served": answered["served"]["model"] if stands_in else None,
         },
@@ -231,7 +247,7 @@ def score_run(
             | _of_confidence(calibration.get(name), test)
             if records
             else None
-            for name, records in models
+            for name, records in models.items()
         },
     }
 
@@ -244,16 +260,17 @@ def score_quality(
     judge: JudgeParameters,
     credentials: Credentials,
     ledger: Path,
+    student_preference_test: Sequence[PredictionRecord] = (),
 ) -> dict[str, Any]:
     """Score the qualities of the reasonings that need no reference: by rules, and by a judge where one is asked for."""
+    models = _answered(assistant_test, student_test, student_preference_test)
     records: PostRecords = {
-        "teacher_references": teacher_references, "assistant_test": assistant_test, "student_test": student_test
+        "teacher_references": teacher_references, **{f"{name}_test": rows for name, rows in models.items()}
     }  # fmt: skip
     by_id = {post.id: post for post in checked_posts(posts, records, quarantine=())}
     written = {
         "teacher": [(by_id[r.id], r.reasoning, write(r.reasoning)) for r in teacher_references],
-        "assistant": [(by_id[r.id], r.reasoning, r.raw_text) for r in assistant_test if r.attempts],
-        "student": [(by_id[r.id], r.reasoning, r.raw_text) for r in student_test if r.attempts],
+        **{name: [(by_id[r.id], r.reasoning, r.raw_text) for r in rows if r.attempts] for name, rows in models.items()},
     }
     scores: dict[str, Any] = dict.fromkeys(written)
     for name, rows in written.items():
@@ -268,6 +285,16 @@ def score_quality(
             verdicts = judge_conclusions(conclusions, judge.teacher, ledger, api_key)
             scores[name] |= judge_scores(verdicts, [reasoning.prediction for _, reasoning in asked], seed=judge.seed)
     return scores
+
+
+def _answered(
+    assistant_test: list[PredictionRecord],
+    student_test: list[PredictionRecord],
+    student_preference_test: Sequence[PredictionRecord],
+) -> dict[str, list[PredictionRecord]]:
+    """The answers by model; a run has the student after preference optimisation where its variant has that."""
+    found = {"assistant": assistant_test, "student": student_test}
+    return {**found, STUDENT_PREFERENCE: list(student_preference_test)} if student_preference_test else found
 
 
 def _of_confidence(calibration: dict[str, Any] | None, test: list[Post]) -> dict[str, Any]:
@@ -293,6 +320,8 @@ def _absent(adapter: dict[str, Any], parameters: ModelParameters, run: RunParame
     """
     if run.trained_on is not None and adapter["role"] == "assistant":
         return True
+    if adapter["role"] == STUDENT_PREFERENCE:
+        return not adapter["trained"]
     if parameters.method.trained:
         return not adapter["trained"]
     return parameters.generation.backend == "served" and adapter["role"] == "student"

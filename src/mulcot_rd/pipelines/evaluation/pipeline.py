@@ -10,19 +10,22 @@ from mulcot_rd.pipelines.evaluation.nodes import (
     score_quality,
     score_run,
 )
+from mulcot_rd.preference import STUDENT_PREFERENCE
 
 # Both models with their posts, handed on in memory.
 _MODELS = ("assistant_evaluated", "student_evaluated")
+# The student after preference optimisation is asked as the student is.
+_PARAMETERS_OF = {"assistant": "assistant", "student": "student", STUDENT_PREFERENCE: "student"}
 
 
 def create_pipeline() -> Pipeline:
     """Adapters and posts[test] -> predictions -> metrics, and what a prediction costs."""
     return Pipeline(
         [
-            *(_predict(model) for model in ("assistant", "student")),
+            *(_predict(model) for model in _PARAMETERS_OF),
             Node(
                 calibrate_models,
-                inputs=[*_MODELS, "params:run_settings"],
+                inputs=[*_MODELS, "params:run_settings", "student_preference_evaluated"],
                 outputs=["calibration", "temperatures"],
                 name="calibrate_models",
             ),
@@ -35,6 +38,8 @@ def create_pipeline() -> Pipeline:
                     "student_adapter",
                     "parameters",
                     "params:run_settings",
+                    "preference_statistics",
+                    "student_preference_adapter",
                 ],
                 outputs="run_config",
                 name="record_config",
@@ -50,6 +55,7 @@ def create_pipeline() -> Pipeline:
                     "teacher_summary",
                     "run_config",
                     "calibration",
+                    "student_preference_test",
                 ],
                 outputs="metrics",
                 name="score_run",
@@ -64,6 +70,7 @@ def create_pipeline() -> Pipeline:
                     "params:judge",
                     "teacher_credentials",
                     "teacher_ledger",
+                    "student_preference_test",
                 ],
                 outputs="quality",
                 name="score_quality",
@@ -85,7 +92,7 @@ def _predict(model: str) -> Node:
             "posts",
             "captions",
             f"{model}_adapter",
-            f"params:{model}",
+            f"params:{_PARAMETERS_OF[model]}",
             "params:run_settings",
             "teacher_credentials",
             "evaluation_workspace",

@@ -3,6 +3,7 @@
 What the run at hand has not written yet arrives empty (see :mod:`mulcot_rd.hooks`); the reports say so.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from mulcot_rd.frames import posts_fingerprint, posts_from_frame
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.posts import PostRecords, checked_posts
+from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.reporting.baselines import measure_baselines
 from mulcot_rd.reporting.collect import TABLES, collect_tables
 from mulcot_rd.reporting.confidence import confidence_figure
-from mulcot_rd.reporting.display import Html, page, side_by_side
+from mulcot_rd.reporting.display import Html, Written, page, side_by_side
 from mulcot_rd.reporting.drawing import note_figure
 from mulcot_rd.reporting.figures import (
+    CURVES,
     efficiency_figure,
     flan_t5_figure,
     loss_weights_figure,
@@ -84,8 +87,9 @@ def show_case_study(
     student_adapter: dict[str, Any],
     reporting: ReportingParameters,
     run: RunParameters,
+    student_preference_test: Sequence[PredictionRecord] = (),
 ) -> str:
-    """Show a few test posts with what teacher and student wrote of them, as a page of HTML (compare Figure 4)."""
+    """Show a few test posts with what teacher and students wrote of them, as a page of HTML (compare Figure 4)."""
     title = f"Figure 4, case study: {run.dataset}, {run.name}, student"
     if not student_test:
         told = "has answered no test post yet: kedro run --pipeline evaluation, with the --params of this run, asks it."
@@ -98,26 +102,35 @@ def show_case_study(
     unknown = [post_id for post_id in chosen if post_id not in answered]
     if unknown:
         raise UserError(f"reporting.case_posts names {unknown[0]}, which is no post of the test split")
-    shown = side_by_side(
-        [by_id[post_id] for post_id in chosen], {"teacher": teacher_references, "student": student_test}
-    )
+    systems: dict[str, Written] = {
+        "teacher": teacher_references,
+        "student": student_test,
+        STUDENT_PREFERENCE: student_preference_test,
+    }
+    shown = side_by_side([by_id[post_id] for post_id in chosen], systems)
     choose = Html(f"{shown.text}<p>{_CHOOSE}</p>")
     return page(f"{title}: {_source(run, student_adapter)}", choose)
 
 
 def draw_training_curves(
-    assistant_adapter: dict[str, Any], student_adapter: dict[str, Any], run: RunParameters
+    assistant_adapter: dict[str, Any],
+    student_adapter: dict[str, Any],
+    run: RunParameters,
+    student_preference_adapter: dict[str, Any] | None = None,
 ) -> Figure:
-    """Draw the losses of both tasks over steps, the dev scores, and the epoch that was kept (compare Figure 5)."""
-    trained = [adapter for adapter in (assistant_adapter, student_adapter) if adapter and adapter["trained"]]
+    """Draw the losses of both tasks over steps, the dev scores, and the epoch that was kept (compare Figure 5).
+
+    Of preference optimisation also the rewards, and the length of the reasonings on the dev split.
+    """
+    adapters = (assistant_adapter, student_adapter, student_preference_adapter)
+    trained = [adapter for adapter in adapters if adapter and adapter["trained"]]
     rows = [
         {
             "role": adapter["role"],
             "epoch": row["epoch"],
             "step": row["step"],
-            "label_loss": row.get("label_loss"),
-            "reasoning_loss": row.get("reasoning_loss"),
             "validation_score": row.get("score"),
+            **{name: row.get(name) for name in CURVES},
         }
         for adapter in trained
         for row in history_of(Path(adapter["folder"]))

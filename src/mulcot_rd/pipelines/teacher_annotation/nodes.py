@@ -47,10 +47,11 @@ def annotate_posts(
     credentials: Credentials,
     ledger: Path,
     run: RunParameters,
-) -> tuple[list[TeacherRecord], list[TeacherRecord], list[QuarantinedPost], dict[str, Any], str]:
+) -> tuple[list[TeacherRecord], list[TeacherRecord], list[TeacherRecord], list[QuarantinedPost], dict[str, Any], str]:
     """Let the teacher reason about the training split in two stages (Section 3.2, Eqs. 2 to 4).
 
-    Stage one predicts and reasons. Posts that it gets wrong go to stage two, where the teacher is told the gold label.
+    Stage one predicts and reasons. Posts that it gets wrong go to stage two, where the teacher is told the gold label;
+    what stage one wrote of them is for preference pairs.
     On the test split stage one alone writes references for the reasoning metrics, which nothing is trained on.
     """
     train, test = posts_from_frame(posts, "train"), posts_from_frame(posts, "test")
@@ -65,5 +66,6 @@ def annotate_posts(
     summary = {**annotation.summary, "stage_one": stage_one, "config": recorded(teacher, exclude={"prices"})}
     report = teacher_report(summary, f"{run.dataset}, {run.name}")
     reasoning = with_fingerprints(annotation.reasoning, train)
+    rejected = with_fingerprints(annotation.rejected, train)
     references = with_fingerprints(annotation.references, test)
-    return reasoning, references, annotation.quarantine, summary, report
+    return reasoning, rejected, references, annotation.quarantine, summary, report

@@ -27,6 +27,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=[
                     "teacher_reasoning",
+                    "teacher_rejected",
                     "teacher_references",
                     "teacher_quarantine",
                     "teacher_summary",

@@ -1,0 +1,155 @@
+"""Nodes of the pipeline preference_pairs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mulcot_rd.credentials import Credentials, recorded
+from mulcot_rd.generation import AnsweringJob
+from mulcot_rd.generation.records import by_prompt
+from mulcot_rd.models.loaded import StoredModel
+from mulcot_rd.pipelines.posts import PostRecords, checked_posts, model_posts, with_fingerprints
+from mulcot_rd.preference.pairs import Candidate, make_pairs, pair_statistics
+from mulcot_rd.preference.parameters import PreferenceParameters
+from mulcot_rd.preference.scoring import checks
+from mulcot_rd.reasoning import write
+from mulcot_rd.schema import CaptionRecord, ExpansionRecord, Post, PredictionRecord, PreferencePair, TeacherRecord
+from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, Verdict, judge_conclusions
+from mulcot_rd.training.manifest import check_fits
+from mulcot_rd.training.parameters import ModelParameters
+
+
+def sample_student_reasonings(
+    posts: pd.DataFrame,
+    captions: list[CaptionRecord],
+    adapter: dict[str, Any],
+    student: ModelParameters,
+    preference: PreferenceParameters,
+    credentials: Credentials,
+    workspace: Path,
+) -> list[PredictionRecord]:
+    """Let the distilled student reason several times about each training post: once greedily, else by sampling.
+
+    A row is one complete reasoning, beside the student's greedy answer to the label prompt; ``attempts`` is its number.
+    A variant without preference optimisation samples nothing.
+    """
+    if not student.method.preference:
+        return []
+    every = model_posts(posts, captions, student.inputs)
+    check_fits(adapter, every, student)
+    training = [post for post in every if post.split == "train"]
+    pairs = preference.pairs
+    asked = {
+        "samples": pairs.samples,
+        "max_retries": 0,
+        "retry_temperature": pairs.temperature,
+        "retry_top_p": pairs.top_p,
+    }
+    job = AnsweringJob(
+        model=StoredModel.of(adapter, student.backbone),
+        posts=training,
+        tasks=student.method.tasks,
+        parameters=student.generation.model_copy(update=asked),
+        seed=student.seed,
+        folder=workspace,
+        scored=[],
+    )
+    answers, _ = job.ask(student.cluster, credentials.api_key(student.generation.served.base_url))
+    given = by_prompt(answers)
+    records = []
+    for post in training:
+        label = given["label", post.id][0] if "label" in student.method.tasks else None
+        for answer in given["reasoning", post.id]:
+            if answer.shortcomings:
+                continue
+            reasoning = answer.reasoning
+            records.append(
+                PredictionRecord(
+                    id=post.id,
+                    label=post.label,
+                    prediction=None if label is None else label.reasoning.prediction,
+                    reasoning_prediction=reasoning.prediction,
+                    **reasoning.sections,
+                    raw_text=answer.text,
+                    raw_label_text="" if label is None else label.text,
+                    attempts=answer.attempt,
+                    label_attempts=0 if label is None else 1,
+                )
+            )
+    return with_fingerprints(records, training)
+
+
+def pair_reasonings(
+    posts: pd.DataFrame,
+    student_samples: list[PredictionRecord],
+    assistant_rejected: list[ExpansionRecord],
+    teacher_reasoning: list[TeacherRecord],
+    teacher_rejected: list[TeacherRecord],
+    preference: PreferenceParameters,
+    judge: JudgeParameters,
+    credentials: Credentials,
+    ledger: Path,
+) -> tuple[list[PreferencePair], dict[str, Any]]:
+    """Score the reasonings by what can be checked, and pair a better one with a worse one of the same post."""
+    records: PostRecords = {
+        "student_samples": student_samples,
+        "assistant_rejected": assistant_rejected,
+        "teacher_reasoning": teacher_reasoning,
+        "teacher_rejected": teacher_rejected,
+    }
+    training = {post.id: post for post in checked_posts(posts, records) if post.split == "train"}
+    judged = _judged(
+        list(training.values())[: preference.pairs.judged_posts], student_samples, judge, credentials, ledger
+    )
+    own = [
+        Candidate(
+            record.id,
+            record.reasoning,
+            checks(
+                record.reasoning,
+                training[record.id],
+                record.prediction,
+                judged.get((record.id, record.final_conclusion)),
+            ),
+        )
+        for record in student_samples
+    ]
+    assistant, first = _candidates(assistant_rejected, training), _candidates(teacher_rejected, training)
+    second = {one.post_id: one for one in _candidates([r for r in teacher_reasoning if r.stage == 2], training)}
+    stages = [(second[one.post_id], one) for one in first if one.post_id in second]
+    words = [len(write(record.reasoning).split()) for record in teacher_reasoning]
+    pairs = with_fingerprints(
+        make_pairs(own, assistant, stages, words, preference.pairs, preference.seed), list(training.values())
+    )
+    statistics = {
+        "posts": len(training),
+        "samples": (1 + preference.pairs.samples) * len(training),
+        "complete": len(student_samples),
+        "kinds": pair_statistics(pairs),
+        "config": recorded(preference.pairs) | {"seed": preference.seed},
+    }
+    return pairs, statistics
+
+
+def _candidates(records: Sequence[ExpansionRecord | TeacherRecord], posts: dict[str, Post]) -> list[Candidate]:
+    return [Candidate(record.id, record.reasoning, checks(record.reasoning, posts[record.id])) for record in records]
+
+
+def _judged(
+    posts: Sequence[Post],
+    samples: Sequence[PredictionRecord],
+    judge: JudgeParameters,
+    credentials: Credentials,
+    ledger: Path,
+) -> dict[tuple[str, str], Verdict]:
+    """What a judge reads from the conclusions of the samples about these posts, by post id and conclusion."""
+    if not posts:
+        return {}
+    aspects = {post.id: post.aspect for post in posts}
+    asked = dict.fromkeys((record.id, record.final_conclusion) for record in samples if record.id in aspects)
+    conclusions = [Conclusion(post_id, aspects[post_id], text) for post_id, text in asked]
+    api_key = credentials.api_key(judge.teacher.base_url)
+    verdicts = judge_conclusions(conclusions, judge.teacher, ledger, api_key)
+    return {key: said for key, said in zip(asked, verdicts, strict=True) if said is not None}
