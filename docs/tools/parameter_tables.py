@@ -10,17 +10,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mulcot_rd.config import ProjectConfigLoader
-from mulcot_rd.pipeline_registry import validated
+from mulcot_rd.planning.plan import parameter_groups
 
 _HEAD = """# Parameters
 
 Every parameter that a node reads, with its value for the sample (`conf/base`) and with `--env workstation`. Set it in a
 `parameters.yml` of an environment, or by its name with `--params`, such as `--params ingest.max_rejected_share=0.1`.
 What names a run (`arch`, `dataset`, `scale`, `variant`, `seed`, `run`, `limit`, `raw_dir`, `data_root`, `engine`,
-`dry_run`) is set by these names alone, and stands here under `run_settings`.
+`dry_run`) is set by these names alone ([architecture](../architecture.md#a-run-and-its-name)), and stands here under
+`run_settings`.
 
-`assistant` and `student` gather what a model is made and asked with. Set `assistant_training.*`, `student_training.*`,
-`generation.*`, `soft_labels.*` and `cluster.*` for both, or a name below `assistant` or `student` for one of them.
+`assistant` and `student` gather what a model is made and asked with. `generation.batch_size` sets a value for both,
+`student.generation.batch_size` for one; `training` of each is set as `assistant_training` and `student_training`.
 
 This page is made from the classes in the code.
 """
@@ -33,12 +34,11 @@ def page(conf: Path) -> str:
         conf: The folder of the configuration.
     """
     sample, workstation = (
-        ProjectConfigLoader(str(conf), env, base_env="base", default_run_env="base")["parameters"]
-        for env in ("base", "workstation")
+        ProjectConfigLoader(str(conf), env, base_env="base", default_run_env="base") for env in ("base", "workstation")
     )
     sections = [_HEAD]
-    other = validated(workstation)
-    for group, value in sorted(validated(sample).items()):
+    other = parameter_groups(workstation)
+    for group, value in sorted(parameter_groups(sample).items()):
         if not isinstance(value, BaseModel):
             continue
         rows = [

@@ -1,13 +1,16 @@
 """The documents say what is so: the figure of the data flow, the table of pipelines, the layers."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mkdocs.exceptions import PluginError
 
 from mulcot_rd.pipeline_registry import STAGES, stage
 
@@ -30,6 +33,22 @@ def test_the_table_of_pipelines_names_their_nodes_and_datasets(name):
     assert set(re.findall(r"`(\w+)`", nodes)) == {node.name for node in pipeline.nodes}
     assert set(re.findall(r"`(\w+)`", reads)) <= pipeline.all_inputs()
     assert set(re.findall(r"`(\w+)`", writes)) <= pipeline.all_outputs()
+
+
+def test_a_link_to_what_a_module_lacks_ends_the_build(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "tools")
+    hooks, page = importlib.import_module("hooks"), SimpleNamespace(file=SimpleNamespace(src_uri="method.md"))
+
+    def shown(text: str) -> str:
+        return hooks.on_page_markdown(text, page, None, None)
+
+    path = "../src/mulcot_rd/reasoning.py"
+    assert shown(f"[`parse`]({path})") == "[`parse`](code/src/mulcot_rd/reasoning.md#parse)"
+    assert shown("[x](data.md#images)") == "[x](data.md#images)"
+    assert shown("[x](../README.md#use-the-student)") == "[x](index.md#use-the-student)"
+    for wrong, fault in ((f"[`parsed`]({path})", "no such name"), ("[x](../src/no.py)", "no such file")):
+        with pytest.raises(PluginError, match=fault):
+            shown(wrong)
 
 
 def _layers() -> dict[str, int]:
