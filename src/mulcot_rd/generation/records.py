@@ -93,7 +93,7 @@ def _best(given: Sequence[Answer]) -> Answer:
 
 
 def log_cut(name: str, answers: Sequence[Answer], limit: int) -> bool:
-    """Say in the log that most reasonings are cut; whether it is so.
+    """Say in the log how many reasonings are cut; whether any is.
 
     Args:
         name: Names the work.
@@ -101,14 +101,13 @@ def log_cut(name: str, answers: Sequence[Answer], limit: int) -> bool:
         limit: Longest reasoning answer, in tokens.
     """
     cut = [answer.is_cut for answer in answers if answer.task == "reasoning"]
-    endless = 2 * sum(cut) > len(cut)
-    if endless:
+    if any(cut):
         logger.info(
-            "%s: %d of the first %d reasoning answers (%s percent) went on to max_new_tokens=%d, as a model that is "
-            "little trained does; a retry that does is the last",
+            "%s: %d of the first %d reasoning answers (%s percent) went on to max_new_tokens=%d, as those of a little "
+            "trained model do; a retry that does is the last",
             name, sum(cut), len(cut), percent_text(sum(cut) / len(cut)), limit,
         )  # fmt: skip
-    return endless
+    return any(cut)
 
 
 class AnswerLog:
