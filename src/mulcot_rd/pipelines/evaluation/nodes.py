@@ -1,7 +1,6 @@
 """Nodes of the pipeline evaluation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,15 @@ from mulcot_rd.distributed import launch
 from mulcot_rd.errors import StaleInputError
 from mulcot_rd.frames import posts_fingerprint
 from mulcot_rd.generation import AnsweringJob, kept_answers
-from mulcot_rd.generation.label_scores import LabelScores
 from mulcot_rd.generation.predict import predictions
-from mulcot_rd.metrics.calibration import confidence_scores, fit_temperature
 from mulcot_rd.metrics.cost import CostJob
 from mulcot_rd.metrics.efficiency import EfficiencyParameters
 from mulcot_rd.metrics.quality import judge_scores, quality_scores
 from mulcot_rd.metrics.summary import model_scores, teacher_scores
 from mulcot_rd.models import custom_checkpoints
-from mulcot_rd.models.loaded import StoredModel, model_temperature
+from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.parameters import RunParameters
+from mulcot_rd.pipelines.evaluation.model import EvaluatedModel
 from mulcot_rd.pipelines.posts import PostRecords, checked_posts, model_posts, with_fingerprints
 from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.reasoning import write
@@ -30,29 +28,6 @@ from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecor
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
 from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
-
-
-@dataclass(frozen=True)
-class EvaluatedModel:
-    """Assistant or student, before or after preference optimisation, as the nodes of this pipeline hand it on.
-
-    It was found to fit the posts.
-
-    Attributes:
-        role: "assistant", "student" or "student_preference".
-        stored: The model; ``None`` where there is none, or where a server answered in its place.
-        parameters: How it is asked.
-        dev: The dev posts as it reads them.
-        test: The test posts.
-        label_scores: Post id to the scores of its labels; empty of a model that has no label prompt.
-    """
-
-    role: str
-    stored: StoredModel | None
-    parameters: ModelParameters
-    dev: list[Post]
-    test: list[Post]
-    label_scores: dict[str, LabelScores]
 
 
 def predict_test_split(
@@ -109,31 +84,12 @@ def calibrate_models(
     models = [assistant, student]
     if student_preference is not None and student_preference.stored is not None:
         models.append(student_preference)
-    calibration = {model.role: _calibration(model, elsewhere=elsewhere) for model in models}
+    calibration = {model.role: model.calibration(elsewhere=elsewhere) for model in models}
     return calibration, [
         TemperatureRecord(model=found["model"], role=role, temperature=found["temperature"])
         for role, found in calibration.items()
         if found is not None and not elsewhere
     ]
-
-
-def _calibration(model: EvaluatedModel, *, elsewhere: bool) -> dict[str, Any] | None:
-    if model.stored is None or not model.label_scores:
-        return None
-    of_test, labels = [model.label_scores[post.id] for post in model.test], [post.label for post in model.test]
-    if elsewhere:
-        fitted = model_temperature(model.stored.folder)
-        temperature = 1.0 if fitted is None else fitted.temperature
-    else:
-        of_dev = [model.label_scores[post.id] for post in model.dev]
-        temperature = fit_temperature(of_dev, [post.label for post in model.dev])
-    return {
-        "model": model.stored.identity,
-        "temperature": temperature,
-        "posts": posts_fingerprint(model.test),
-        "calibrated": confidence_scores(of_test, labels, temperature),
-        "uncalibrated": confidence_scores(of_test, labels, 1.0),
-    }
 
 
 def measure_costs(
