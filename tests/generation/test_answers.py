@@ -16,6 +16,7 @@ from mulcot_rd.schema import Sentiment
 from mulcot_rd.training.expansion import expansion_statistics, keep_correct, student_rows
 
 PARAMETERS = GenerationParameters(batch_size=4, max_new_tokens=12, max_label_tokens=6, max_retries=2)
+NO_RETRIES = GenerationParameters(max_retries=0)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def scripted(monkeypatch):
                     for attempt in range(1, parameters.max_retries + 2):
                         answer = Answer(task, post.id, attempt, script(attempt), finished)
                         yield answer
-                        if answer.is_last(parameters.max_retries):
+                        if answer.is_last(parameters):
                             break
 
         monkeypatch.setattr(answers_module, "write_answers", scripted_answers)
@@ -122,7 +123,7 @@ def _label(post_id, text, finished=True):
 
 def _logged(log, post_id):
     """The logged answers of a post's label prompt, of which no retry was made."""
-    return log.unit([SimpleNamespace(id=post_id)], ["label"], max_retries=0)
+    return log.unit([SimpleNamespace(id=post_id)], ["label"], NO_RETRIES)
 
 
 def test_answers_of_another_model_stay_beside_those_of_this_one(tmp_path, caplog):
@@ -139,9 +140,9 @@ def test_a_unit_that_lacks_a_sample_is_written_anew(tmp_path):
     usable = '"Prediction": positive'
     log.add([_label("a", usable), _label("a", usable)._replace(attempt=2)])
     asked = [SimpleNamespace(id="a")], ["label"]
-    assert len(log.unit(*asked, max_retries=0)) == 1
-    assert [answer.attempt for answer in log.unit(*asked, max_retries=0, samples=1)] == [1, 2]
-    assert log.unit(*asked, max_retries=0, samples=2) is None
+    assert len(log.unit(*asked, NO_RETRIES)) == 1
+    assert [answer.attempt for answer in log.unit(*asked, GenerationParameters(max_retries=0, samples=1))] == [1, 2]
+    assert log.unit(*asked, GenerationParameters(max_retries=0, samples=2)) is None
 
 
 def test_a_log_whose_first_line_is_torn_is_started_anew(tmp_path):
@@ -203,8 +204,8 @@ def test_a_cut_reasoning_is_asked_again_and_never_kept(role, posts, reasonings, 
 )
 def test_three_retries_but_none_after_one_that_never_ended(task, given, last):
     answers = [Answer(task, "p", number, *each) for number, each in enumerate(given, start=1)]
-    assert not any(answer.is_last(3) for answer in answers[:-1])
-    assert answers[-1].is_last(3) is last
+    assert not any(answer.is_last(GenerationParameters()) for answer in answers[:-1])
+    assert answers[-1].is_last(GenerationParameters()) is last
 
 
 def test_the_log_says_once_that_answers_do_not_end(role, posts, reasonings, scripted, caplog):

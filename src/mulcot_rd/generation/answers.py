@@ -80,8 +80,8 @@ def answer_posts(
         had, too.
     """
     prompts = encode(encoder, posts, tasks)
-    cut, asked = units(posts, prompts, parameters.batch_size), parameters.asked
-    found = [None if log is None else log.unit(unit, tasks, *asked) for unit in cut]
+    cut = units(posts, prompts, parameters.batch_size)
+    found = [None if log is None else log.unit(unit, tasks, parameters) for unit in cut]
     # Rank 0 tells what is missing: another process may see the folder a moment late.
     missing = group.broadcast([number for number, known in enumerate(found) if known is None])
     answers = [answer for known in found for answer in known or ()] if group.is_first else []
@@ -94,7 +94,7 @@ def answer_posts(
             written = []
             for answer in write_answers(base, encoder, unit, prompts, parameters, seed=seed):
                 written.append(answer)
-                bar.update(answer.is_last(*asked))
+                bar.update(answer.is_last(parameters))
             if log is not None:
                 log.add(written)
             answers += written

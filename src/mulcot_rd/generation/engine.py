@@ -132,7 +132,7 @@ def write_answers(
                 text = encoder.answer(row.written, row.task)
                 answer = Answer(row.task, row.post_id, row.attempt, text, finished if ended else None)
                 if ended:
-                    rows[number] = None if answer.is_last(*parameters.asked) else row.retry(seed)
+                    rows[number] = None if answer.is_last(parameters) else row.retry(seed)
                 yield answer
 
 

@@ -61,11 +61,6 @@ class GenerationParameters(BaseModel):
         """The same for a model that is loaded: the address of a server, which may hold a password, goes with no job."""
         return self.model_copy(update={"backend": "local", "served": ServedParameters()})
 
-    @property
-    def asked(self) -> tuple[int, int]:
-        """How often more is asked after a first answer: retries at most, and samples."""
-        return self.max_retries, self.samples
-
     def length(self, task: Task) -> int:
         """Longest answer to a task's prompt, in tokens."""
         return self.max_label_tokens if task == "label" else self.max_new_tokens

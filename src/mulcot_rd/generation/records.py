@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mulcot_rd.files import write_text
 from mulcot_rd.fingerprint import differences, fingerprint
+from mulcot_rd.generation.parameters import GenerationParameters
 from mulcot_rd.numbers import percent_text
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import parse
@@ -54,19 +55,15 @@ class Answer(NamedTuple):
         """Whether the model wrote on to the length limit; an empty answer is a request that a server refused."""
         return self.finished is False and self.text != ""
 
-    def is_last(self, max_retries: int, samples: int = 0) -> bool:
+    def is_last(self, parameters: GenerationParameters) -> bool:
         """Whether nothing more is asked after this answer: it is usable, or there were enough retries (Appendix E).
 
         Ours: a retry of a reasoning that is cut is the last. A model that does not end when it samples will hardly end
-        at the third try, and each such answer takes the longest time.
-
-        Args:
-            max_retries: Further answers to an unusable one.
-            samples: Further answers that are sampled in any case.
+        at the third try, and each such answer takes the longest time. Samples are asked for in any case.
         """
         endless = self.task == "reasoning" and self.is_cut and self.attempt > 1
-        enough = self.shortcomings == 0 or endless or self.attempt > max_retries
-        return self.attempt > samples and enough
+        enough = self.shortcomings == 0 or endless or self.attempt > parameters.max_retries
+        return self.attempt > parameters.samples and enough
 
 
 def kept_answers(
@@ -140,7 +137,7 @@ class AnswerLog:
             self._take(Answer(**row) for row in rows if "task" in row)
 
     def unit(
-        self, posts: Sequence[PostContent], tasks: Sequence[Task], max_retries: int, samples: int = 0
+        self, posts: Sequence[PostContent], tasks: Sequence[Task], parameters: GenerationParameters
     ) -> list[Answer] | None:
         """All answers to these prompts of a unit's posts; ``None`` where any of them is missing."""
         answers = []
@@ -150,7 +147,7 @@ class AnswerLog:
                 if answer is None:
                     return None
                 answers.append(answer)
-                if answer.is_last(max_retries, samples):
+                if answer.is_last(parameters):
                     break
         return answers
 

@@ -103,7 +103,7 @@ def served_answers(
         task, post = prompt
         turn, image = encoder.turn(post, task), post.image if encoder.sees_images else None
         given: list[Answer] = []
-        while not (given and given[-1].is_last(*parameters.asked)):
+        while not (given and given[-1].is_last(parameters)):
             attempt, sampling = len(given) + 1, retried if given else None
             question = TrainedQuestion(post.id, turn, image, attempt, parameters.length(task), sampling)
             try:

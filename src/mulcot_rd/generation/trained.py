@@ -67,7 +67,7 @@ class AnsweringJob(Job):
             TeacherError: If the server can answer nothing at all.
             UserError: If this machine does not see what other machines of a cluster wrote.
         """
-        encoder, often = self.model.load_encoder(), self.parameters.asked
+        encoder = self.model.load_encoder()
         # Where reasonings alone are asked, earlier versions took both prompts: their answers are found again.
         prompts = encode(encoder, self.posts, TASKS if self.tasks == ["reasoning"] else self.tasks)
         made_from = {
@@ -85,7 +85,7 @@ class AnsweringJob(Job):
             asked = encoder, self.posts, self.tasks, self.parameters
             return served_answers(*asked, folder=log.folder, api_key=api_key), []
         cut, score_files = units(self.posts, prompts, self.parameters.batch_size), self._score_files(encoder)
-        unanswered = [unit for unit in cut if log.unit(unit, self.tasks, *often) is None]
+        unanswered = [unit for unit in cut if log.unit(unit, self.tasks, self.parameters) is None]
         unscored = {path: unit for path, unit in score_files.items() if not path.is_file()}
         if unanswered or unscored:
             # No address of a server goes along.
@@ -95,7 +95,7 @@ class AnsweringJob(Job):
             log = AnswerLog(self.folder, made_from)
         answers: list[Answer] = []
         for unit in cut:
-            found = log.unit(unit, self.tasks, *often)
+            found = log.unit(unit, self.tasks, self.parameters)
             if found is None:
                 raise UserError(
                     f"{log.folder} lacks answers that workers have written: data_root must be a folder that all nodes "
