@@ -1,5 +1,6 @@
 """Preference optimisation gives the same bytes for any number of processes, and after a kill at any step."""
 
+import math
 from itertools import count
 from pathlib import Path
 
@@ -65,11 +66,13 @@ def test_a_killed_training_ends_as_an_undisturbed_one(optimise, alone, tmp_path,
     assert {**optimise(tmp_path), "folder": ""} == {**alone, "folder": ""}
 
 
-@pytest.mark.parametrize("family_name", ["qwen3_vl"], indirect=True)
+@pytest.mark.parametrize("family_name", ["flan_t5", "qwen3_vl"], indirect=True)
 def test_the_history_holds_rewards_and_lengths_and_the_margin_grows(alone, distilled):
     history = history_of(Path(alone["folder"]))
     steps, epochs = ([row for row in history if ("score" in row) is of_epoch] for of_epoch in (False, True))
-    assert steps[0]["preference_loss"] == pytest.approx(0.693, abs=1e-3)
+    # Of the model in training as of its reference: dropout is off.
+    assert steps[0]["preference_loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert steps[0]["reward_margin"] == pytest.approx(0, abs=1e-4)
     assert steps[-1]["reward_margin"] > steps[0]["reward_margin"]
     assert all({"chosen_reward", "rejected_reward", "reasoning_loss", "label_loss"} <= row.keys() for row in steps)
     assert all(row["reasoning_words"] > 0 for row in epochs)

@@ -1,6 +1,7 @@
 """Preference optimisation of the student: :mod:`mulcot_rd.training.job` on pairs, from the student's own start."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -63,7 +64,10 @@ class PreferenceJob(TrainingJob):
         for module in started.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        return started
+            elif isinstance(vars(module).get("dropout"), float):
+                # T5's attention has no module for it.
+                module.dropout = 0.0
+        return replace(started, name=self.name)
 
     def _preparation(
         self, model: TrainedModel, images: ImageStore, group: Group
