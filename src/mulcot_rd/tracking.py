@@ -3,10 +3,10 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from itertools import islice
 from numbers import Real
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.context import KedroContext
@@ -16,6 +16,7 @@ from kedro.pipeline import Pipeline
 
 from mulcot_rd import __version__
 from mulcot_rd.errors import UserError
+from mulcot_rd.extras import extra
 from mulcot_rd.fingerprint import fingerprint, flat
 from mulcot_rd.lineage import commit
 from mulcot_rd.parameters import RunParameters
@@ -89,27 +90,20 @@ class Tracking:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Log what was saved: losses, scores, tables, figures, pages and model cards."""
-        # Imported here: most commands need none of them.
         if self._run is None:
             return
-        from matplotlib.figure import Figure
+        # Imported here: most commands need none of them.
+        from mulcot_rd.datasets import AdapterDataset, FigureDataset, ReplacedTextDataset, ReportTableDataset
 
-        from mulcot_rd.datasets import AdapterDataset
-        from mulcot_rd.reporting.writers import ReportTable, table_texts
-
-        dataset = self._catalog.get(dataset_name)
+        dataset: Any = self._catalog.get(dataset_name)
         if isinstance(dataset, AdapterDataset):
             # Saved, it may lie elsewhere.
             self._run.log_model(dataset_name, dataset.load())
         elif dataset_name == "metrics":
             self._run.log_scores(data)
-        elif isinstance(data, ReportTable):
-            for kind, text in table_texts(data, dataset_name).items():
-                self._run.log_text(text, f"tables/{dataset_name}.{kind}")
-        elif isinstance(data, Figure):
-            self._run.log_figure(data, dataset._filepath.name, dataset._save_args)
-        elif isinstance(data, str):
-            self._run.log_text(data, dataset._filepath.name)
+        elif isinstance(dataset, FigureDataset | ReportTableDataset | ReplacedTextDataset):
+            kind = {FigureDataset: "figures", ReportTableDataset: "tables", ReplacedTextDataset: None}[type(dataset)]
+            self._run.log_files(dataset._filepath.name, dataset._read(dataset._get_load_path()), kind)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -194,7 +188,7 @@ class _Run:
                 self._log_history(manifest["role"], history_of(folder))
             self._client.set_tag(self._id, dataset, made)
         if manifest["trained"]:
-            self.log_text((folder / CARD).read_text(encoding="utf-8"), f"{dataset}/{CARD}")
+            self._client.log_artifact(self._id, str(folder / CARD), dataset)
 
     def _log_history(self, role: str, history: list[dict[str, Any]]) -> None:
         from mlflow.entities import Metric
@@ -218,11 +212,12 @@ class _Run:
                 if _is_number(value) and logged.get(f"{role}/{name}") != value:
                     self._client.log_metric(self._id, f"{role}/{name}", value)
 
-    def log_text(self, text: str, path: str) -> None:
-        self._client.log_text(self._id, text, path)
-
-    def log_figure(self, figure: Any, name: str, save_args: Mapping[str, Any]) -> None:
-        self._client.log_figure(self._id, figure, f"figures/{name}", save_kwargs=dict(save_args))
+    def log_files(self, name: str, content: Mapping[str, bytes], folder: str | None) -> None:
+        """Log the files of a name, by their endings; those that are there are replaced."""
+        with TemporaryDirectory() as copies:
+            for ending, file in content.items():
+                Path(copies, f"{name}{ending}").write_bytes(file)
+            self._client.log_artifacts(self._id, copies, folder)
 
     def _found(self, tags: Mapping[str, str]) -> str | None:
         wanted = {**tags, "mlflow.runName": self._name}
@@ -252,14 +247,13 @@ def _client(store: Path) -> "MlflowClient":
     Raises:
         UserError: If MLflow is not installed.
     """
-    if any(find_spec(package) is None for package in ("mlflow", "sqlalchemy", "alembic")):
-        raise UserError("tracking=true needs MLflow: pip install 'mulcot-rd[tracking]', or leave tracking out")
     # MLflow would report each of its commands to its makers.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow import MlflowClient
-
     store.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    with extra("tracking"):
+        from mlflow import MlflowClient
+
+        return MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
 
 
 def _experiment(client: "MlflowClient", store: Path, dataset: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,8 @@ def test_off_it_imports_nothing_and_writes_nothing(project, tmp_path):
 
 
 def test_without_mlflow_the_message_names_the_extra(monkeypatch, tmp_path):
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'mulcot-rd\[tracking\]'"):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(UserError, match=r"mlflow is not installed: pip install 'mulcot-rd\[tracking\]'"):
         tracking._client(tmp_path / "mlflow")
 
 
