@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-fast lint format docs bench experiments viz clean
+.PHONY: run test test-fast lint format docs bench experiments viz notebooks clean
 
 PLAN ?= .kedro/experiments/sample.yml
 
@@ -43,6 +43,9 @@ experiments: $(READY)
 
 viz: $(READY)
 	$(BIN)/kedro viz run
+
+notebooks: $(READY)
+	$(BIN)/jupyter lab notebooks
 
 # torch first and alone: asked for by another package, pip may take a build for GPUs that is gigabytes larger.
 $(READY): requirements.lock pyproject.toml

@@ -1,5 +1,6 @@
 """Every cell of every notebook, executed on a finished small run."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,22 @@ SHOWN = {
         "student, label prompt",
         "conclusion_entails",
     ),
-    "results": ("arch4-tiny-full", "tiny model, random initial weights", "image/png", "McNemar"),
+    "error_analysis": (
+        "12 test posts, 5 answers a post",
+        "teacher (stage one)",
+        "posts are wrong in every answer",
+        "data:image/jpeg;base64,",
+        "student, reasoning",
+    ),
+    "results": (
+        "arch4-tiny-full",
+        "tiny model, random initial weights",
+        "image/png",
+        "McNemar",
+        r"\toprule",
+        r"\textbf{",
+        "macro_f1 interval",
+    ),
 }
 
 
@@ -41,6 +57,22 @@ def test_a_notebook_runs_on_a_finished_run_and_is_kept_without_outputs(path: Pat
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     resources = {"metadata": {"path": str(folder)}}
     done = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
-    shown = nbformat.writes(done)
+    outputs = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    shown = "\n".join(text for output in outputs for text in _texts(output))
     for words in SHOWN[path.stem]:
         assert words in shown
+    # What pandas prints where a cell is empty, and what logs and warnings begin with.
+    assert not re.findall(r"\b(?:nan|NaN|NaT|INFO|WARNING|\w+Warning)\b", re.sub(r"base64,\S+|image/png\S*", "", shown))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_says_first_what_it_needs(path: Path):
+    assert "**Needs** `make run`" in nbformat.read(path, as_version=4).cells[0].source
+
+
+def _texts(output: nbformat.NotebookNode) -> list[str]:
+    """What an output shows: a stream's text, or the names of its kinds and the text among them."""
+    if output.output_type == "stream":
+        return [output.text]
+    return [*output.data, *(text for kind, text in output.data.items() if kind.startswith("text/"))]

@@ -11,6 +11,7 @@ from mulcot_rd.reporting.display import (
     page,
     post_cards,
     side_by_side,
+    table,
 )
 from mulcot_rd.schema import Sentiment
 
@@ -71,3 +72,17 @@ def test_answers_and_disagreements(posts, systems):
 def test_a_prompt_that_was_not_asked_has_no_column(posts, make_prediction):
     answers = answers_frame(posts, {"student": [make_prediction(post, post.label, attempts=0) for post in posts]})
     assert list(answers.columns)[3:] == ["student, label prompt"]
+
+
+def test_a_table_marks_the_best_two_scores_and_leaves_missing_cells_empty():
+    frame = pd.DataFrame(
+        {"method": ["<a>", "b", "c"], "accuracy": [70.0, 80.0, None], "none": [None] * 3, "p": [0.01234, None, 1.0]}
+    )
+    shown = table(frame, {"p": (4, 4)}).text
+    assert "<strong>80.0</strong>" in shown
+    assert "<u>70.0</u>" in shown
+    assert "0.0123" in shown
+    assert "&lt;a&gt;" in shown
+    assert not [words for words in (">nan<", ">None<", ">none<") if words in shown]
+    assert "<strong>" not in table(frame, compared=False).text
+    assert "Nothing to show" in table(frame.iloc[:0]).text

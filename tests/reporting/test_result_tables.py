@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from mulcot_rd.reporting.result_table import INTERVAL_COLUMN, result_table, run_report
+from mulcot_rd.reporting.score_tables import scores_across
 from mulcot_rd.reporting.sources import MEASURED_TINY, source_of_run
 from mulcot_rd.reporting.writers import ReportTable, laid_out, latex, markdown, table_texts, to_markdown
 
@@ -110,7 +111,7 @@ def test_decimals_are_those_of_the_column_at_least_and_at_most():
     assert lines == ["| 8302.95 | 1.3 |", "| 0.25 |  |", "| 7 | 2.0 |"]
 
 
-def test_a_source_stands_once_above_its_rows_and_the_best_score_is_bold():
+def test_a_source_stands_once_above_its_rows_the_best_score_is_bold_and_the_second_underlined():
     frame = pd.DataFrame(
         {
             "dataset": ["a", "a", "a", "b"],
@@ -134,6 +135,8 @@ def test_a_source_stands_once_above_its_rows_and_the_best_score_is_bold():
     assert r"\begin{tabular}{llrr}" in texts["tex"]
     assert texts["tex"].count(r"\textit{measured}") == 1
     assert r"a & two & \textbf{80.0} & 2.0 \\" in texts["tex"]
+    assert r"a & one & \underline{70.0} & 1.0 \\" in texts["tex"]
+    assert texts["tex"].count("underline") == 1
     assert pd.read_csv(StringIO(texts["csv"]))["source"].tolist() == frame["source"].tolist()
     assert "**" not in to_markdown(frame)
 
@@ -147,3 +150,19 @@ def test_a_table_is_a_text_of_each_kind():
     assert "A caption. A note" in texts["tex"]
     for kind in ("md", "tex"):
         assert "1.25" in texts[kind]
+
+
+def test_runs_are_laid_out_against_each_other_with_their_intervals():
+    names = {"dataset": "d", "run": "r", "source": "measured"}
+    scores = pd.DataFrame(
+        [
+            {**names, "method": "student", "metric": "accuracy", "value": 50.04, "low": 40.0, "high": 60.06},
+            {**names, "method": "student", "metric": "sim", "value": 10.0, "low": 1.0, "high": 2.0},
+            {**names, "method": "assistant", "metric": "accuracy", "value": 70.0, "low": None, "high": None},
+        ]
+    )
+    across = scores_across(scores, ["accuracy", "macro_f1"]).set_index("method")
+    assert list(across.columns) == ["dataset", "run", "source", "accuracy", "accuracy interval"]
+    assert across.loc["student", "accuracy interval"] == "40.0 to 60.1"
+    assert pd.isna(across.loc["assistant", "accuracy interval"])
+    assert scores_across(scores.iloc[:0], ["accuracy"]).empty

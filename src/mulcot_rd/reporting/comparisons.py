@@ -20,6 +20,9 @@ from mulcot_rd.schema import PredictionRecord
 
 logger = logging.getLogger(__name__)
 
+# Of the columns that need more than one.
+DECIMALS = {"p": (4, 4), "p, Holm": (4, 4)}
+
 _SEED = 42
 _COLUMNS = (
     *("dataset", "a", "b", "source", "posts", "accuracy a", "accuracy b", "difference", "interval"),
@@ -86,9 +89,7 @@ def comparison_table(runs: list[RunMetrics], compare_with: str | None = None) ->
     note = f"{_NOTE} Not compared: {'; '.join(not_compared)}." if not_compared else _NOTE
     for pair in not_compared:
         logger.warning("not compared: %s", pair)
-    return ReportTable(
-        frame.astype(counts), "Differences between models on the same posts", note, {"p": (4, 4), "p, Holm": (4, 4)}
-    )
+    return ReportTable(frame.astype(counts), "Differences between models on the same posts", note, DECIMALS)
 
 
 def _why_not(one: _Side, other: _Side, a: list[PredictionRecord], b: list[PredictionRecord]) -> str | None:

@@ -8,11 +8,12 @@ from itertools import product
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from mulcot_rd.images import thumbnail_uri
 from mulcot_rd.metrics.quality import quotes
 from mulcot_rd.reasoning import SECTION_KEYS
+from mulcot_rd.reporting.writers import Decimals, laid_out
 from mulcot_rd.schema import Post, PredictionRecord, Reasoning, Sentiment, TeacherRecord
 
 Written = Sequence[TeacherRecord] | Sequence[PredictionRecord]
@@ -49,6 +50,18 @@ def page(title: str, body: Html) -> str:
     )
 
 
+def table(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None, *, compared: bool = True) -> Html:
+    """A table as the reports lay it out, for notebooks; a wide one scrolls, and missing values are empty cells.
+
+    Args:
+        frame: The cells; columns without any value, and the index, are left out.
+        decimals: Fewest and most decimals of a column, where exactly one is not right.
+        compared: Whether the best score of a column is bold and the second best underlined.
+    """
+    layout = laid_out(frame.dropna(axis="columns", how="all"), decimals, compared=compared)
+    return Html(_template("table.html.j2").render(layout=layout))
+
+
 def post_cards(posts: Sequence[Post]) -> Html:
     """Posts as they are: image, text, aspect and gold label.
 
@@ -81,9 +94,7 @@ def side_by_side(posts: Sequence[Post], systems: Mapping[str, Written]) -> Html:
         }
         for post in posts
     ]
-    template = (files(__package__) / "display.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return Html(environment.from_string(template).render(articles=articles))
+    return Html(_template("display.html.j2").render(articles=articles))
 
 
 def answers_frame(posts: Sequence[Post], systems: Mapping[str, Written]) -> pd.DataFrame:
@@ -131,6 +142,11 @@ def differing(answers: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
         return answers.iloc[:0]
     both = answers[[one, other]].notna().all(axis="columns")
     return answers[both & (answers[one] != answers[other])]
+
+
+def _template(name: str) -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string((files(__package__) / name).read_text(encoding="utf-8"))
 
 
 def _labels(record: TeacherRecord | PredictionRecord) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.metrics import seed_spread
-from mulcot_rd.numbers import percent_text
+from mulcot_rd.numbers import number_text, percent_text
 from mulcot_rd.reporting.cells import fractions, intervals, percent, percents
 from mulcot_rd.reporting.published import OWN_METHOD, published_rows
 from mulcot_rd.reporting.runs import ABLATIONS, IDENTITY, RunMetrics, seed_groups
@@ -70,6 +70,29 @@ def every_score(runs: list[RunMetrics]) -> pd.DataFrame:
                 ends = {"low": percent(low, metric), "high": percent(high, metric)}
                 rows.append(run.identity(model) | {"metric": metric, "value": percent(value, metric)} | ends)
     return pd.DataFrame(rows, columns=[*IDENTITY, "metric", "value", "low", "high"])
+
+
+def scores_across(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Runs against each other: a row a model of a run on a data set, a score and its interval a column.
+
+    Args:
+        scores: What :func:`every_score` gives, or ``table_scores`` from the catalog.
+        metrics: Names of the scores; one that nobody measured has no column.
+    """
+    chosen = scores[scores["metric"].isin(metrics)].astype({"value": float})
+    shown = chosen["low"].notna() & chosen["high"].notna()
+    chosen["interval"] = [
+        f"{number_text(low)} to {number_text(high)}" if known else None
+        for low, high, known in zip(chosen["low"], chosen["high"], shown, strict=True)
+    ]
+    of_metric = [
+        chosen[chosen["metric"] == metric]
+        .set_index(list(IDENTITY))[["value", "interval"]]
+        .rename(columns={"value": metric, "interval": f"{metric} interval"})
+        for metric in metrics
+        if metric in set(chosen["metric"])
+    ]
+    return pd.concat(of_metric, axis="columns").reset_index() if of_metric else pd.DataFrame(columns=list(IDENTITY))
 
 
 def seed_table(runs: list[RunMetrics]) -> pd.DataFrame:

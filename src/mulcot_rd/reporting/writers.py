@@ -45,11 +45,13 @@ class Row(NamedTuple):
         source: Where its numbers come from, and those of the rows below it; ``None`` where the row above says so.
         cells: The texts.
         best: Whether each cell is the best score of its column.
+        second: Whether it is the second best.
     """
 
     source: str | None
     cells: list[str]
     best: list[bool]
+    second: list[bool]
 
 
 class Layout(NamedTuple):
@@ -66,7 +68,7 @@ def laid_out(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None
     Args:
         frame: The cells.
         decimals: As :class:`ReportTable` has them.
-        compared: Whether the best score of a column is marked, where it has different ones.
+        compared: Whether the best two scores of a column are marked, where it has different ones.
     """
     shown = frame.drop(columns=_SOURCE, errors="ignore")
     places = decimals or {}
@@ -78,22 +80,23 @@ def laid_out(frame: pd.DataFrame, decimals: Mapping[str, Decimals] | None = None
         index=frame.index,
         dtype=object,
     )
-    best = pd.DataFrame(False, index=cells.index, columns=cells.columns)
+    ranks = pd.DataFrame(0, index=cells.index, columns=cells.columns)
     of_one = frame["dataset"] if "dataset" in frame else pd.Series(0, index=frame.index)
     for column in cells.columns if compared else ():
         if column.rpartition(" ")[2] in _COMPARED:
             # As they are shown: of two rows with the same digits neither is better.
             scores = pd.to_numeric(cells[column]).groupby(of_one)
-            best[column] = (cells[column] == scores.transform("max").map(_cell)) & (scores.transform("nunique") > 1)
+            rank = scores.rank(method="dense", ascending=False)
+            ranks[column] = rank.where(scores.transform("nunique") > 1, 0)
     sources = frame[_SOURCE].tolist() if _SOURCE in frame else [None] * len(frame)
     above = [None, *sources][: len(sources)]
     return Layout(
         list(cells.columns),
         [pd.api.types.is_numeric_dtype(shown[name]) or bool(shown[name].isna().all()) for name in shown.columns],
         [
-            Row(source if source != before else None, texts, marks)
-            for source, before, texts, marks in zip(
-                sources, above, cells.to_numpy().tolist(), best.to_numpy().tolist(), strict=True
+            Row(source if source != before else None, texts, [n == 1 for n in ranked], [n == 2 for n in ranked])
+            for source, before, texts, ranked in zip(
+                sources, above, cells.to_numpy().tolist(), ranks.to_numpy().tolist(), strict=True
             )
         ],
     )
@@ -125,7 +128,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
 def markdown(layout: Layout) -> str:
     """A table in GitHub Markdown: numbers to the right, the best in bold, sources as rows of their own."""
     rows = [list(map(_escape, layout.columns)), ["---:" if numeric else "---" for numeric in layout.numeric]]
-    for source, cells, best in layout.rows:
+    for source, cells, best, _ in layout.rows:
         if source is not None:
             rows.append([f"*{_escape(source)}*", *[""] * (len(cells) - 1)])
         rows.append([f"**{_escape(c)}**" if bold else _escape(c) for c, bold in zip(cells, best, strict=True)])
@@ -133,15 +136,21 @@ def markdown(layout: Layout) -> str:
 
 
 def latex(layout: Layout, caption: str, label: str) -> str:
-    """A LaTeX ``table`` (needs the package booktabs), laid out as :func:`markdown`, with every command escaped."""
+    """A LaTeX ``table`` (needs the package booktabs), laid out as :func:`markdown`, with every command escaped.
+
+    The second best is underlined.
+    """
     rows = []
-    for number, (source, cells, best) in enumerate(layout.rows):
+    for number, (source, cells, best, second) in enumerate(layout.rows):
         if source is not None:
             rows += [r"\addlinespace"] if number else []
             rows.append(rf"\multicolumn{{{len(cells)}}}{{l}}{{\textit{{{source.translate(_LATEX)}}}}} \\")
         escaped = [cell.translate(_LATEX) for cell in cells]
-        bold = [rf"\textbf{{{cell}}}" if one else cell for cell, one in zip(escaped, best, strict=True)]
-        rows.append(f"{' & '.join(bold)} \\\\")
+        marked = [
+            rf"\textbf{{{cell}}}" if first else rf"\underline{{{cell}}}" if next_best else cell
+            for cell, first, next_best in zip(escaped, best, second, strict=True)
+        ]
+        rows.append(f"{' & '.join(marked)} \\\\")
     lines = [
         r"\begin{table}",
         r"\centering",
