@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from numbers import Real
 from pathlib import Path
@@ -21,6 +21,7 @@ from mulcot_rd.fingerprint import fingerprint, flat
 from mulcot_rd.lineage import commit
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import validated
+from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.reporting.run_config import run_config
 
 if TYPE_CHECKING:
@@ -34,10 +35,18 @@ _RESULTS = {
     "assistant": "assistant_adapter",
     "expansion": "expansion_statistics",
     "student": "student_adapter",
+    "preference_pairs": "preference_statistics",
+    STUDENT_PREFERENCE: f"{STUDENT_PREFERENCE}_adapter",
 }
-_ADAPTERS = ("assistant_adapter", "student_adapter")
-# No result depends on where a run lies and is computed; the others say which result is meant.
-_NO_PARAMETERS = ("run.raw_dir", "run.data_root", "run.engine", "run.dry_run", "teacher.models")
+_MODELS = ("assistant", "student", STUDENT_PREFERENCE)
+_ADAPTERS = tuple(_RESULTS[model] for model in _MODELS)
+# No result depends on where a run lies and is computed, nor on how soft labels are divided; what else is left out says
+# which result is meant.
+_NO_PARAMETERS = (
+    *("run.raw_dir", "run.data_root", "run.engine", "run.dry_run", "teacher.models"),
+    *("student.soft_labels.batch_size", "student.soft_labels.rows_per_shard"),
+)
+_OF_COMPACT = ("student.soft_labels.top_k", "student.soft_labels.temperature")
 _NO_PARAMETERS_OF_MODELS = ("cluster", "fingerprint", "training_rows", "best_epoch")
 # MLflow takes no more of them at once.
 _PARAMETERS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000
@@ -82,7 +91,8 @@ class Tracking:
             logger.info("tracking: nothing is logged before the run trains or evaluates a model")
             return
         models = {name: _loaded(catalog, name) for name in _ADAPTERS if name not in made}
-        models = {name: manifest for name, manifest in models.items() if "fingerprint" in manifest}
+        # An untrained one tells no runs apart.
+        models = {name: manifest for name, manifest in models.items() if manifest.get("trained")}
         code = {"mulcot_rd": __version__, "commit": commit(Path(run_params["project_path"])) or "unknown"}
         experiment = _experiment(client, store, run.dataset)
         self._run = _Run(client, experiment, run.name, _parameters(config), code, models, trains=trains)
@@ -98,7 +108,10 @@ class Tracking:
         dataset: Any = self._catalog.get(dataset_name)
         if isinstance(dataset, AdapterDataset):
             # Saved, it may lie elsewhere.
-            self._run.log_model(dataset_name, dataset.load())
+            manifest = dataset.load()
+            if dataset_name in _ADAPTERS:
+                self._run.log_model(dataset_name, manifest)
+            self._run.log_card(dataset_name, manifest)
         elif dataset_name == "metrics":
             self._run.log_scores(data)
         elif isinstance(dataset, FigureDataset | ReportTableDataset | ReplacedTextDataset):
@@ -158,6 +171,7 @@ class _Run:
         self._begin(self._key)
         for dataset, manifest in models.items():
             self.log_model(dataset, manifest)
+            self.log_card(dataset, manifest)
 
     def _begin(self, tags: Mapping[str, str]) -> None:
         self._id = self._found(tags) or self._new()
@@ -170,10 +184,11 @@ class _Run:
             self._client.set_terminated(self._id, status)
 
     def log_model(self, dataset: str, manifest: Mapping[str, Any]) -> None:
-        """Log losses and dev scores by step, once, and the model card."""
-        from mulcot_rd.models.card import CARD
+        """Log losses and dev scores by step, once."""
         from mulcot_rd.training.train import history_of
 
+        if not manifest["trained"]:
+            return
         made = manifest["fingerprint"]
         self._models[dataset] = manifest
         if self._tag(dataset) not in (None, made):
@@ -182,13 +197,16 @@ class _Run:
             self._begin({**self._key, dataset: made})
             for other in self._models.keys() - {dataset}:
                 self.log_model(other, self._models[other])
-        folder = Path(manifest["folder"])
         if self._tag(dataset) is None:
-            if manifest["trained"]:
-                self._log_history(manifest["role"], history_of(folder))
+            self._log_history(manifest["role"], history_of(Path(manifest["folder"])))
             self._client.set_tag(self._id, dataset, made)
+
+    def log_card(self, dataset: str, manifest: Mapping[str, Any]) -> None:
+        """Log the card of a trained or merged model."""
+        from mulcot_rd.models.card import CARD
+
         if manifest["trained"]:
-            self._client.log_artifact(self._id, str(folder / CARD), dataset)
+            self._client.log_artifact(self._id, str(Path(manifest["folder"], CARD)), dataset)
 
     def _log_history(self, role: str, history: list[dict[str, Any]]) -> None:
         from mlflow.entities import Metric
@@ -205,9 +223,9 @@ class _Run:
             self._client.log_batch(self._id, metrics=batch)
 
     def log_scores(self, metrics: Mapping[str, Any]) -> None:
-        """Log the scores of teacher, assistant and student that changed."""
+        """Log the scores of the teacher and the models that changed."""
         logged = self._client.get_run(self._id).data.metrics
-        for role in ("teacher", "assistant", "student"):
+        for role in ("teacher", *_MODELS):
             for name, value in (metrics.get(role) or {}).items():
                 if _is_number(value) and logged.get(f"{role}/{name}") != value:
                     self._client.log_metric(self._id, f"{role}/{name}", value)
@@ -280,15 +298,15 @@ def _loaded(catalog: DataCatalog, name: str) -> dict[str, Any]:
 
 def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
     """The parameters that a run's results depend on, by their dotted names; those that are not set are left out."""
-    return dict(_depended_on(config))
-
-
-def _depended_on(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in flat(config).items():
+    found = {}
+    values = flat(config)
+    unused = _OF_COMPACT if values.get("student.soft_labels.kind") == "exact" else ()
+    for name, value in values.items():
         group, _, rest = name.partition(".")
-        of_model = group in ("assistant", "student") and rest.split(".")[0] in _NO_PARAMETERS_OF_MODELS
-        if value is not None and not of_model and not name.startswith(_NO_PARAMETERS):
-            yield name, str(value)
+        of_model = group in _MODELS and rest.split(".")[0] in _NO_PARAMETERS_OF_MODELS
+        if value is not None and not of_model and not name.startswith((*_NO_PARAMETERS, *unused)):
+            found[name] = str(value)
+    return found
 
 
 def _is_number(value: Any) -> bool:
