@@ -50,9 +50,12 @@ def test_workers_that_are_killed_change_nothing(train, assistant, tmp_path, monk
 
 
 def test_an_error_that_a_user_can_mend_is_raised_and_not_tried_again(tmp_path):
+    """An interruption of whatever comes next is no longer one for Ray."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
     with pytest.raises(UserError, match=r"^posts\.csv has no column 'label'$"):
         launch(Fails(users=True, count=tmp_path / "count"), cluster(2, engine="ray"), tmp_path / "job", most=9)
     assert sorted((tmp_path / "count").read_text().split()) == ["0", "1"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)] == handlers
 
 
 def test_more_processors_than_there_are_is_refused(tmp_path):

@@ -5,8 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
@@ -19,6 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from mulcot_rd.distributed.group import Group
+from mulcot_rd.distributed.signals import handlers_restored
 from mulcot_rd.distributed.worker import TIMEOUT, Assignment, do_part, prepare_worker, user_error
 from mulcot_rd.errors import UserError
 
@@ -32,8 +32,6 @@ for _name in list(logging.root.manager.loggerDict):
 _METHOD = "forkserver"
 # Seconds between two looks at the workers.
 _INTERVAL = 0.1
-# Signals that torch's launcher handles.
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class WorkerDiedError(UserError):
@@ -59,7 +57,7 @@ def run(assignment: Assignment, size: int, max_failures: int) -> Any:
     prepare([assignment.job.__module__])
     logger.info("%d workers of %d threads each", size, assignment.threads)
     try:
-        with _handlers_restored():
+        with handlers_restored():
             results = elastic_launch(config, _work)(assignment)
     except ChildFailedError as error:
         if found := user_error(assignment.folder):
@@ -70,22 +68,6 @@ def run(assignment: Assignment, size: int, max_failures: int) -> Any:
     if found := user_error(assignment.folder):
         raise found
     return results[0]
-
-
-@contextmanager
-def _handlers_restored() -> Iterator[None]:
-    """Give signals their handlers back: torch's launcher leaves its own, so that a later Ctrl-C would be its error."""
-    if threading.current_thread() is not threading.main_thread():
-        # Torch sets handlers in the main thread alone.
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _HANDLED}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
 
 
 def prepare(modules: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from mulcot_rd.distributed.group import Group
 from mulcot_rd.distributed.job import Job
 from mulcot_rd.distributed.parameters import ClusterParameters
+from mulcot_rd.distributed.signals import handlers_restored
 from mulcot_rd.distributed.worker import TIMEOUT, Assignment, do_part, on_disk, prepare_worker, user_error
 from mulcot_rd.errors import UserError
 
@@ -66,7 +67,8 @@ def run(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:
         )
         logger.info("%d workers on Ray, %d processors each%s", size, cpus, ", one GPU each" if on_gpu else "")
         try:
-            result = trainer.fit()
+            with handlers_restored():
+                result = trainer.fit()
         except TrainingFailedError as error:
             raise user_error(assignment.folder) or error from error
         if found := user_error(assignment.folder):
