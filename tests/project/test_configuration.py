@@ -118,6 +118,9 @@ class _Job(Job):
 
 def test_without_ray_its_engine_names_the_cure(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
+    # Another test may have imported it already.
+    monkeypatch.delitem(sys.modules, "mulcot_rd.distributed.on_ray", raising=False)
+    monkeypatch.delattr("mulcot_rd.distributed.on_ray", raising=False)
     launch(_Job(), ClusterParameters(), tmp_path / "job", most=1)
     with pytest.raises(UserError, match=r"^ray is not installed: pip install 'mulcot-rd\[ray\]'$"):
         launch(_Job(), ClusterParameters(engine="ray"), tmp_path / "job", most=1)

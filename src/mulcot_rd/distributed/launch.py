@@ -21,7 +21,8 @@ def check_engine(engine: str) -> None:
     """
     if engine == "ray":
         with extra("ray"):
-            import ray  # noqa: F401, PLC0415
+            # This module and not Ray itself: it sets what Ray reads when it is imported.
+            from mulcot_rd.distributed import on_ray  # noqa: F401, PLC0415
 
 
 def launch(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:

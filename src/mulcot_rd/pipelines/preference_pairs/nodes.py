@@ -8,12 +8,14 @@ import pandas as pd
 
 from mulcot_rd.credentials import Credentials, recorded
 from mulcot_rd.generation import AnsweringJob
-from mulcot_rd.generation.records import by_prompt
+from mulcot_rd.generation.predict import predictions
+from mulcot_rd.generation.records import Answer, by_prompt
 from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.pipelines.posts import PostRecords, checked_posts, model_posts, with_fingerprints
 from mulcot_rd.preference.pairs import Candidate, make_pairs, pair_statistics
 from mulcot_rd.preference.parameters import PreferenceParameters
 from mulcot_rd.preference.scoring import checks
+from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, Post, PredictionRecord, PreferencePair, TeacherRecord
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, Verdict, judge_conclusions
@@ -58,26 +60,13 @@ def sample_student_reasonings(
     )
     answers, _ = job.ask(student.cluster, credentials.api_key(student.generation.served.base_url))
     given = by_prompt(answers)
-    records = []
+    records: list[PredictionRecord] = []
     for post in training:
-        label = given["label", post.id][0] if "label" in student.method.tasks else None
-        for answer in given["reasoning", post.id]:
-            if answer.shortcomings:
-                continue
-            reasoning = answer.reasoning
-            records.append(
-                PredictionRecord(
-                    id=post.id,
-                    label=post.label,
-                    prediction=None if label is None else label.reasoning.prediction,
-                    reasoning_prediction=reasoning.prediction,
-                    **reasoning.sections,
-                    raw_text=answer.text,
-                    raw_label_text="" if label is None else label.text,
-                    attempts=answer.attempt,
-                    label_attempts=0 if label is None else 1,
-                )
-            )
+        complete = [answer for answer in given["reasoning", post.id] if not answer.shortcomings]
+        said: dict[Task, Sequence[Answer]] = {"reasoning": complete}
+        if "label" in student.method.tasks:
+            said["label"] = given["label", post.id][:1] * len(complete)
+        records += predictions([post] * len(complete), said)
     return with_fingerprints(records, training)
 
 
@@ -110,7 +99,7 @@ def pair_reasonings(
             checks(
                 record.reasoning,
                 training[record.id],
-                record.prediction,
+                record.prediction if record.label_attempts else None,
                 judged.get((record.id, record.final_conclusion)),
             ),
         )
