@@ -14,6 +14,8 @@ from mulcot_rd.extras import extra
 from mulcot_rd.messages import is_users, one_sentence
 from mulcot_rd.minilm import minilm_folder
 
+pytestmark = pytest.mark.slow
+
 OPTIONAL = ("teacher", "report", "viz", "ray", "tracking", "notebooks", "demo", "docs")
 # Imports that fail as if nothing of the extras were installed.
 WITHOUT = """

@@ -18,6 +18,7 @@ mlflow = pytest.importorskip("mlflow", reason="the extra tracking is not install
 pytestmark = pytest.mark.slow
 
 TRACKED = f"{SMALL},tracking=true"
+ADDRESS = "teacher.provider=openai,teacher.base_url=http://reader:hunter2@localhost:9/v1"
 
 
 def client(project: Path):
@@ -65,45 +66,52 @@ def test_a_run_is_logged_once_however_it_is_divided_and_repeated(finished):
     assert "case_study.html" in artifacts(finished, found.info.run_id)
 
 
-def test_other_parameters_make_another_run(finished):
-    succeed(finished, "--pipeline", "assistant_training", "--params", TRACKED)
-    succeed(finished, "--pipeline", "assistant_training", "--params", f"{FAST},tracking=true")
-    first, second = logged(finished)
-    epochs = "assistant.training.optimisation.epochs"
-    assert (first.data.params[epochs], second.data.params[epochs]) == ("2", "1")
-    assert first.data.tags["assistant_adapter"] != second.data.tags["assistant_adapter"]
+@pytest.fixture(scope="module")
+def tracked(undisturbed, tmp_path_factory) -> Path:
+    """A finished project, of which a run is logged: its tests log further ones."""
+    project = shutil.copytree(undisturbed, tmp_path_factory.mktemp("tracked") / "project")
+    succeed(project, "--pipeline", "assistant_training", "--params", f"{TRACKED},{ADDRESS}")
+    return project
 
 
-def test_equal_parameters_with_another_model_make_another_run(finished):
-    succeed(finished, "--pipeline", "assistant_training", "--params", TRACKED)
-    with sqlite3.connect(finished / "data" / "mlflow" / "mlflow.db") as database:
-        database.execute("UPDATE tags SET value = 'of other posts' WHERE key = 'assistant_adapter'")
-    succeed(finished, "--pipeline", "assistant_training", "--params", TRACKED)
-    first, second = logged(finished)
-    assert first.data.params == second.data.params
-    assert second.data.metrics["assistant/label_loss"] == first.data.metrics["assistant/label_loss"]
-
-
-def test_no_password_reaches_the_store(finished):
-    address = "teacher.provider=openai,teacher.base_url=http://reader:hunter2@localhost:9/v1"
-    succeed(finished, "--pipeline", "assistant_training", "--params", f"{TRACKED},{address}")
-    [found] = logged(finished)
+def test_no_password_reaches_the_store(tracked):
+    [found] = logged(tracked)
     assert found.data.params["teacher.base_url"] == "http://localhost:9/v1"
-    for path in (finished / "data" / "mlflow").rglob("*"):
+    for path in (tracked / "data" / "mlflow").rglob("*"):
         assert path.is_dir() or b"hunter2" not in path.read_bytes()
+
+
+def test_equal_parameters_with_another_model_make_another_run(tracked):
+    with sqlite3.connect(tracked / "data" / "mlflow" / "mlflow.db") as database:
+        database.execute("UPDATE tags SET value = 'of other posts' WHERE key = 'assistant_adapter'")
+    before = logged(tracked)
+    succeed(tracked, "--pipeline", "assistant_training", "--params", f"{TRACKED},{ADDRESS}")
+    *same, new = logged(tracked)
+    assert [one.info.run_id for one in same] == [one.info.run_id for one in before]
+    assert new.data.params == same[0].data.params
+    assert new.data.metrics["assistant/label_loss"] == same[0].data.metrics["assistant/label_loss"]
+
+
+def test_other_parameters_make_another_run(tracked):
+    before = logged(tracked)
+    succeed(tracked, "--pipeline", "assistant_training", "--params", f"{FAST},tracking=true,{ADDRESS}")
+    *same, new = logged(tracked)
+    assert [one.info.run_id for one in same] == [one.info.run_id for one in before]
+    epochs = "assistant.training.optimisation.epochs"
+    assert (same[0].data.params[epochs], new.data.params[epochs]) == ("2", "1")
+    assert same[0].data.tags["assistant_adapter"] != new.data.tags["assistant_adapter"]
+
+
+def test_a_store_that_was_moved_is_refused(tracked, tmp_path):
+    elsewhere = shutil.copytree(tracked, tmp_path / "elsewhere")
+    result = run(elsewhere, "--pipeline", "assistant_training", "--params", TRACKED)
+    assert result.returncode != 0
+    assert "mlflow was moved" in result.stderr
 
 
 def test_nothing_is_logged_before_there_is_a_model(project):
     succeed(project, "--pipeline", "data_preparation", "--params", "limit=12,tracking=true")
     assert not [one for one in client(project).search_experiments() if one.name == "sample"]
-
-
-def test_a_store_that_was_moved_is_refused(finished, tmp_path):
-    succeed(finished, "--pipeline", "assistant_training", "--params", TRACKED)
-    elsewhere = shutil.move(finished, tmp_path / "elsewhere")
-    result = run(elsewhere, "--pipeline", "assistant_training", "--params", TRACKED)
-    assert result.returncode != 0
-    assert "mlflow was moved" in result.stderr
 
 
 def test_off_it_imports_nothing_and_writes_nothing(project, tmp_path):

@@ -20,8 +20,8 @@ def rows(project, layer, variant, file):
     return [json.loads(line) for line in current(project / RUN.format(layer, variant) / file).read_text().splitlines()]
 
 
-def walk(kedro, variant):
-    result = kedro("run", "--params", f"{FAST},variant={variant}")
+def walk(kedro, variant, *further):
+    result = kedro("run", "--params", ",".join([FAST, f"variant={variant}", *further]))
     assert result.returncode == 0, result.stderr[-3000:]
 
 
@@ -39,6 +39,11 @@ def test_no_cot_learns_and_answers_labels_alone(project, kedro):
     student = read(project, "08_reporting", "no_cot", "metrics.json")["student"]
     assert student["accuracy"] is not None
     assert student["agreement"] is student["sim"] is student["dist_1"] is None
+    # Nor has it any of preference optimisation.
+    files = {path.name for path in (project / "data").rglob("[!.]*") if path.is_file()}
+    tables = {f"table_preference.{kind}" for kind in ("csv", "md", "tex")}
+    assert {name for name in files if "preference" in name} == tables
+    assert not {"teacher_rejected.jsonl", "assistant_rejected.jsonl", "student_samples.jsonl"} & files
 
 
 def test_no_assistant_has_neither_soft_labels_nor_expansion(project, kedro):
@@ -55,7 +60,8 @@ def test_no_assistant_has_neither_soft_labels_nor_expansion(project, kedro):
 
 
 def test_preference_optimisation_follows_distillation(project, kedro):
-    walk(kedro, "preference")
+    training = "preference.training.optimisation"
+    walk(kedro, "preference", f"{training}.epochs=1", f"{training}.validation.max_new_tokens=24")
     pairs = rows(project, "05_model_input", "preference", "preference_pairs.jsonl")
     assert pairs
     assert all(pair["margin"] > 0 and pair["chosen_checks"]["label_right"] == 1 for pair in pairs)
@@ -74,15 +80,6 @@ def test_preference_optimisation_follows_distillation(project, kedro):
     # The delivered student is the last one.
     assert kedro("run", "--pipeline", "delivery", "--params", f"{FAST},variant=preference").returncode == 0
     assert read(project, "06_models", "preference", "student_merged/manifest.json")["role"] == "student_preference"
-
-
-def test_other_variants_have_no_files_of_preference_optimisation(project, kedro):
-    walk(kedro, "no_cot")
-    files = [path.name for path in (project / "data").rglob("[!.]*") if path.is_file()]
-    assert {name for name in files if "preference" in name} == {
-        f"table_preference.{kind}" for kind in ("csv", "md", "tex")
-    }
-    assert not {"teacher_rejected.jsonl", "assistant_rejected.jsonl", "student_samples.jsonl"} & set(files)
 
 
 def test_zero_shot_trains_nothing_and_asks_the_prediction_prompt(project, kedro):

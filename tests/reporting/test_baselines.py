@@ -74,6 +74,7 @@ def test_one_test_post_of_one_class_is_measured(no_warnings):
         assert (scores["accuracy"], scores["accuracy_interval"]) == (1, [1, 1])
 
 
+@pytest.mark.slow
 def test_real_twitter_2015(twitter2015, no_warnings):
     assert Counter(each.split for each in twitter2015) == {"train": 3179, "dev": 1122, "test": 1037}
     train, test = ([post for post in twitter2015 if post.split == split] for split in ("train", "test"))

@@ -6,9 +6,12 @@ import random
 import signal
 from collections import Counter
 
+import pytest
 from annotator import start_annotation
 from fault_server import FaultServer, Script
 from test_teacher_faults import least, make_posts, settings
+
+pytestmark = pytest.mark.slow
 
 POSTS = 500
 KILLS = 20

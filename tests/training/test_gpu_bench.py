@@ -15,6 +15,8 @@ from gpu_parts import PARTS, token_bytes
 from mulcot_rd.models import parameter_counts
 from mulcot_rd.models.lora import parameter_numbers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,6 +16,8 @@ from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.ledger import Ledger
 from mulcot_rd.teacher.prices import Pricing
 
+pytestmark = pytest.mark.slow
+
 # The server kills the client at the very moment: before or after it did what it was asked, with the answer unsent.
 MOMENTS = [
     ("upload", 1),
