@@ -1,9 +1,12 @@
 """Runs in a local MLflow: what is logged, once, and what never is."""
 
 import json
+import os
 import shutil
+import signal
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from mulcot_rd import tracking
 from mulcot_rd.errors import UserError
 from mulcot_rd.training.train import history_of
-from tests.commands import ROOT, kedro_anew
+from tests.commands import ROOT, Forked, kedro_anew
 from tests.project.conftest import FAST, RUN, SMALL, current, run
 
 mlflow = pytest.importorskip("mlflow", reason="the extra tracking is not installed: pip install 'mulcot-rd[tracking]'")
@@ -92,10 +95,20 @@ def test_equal_parameters_with_another_model_make_another_run(tracked):
     assert new.data.metrics["assistant/label_loss"] == same[0].data.metrics["assistant/label_loss"]
 
 
-def test_other_parameters_make_another_run(tracked):
+def test_other_parameters_make_another_run_and_a_kill_none(tracked):
     before = logged(tracked)
-    succeed(tracked, "--pipeline", "assistant_training", "--params", f"{FAST},tracking=true,{ADDRESS}")
+    other = ("--pipeline", "assistant_training", "--params", f"{FAST},tracking=true,{ADDRESS}")
+    killed = Forked(tracked, "run", *other)
+    work = tracked / f"data/06_models/{RUN}/work/assistant"
+    deadline = time.monotonic() + 300
+    while not list(work.glob("*/training/checkpoint/state.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    assert killed.wait().returncode == -signal.SIGKILL
+    assert logged(tracked)[-1].info.status == "RUNNING"
+    succeed(tracked, *other)
     *same, new = logged(tracked)
+    assert new.info.status == "FINISHED"
     assert [one.info.run_id for one in same] == [one.info.run_id for one in before]
     epochs = "assistant.training.optimisation.epochs"
     assert (same[0].data.params[epochs], new.data.params[epochs]) == ("2", "1")
