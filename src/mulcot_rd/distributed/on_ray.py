@@ -93,7 +93,12 @@ def _connect(cluster: ClusterParameters) -> None:
         variables["KEDRO_LOGGING_CONFIG"] = str(logging_config.absolute())
     try:
         ray.init(address=cluster.address or "local", runtime_env={"env_vars": variables}, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    # A Ray that does not start in time raises no narrower one.
+    except Exception as error:
+        if cluster.address is None:
+            raise UserError(
+                f"Ray did not start on this machine ({error}): run the same command again when less runs beside it"
+            ) from error
         raise UserError(
             f"no Ray cluster answers at {cluster.address}: start one (ray start --head) ({error})"
         ) from error
