@@ -2,6 +2,9 @@
 
 import logging
 import os
+import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +15,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 # A warning, many times a minute, where Ray runs without its dashboard.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Failed to query Ray Train Controller actor state")
 
+import psutil
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -49,7 +53,8 @@ def run(job: Job, cluster: ClusterParameters, folder: Path, most: int) -> Any:
         assignment = Assignment(type(job), folder.absolute(), Path.cwd(), cpus, cluster.environment, on_gpu)
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"assignment": assignment},
+            # On this machine alone the process that started Ray can be watched.
+            train_loop_config={"assignment": assignment, "driver": None if cluster.address else os.getpid()},
             torch_config=TorchConfig(
                 backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout_s=int(TIMEOUT.total_seconds())
             ),
@@ -115,6 +120,15 @@ def _processors_of_a_worker(size: int, on_gpu: bool) -> int:
 def _work(config: dict[str, Any]) -> Any:
     """What each worker runs; Ray has connected them."""
     assignment: Assignment = config["assignment"]
+    if config["driver"] is not None:
+        threading.Thread(target=_end_with, args=(config["driver"],), daemon=True).start()
     context = ray.train.get_context()
     prepare_worker(assignment, context.get_world_rank())
     return do_part(assignment, Group(context.get_world_rank(), context.get_world_size()))
+
+
+def _end_with(driver: int) -> None:
+    """End this process when the driver is gone: Ray takes seconds, in which it would write beside whoever goes on."""
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(driver).wait()
+    signal.raise_signal(signal.SIGKILL)
