@@ -9,11 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 500
@@ -61,6 +65,16 @@ class Forked:
         out, err = (path.read_text() for path in self._files[1:])
         self._folder.cleanup()
         return subprocess.CompletedProcess(self._arguments, code, out, err)
+
+    def kill(self, reached: Callable[[], bool], moment: str, pause: float = 0.0) -> None:
+        """SIGKILL it and its processes so many seconds after it has reached something, which it must outlive."""
+        deadline = time.monotonic() + 300
+        while not reached() and psutil.pid_exists(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(pause)
+        assert psutil.pid_exists(self.pid), f"the run ended before it could be killed in {moment}"
+        os.killpg(self.pid, signal.SIGKILL)
+        assert self.wait().returncode == -signal.SIGKILL
 
 
 @cache

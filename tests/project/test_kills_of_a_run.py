@@ -1,13 +1,10 @@
 """A run that is killed in every long node ends with the bytes of an undisturbed one."""
 
 import json
-import os
 import random
-import signal
-import time
+from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.commands import Forked
@@ -42,13 +39,7 @@ def test_a_run_killed_in_every_long_node_ends_as_an_undisturbed_one(undisturbed,
     generator = random.Random(0)
     for moment, reached in MOMENTS.items():
         process = Forked(project, "run", *UP_TO_METRICS, "--params", SMALL)
-        deadline = time.monotonic() + 300
-        while not reached(project) and psutil.pid_exists(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(generator.random() * 0.2)
-        assert psutil.pid_exists(process.pid), f"the run ended before it could be killed in {moment}"
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait().returncode == -signal.SIGKILL
+        process.kill(partial(reached, project), moment, generator.random() * 0.2)
     result = run(project, *UP_TO_METRICS, "--params", SMALL)
     assert result.returncode == 0, result.stderr[-4000:]
     assert fingerprints(project) == fingerprints(undisturbed)

@@ -1,12 +1,9 @@
 """Runs in a local MLflow: what is logged, once, and what never is."""
 
 import json
-import os
 import shutil
-import signal
 import sqlite3
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -98,13 +95,10 @@ def test_equal_parameters_with_another_model_make_another_run(tracked):
 def test_other_parameters_make_another_run_and_a_kill_none(tracked):
     before = logged(tracked)
     other = ("--pipeline", "assistant_training", "--params", f"{FAST},tracking=true,{ADDRESS}")
-    killed = Forked(tracked, "run", *other)
     work = tracked / f"data/06_models/{RUN}/work/assistant"
-    deadline = time.monotonic() + 300
-    while not list(work.glob("*/training/checkpoint/state.json")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    assert killed.wait().returncode == -signal.SIGKILL
+    Forked(tracked, "run", *other).kill(
+        lambda: any(work.glob("*/training/checkpoint/state.json")), "the assistant's training"
+    )
     assert logged(tracked)[-1].info.status == "RUNNING"
     succeed(tracked, *other)
     *same, new = logged(tracked)
