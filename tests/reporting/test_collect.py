@@ -169,6 +169,13 @@ def test_other_models_of_a_run_and_its_teacher_get_rows(add_run, collect):
     assert "student" not in rows.index
 
 
+def test_a_teacher_that_nobody_asked_is_not_called_zero_shot(add_run, collect):
+    # A file of texts doesn't say whether their writer knew the labels.
+    about = {"dataset": "sample", "run": "r", "arch": 4, "scale": "tiny", "variant": "full", "seed": 42}
+    add_run("sample", "r", teacher={"accuracy": 0.9}, run=about | {"teacher_provider": "import+offline"})
+    assert "teacher (imported texts)" in set(collect()["table_4"]["method"])
+
+
 def test_runs_that_differ_in_their_seed_alone_get_a_mean(add_run, collect, scores):
     for seed, accuracy in ((42, 0.5), (43, 0.6), (44, 0.7)):
         name = "arch4-tiny-full" if seed == 42 else f"arch4-tiny-full-seed{seed}"

@@ -105,6 +105,34 @@ def test_latex_escapes_and_has_the_rules_of_booktabs():
     assert "nan" not in text.lower()
 
 
+def test_a_latex_table_is_no_wider_than_its_line():
+    frame = pd.DataFrame(
+        {
+            "method": ["one", "two"],
+            "set accuracy": [70.0, 80.0],
+            "set accuracy interval": [None, "78.0 to 82.0"],
+            "set macro_f1": [60.0, 61.0],
+            "seeds": [None, None],
+            "posts": [10, 20],
+        }
+    )
+    lines = latex(laid_out(frame), "c", "tab:x").splitlines()
+    table = lines[lines.index(r"\begin{tabular}{lr@{ }lrr}") :]
+    assert table[1:6] == [
+        r"\toprule",
+        r" & \multicolumn{3}{c}{set} &  \\",
+        r"\cmidrule(lr){2-4}",
+        r"method & \multicolumn{2}{c}{accuracy} & macro\_f1 & posts \\",
+        r"\midrule",
+    ]
+    assert table[6:8] == [
+        r"one & \underline{70.0} &  & \underline{60.0} & 10 \\",
+        r"two & \textbf{80.0} & \scriptsize{78.0 to 82.0} & \textbf{61.0} & 20 \\",
+    ]
+    assert table[-2:] == [r"\end{tabular}}", r"\end{table}"]
+    assert r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" in lines
+
+
 def test_decimals_are_those_of_the_column_at_least_and_at_most():
     frame = pd.DataFrame({"ms": [8302.95, 0.25, 7.0], "n": [1.25, None, 2.0]})
     lines = markdown(laid_out(frame, {"ms": (0, 4)})).splitlines()[2:]

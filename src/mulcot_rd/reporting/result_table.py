@@ -14,7 +14,7 @@ from mulcot_rd.reporting.cells import (
     percent,
 )
 from mulcot_rd.reporting.published import DIST_NOTE, OWN_METHOD, published_rows
-from mulcot_rd.reporting.sources import MEASURED, PUBLISHED, source_of_run, source_of_teacher
+from mulcot_rd.reporting.sources import MEASURED, PUBLISHED, source_of_run, source_of_teacher, teacher_row
 from mulcot_rd.reporting.writers import ReportTable
 
 INTERVAL_COLUMN = "accuracy 95% interval"
@@ -71,7 +71,13 @@ def result_table(
     }
     if metrics.get("teacher"):
         taught = source_of_teacher(about.get("teacher"))
-        rows.append({"method": "teacher (stage one)", "source": taught, **_measured(metrics["teacher"])})
+        rows.append(
+            {
+                "method": teacher_row(about.get("teacher_provider"), "stage one"),
+                "source": taught,
+                **_measured(metrics["teacher"]),
+            }
+        )
     for key, name in _MODEL_ROWS.items():
         if metrics.get(key):
             rows.append({"method": name, "source": source, **_measured(metrics[key]), **references})

@@ -57,6 +57,7 @@ class RunInfo(BaseModel):
     limit: int | None = None
     posts: str | None = None
     teacher: str | None = None
+    teacher_provider: str | None = None
     checkpoints: list[str] = Field(default_factory=list)
     served: str | None = None
     aspects: bool = True

@@ -10,7 +10,7 @@ from mulcot_rd.numbers import number_text, percent_text
 from mulcot_rd.reporting.cells import fractions, intervals, percent, percents
 from mulcot_rd.reporting.published import OWN_METHOD, published_rows
 from mulcot_rd.reporting.runs import ABLATIONS, IDENTITY, RunMetrics, seed_groups
-from mulcot_rd.reporting.sources import PUBLISHED, ZERO_SHOT
+from mulcot_rd.reporting.sources import PUBLISHED, ZERO_SHOT, teacher_row
 
 
 def score_table(
@@ -36,7 +36,7 @@ def score_table(
             add((published.pop("method"), "", PUBLISHED), dataset, published, {})
     measured = [run for run in runs if run.run.dataset in datasets]
     for run in _one_a_teacher(measured) if with_teacher else ():
-        key = ("teacher (zero-shot)", run.run.without_seed, run.teacher_source)
+        key = (teacher_row(run.run.teacher_provider, "zero-shot"), run.run.without_seed, run.teacher_source)
         add(key, run.run.dataset, percents(run.teacher), intervals(run.teacher))
     for run in measured:
         for model, scores in run.models.items():

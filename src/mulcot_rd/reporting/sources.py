@@ -59,6 +59,17 @@ def source_of_run(scale: str, about: Mapping[str, Any]) -> str:
     return source_of(scale, teacher, **{name: about[name] for name in names if name in about})
 
 
+def teacher_row(provider: str | None, asked: str) -> str:
+    """Name the row of a teacher's own labels.
+
+    Args:
+        provider: Who answered, as its summary names it; an import file doesn't say whether its writer knew the labels,
+            so its row does not say how it was asked.
+        asked: How a teacher that was asked here was asked.
+    """
+    return "teacher (imported texts)" if (provider or "").startswith("import") else f"teacher ({asked})"
+
+
 def source_of_teacher(teacher: str | None) -> str:
     """Name the source of a number of the teacher: it is no model of ours, whatever the run's scale."""
     return f"{MEASURED}; {teacher}" if teacher else MEASURED

@@ -1,8 +1,9 @@
 """Tables on disk: GitHub Markdown to read, CSV to compute with, LaTeX to print."""
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import pandas as pd
@@ -136,36 +137,74 @@ def markdown(layout: Layout) -> str:
 
 
 def latex(layout: Layout, caption: str, label: str) -> str:
-    """A LaTeX ``table`` (needs the package booktabs), laid out as :func:`markdown`, with every command escaped.
+    """A LaTeX ``table`` (needs the packages booktabs and graphicx), with every command escaped.
 
-    The second best is underlined.
+    As :func:`markdown`, with the second best underlined, and no wider than the line: columns without any value are left
+    out, an interval stands small behind its number, headings that share their first word stand below it, and what is
+    still too wide is scaled down.
     """
+    kept = [n for n in range(len(layout.columns)) if not layout.rows or any(row.cells[n] for row in layout.rows)]
+    names = [layout.columns[n] for n in kept]
     rows = []
-    for number, (source, cells, best, second) in enumerate(layout.rows):
-        if source is not None:
+    for number, row in enumerate(layout.rows):
+        if row.source is not None:
             rows += [r"\addlinespace"] if number else []
-            rows.append(rf"\multicolumn{{{len(cells)}}}{{l}}{{\textit{{{source.translate(_LATEX)}}}}} \\")
-        escaped = [cell.translate(_LATEX) for cell in cells]
-        marked = [
-            rf"\textbf{{{cell}}}" if first else rf"\underline{{{cell}}}" if next_best else cell
-            for cell, first, next_best in zip(escaped, best, second, strict=True)
-        ]
-        rows.append(f"{' & '.join(marked)} \\\\")
+            source = rf"\textit{{{row.source.translate(_LATEX)}}}"
+            rows.append(rf"{_over(len(kept), 'l', source)} \\")
+        cells = [_marked(row, n, interval=_is_interval(name)) for n, name in zip(kept, names, strict=True)]
+        rows.append(rf"{' & '.join(cells)} \\")
+    numeric = (layout.numeric[n] for n in kept)
+    kinds = ["@{ }l" if _is_interval(name) else "lr"[number] for name, number in zip(names, numeric, strict=True)]
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{caption.translate(_LATEX)}}}",
         rf"\label{{{label}}}",
-        rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in layout.numeric)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{''.join(kinds)}}}",
         r"\toprule",
-        f"{' & '.join(name.translate(_LATEX) for name in layout.columns)} \\\\",
+        *_headings(names),
         r"\midrule",
         *rows,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _headings(names: Sequence[str]) -> list[str]:
+    """The headings of a LaTeX table: neighbours that share their first word stand below it."""
+    owned = [(name, 1 + _is_interval(after)) for name, after in pairwise([*names, ""]) if not _is_interval(name)]
+    above, below, rules, begin = [], [], [], 1
+    for first, grouped in groupby(owned, key=lambda column: column[0].partition(" ")[0]):
+        group = list(grouped)
+        width = sum(span for _, span in group)
+        shared = len(group) > 1
+        if shared:
+            rules.append(rf"\cmidrule(lr){{{begin}-{begin + width - 1}}}")
+        above.append(_over(width, "c", first.translate(_LATEX) if shared else ""))
+        for name, span in group:
+            below.append(_over(span, "c", (name.partition(" ")[2] if shared else name).translate(_LATEX)))
+        begin += width
+    lines = [rf"{' & '.join(below)} \\"]
+    return [rf"{' & '.join(above)} \\", "".join(rules), *lines] if rules else lines
+
+
+def _marked(row: Row, number: int, *, interval: bool) -> str:
+    cell = row.cells[number].translate(_LATEX)
+    mark = (
+        r"\textbf" if row.best[number] else r"\underline" if row.second[number] else r"\scriptsize" if interval else ""
+    )
+    return rf"{mark}{{{cell}}}" if mark and cell else cell
+
+
+def _over(columns: int, aligned: str, text: str) -> str:
+    return rf"\multicolumn{{{columns}}}{{{aligned}}}{{{text}}}" if columns > 1 else text
+
+
+def _is_interval(name: str) -> bool:
+    return name.rpartition(" ")[2] == "interval"
 
 
 def _cell(value: object, decimals: Decimals = _ONE_DECIMAL) -> str:

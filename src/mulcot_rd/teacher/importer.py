@@ -66,8 +66,9 @@ def import_for(posts: Iterable[Post], path: Path) -> Callable[[Request], Answer 
     """Read ``path``, and say in the log how much of ``posts`` it covers.
 
     Returns:
-        The file's answer to a request, in the name of the file, or ``None``. Its reasonings were written without the
-        label, so they answer the first request of stage one alone.
+        The file's answer to a request, in the name of the file, or ``None``. They answer the first request of stage
+        one alone, though a file doesn't say whether their writer knew the label: one that comes to another label is
+        written anew in stage two.
 
     Raises:
         TeacherError: If that is nothing; see also :func:`read_import`.

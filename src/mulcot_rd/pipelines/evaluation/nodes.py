@@ -188,6 +188,7 @@ def score_run(
             "aspects": bool(posts["aspect"].notna().any()),
             "trained_on": run.trained_on,
             "teacher": ", ".join(teacher_summary.get("models", ())) or None,
+            "teacher_provider": teacher_summary.get("provider"),
             "checkpoints": custom_checkpoints(
                 config[name]["backbone"]["model"] for name, records in models.items() if records or not elsewhere
             ),
