@@ -56,16 +56,16 @@ def task_inputs(
 ) -> tuple[dict[str, object], Tensor, Tensor]:
     """A model's inputs for one task, which positions of its logits predict a target [B, L], and the target ids."""
     family = encoder.family
-    openings = [example.opening for example in examples]
-    answers = [example.endings[task] + example.targets[task] for example in examples]
-    rows = answers if family.encoder_decoder else [one + other for one, other in zip(openings, answers, strict=True)]
+    prefixes = [example.prefix for example in examples]
+    answers = [example.suffixes[task] + example.targets[task] for example in examples]
+    rows = answers if family.encoder_decoder else [one + other for one, other in zip(prefixes, answers, strict=True)]
     ids, attention = _padded(rows, encoder)
     predicts = torch.zeros_like(ids, dtype=torch.bool)
     for number, (row, example) in enumerate(zip(rows, examples, strict=True)):
         predicts[number, len(row) - len(example.targets[task]) - 1 : len(row) - 1] = True
     targets = torch.tensor([token for example in examples for token in example.targets[task]])
     if family.encoder_decoder:
-        encoder_ids, encoder_attention = _padded(openings, encoder)
+        encoder_ids, encoder_attention = _padded(prefixes, encoder)
         inputs = {"input_ids": encoder_ids, "attention_mask": encoder_attention, "decoder_input_ids": ids}
         return inputs, predicts, targets
     images = encoder.images([example.image for example in examples])

@@ -64,7 +64,7 @@ class Evaluation:
 
     def ours(self, *, merge: bool = True) -> dict[tuple[Task, str], str]:
         """The texts by the engine in this process, the adapter merged or beside the weights."""
-        ordered = sorted(self.posts, key=lambda post: len(next(iter(self.prompts[post.id].values())).opening))
+        ordered = sorted(self.posts, key=lambda post: len(next(iter(self.prompts[post.id].values())).prefix))
         with merged_adapter(self.model) if merge else nullcontext():
             base = base_model(self.model)
             answers = write_answers(base, self.encoder, ordered, self.prompts, self.parameters, seed=1)
@@ -163,7 +163,7 @@ def _random(folder: Path) -> Evaluation:
         posts=posts,
         prompts=_prompts(
             posts,
-            lambda post, task: Prompt(list(examples[post.id].opening), list(examples[post.id].endings[task])),
+            lambda post, task: Prompt(list(examples[post.id].prefix), list(examples[post.id].suffixes[task])),
         ),
         limits=LIMITS["real_vocab"],
         parameters=_parameters("real_vocab", batch_size=24),

@@ -285,7 +285,7 @@ def _utilisation(say: Say, flops: float, how: str, device: torch.device) -> None
 def _prompts(models: Models, role: LoadedModel, count: int) -> dict[str, dict[Task, Prompt]]:
     """Random prompts of the first posts, by post and task."""
     return {
-        row.post_id: {task: Prompt(list(row.opening), list(row.endings[task])) for task in TASKS}
+        row.post_id: {task: Prompt(list(row.prefix), list(row.suffixes[task])) for task in TASKS}
         for row in models.rows(role, count)
     }
 

@@ -42,7 +42,7 @@ RoleName = Literal["assistant", "student"]
 REAL_IDS, REAL_COLUMNS = 151_665, 151_936
 REAL_ROWS = 8
 # Tokens of the real prompts beside the image, and of the answers (mean, and spread of the normal distribution).
-REAL_OPENING, REAL_ENDING = (115, 25), 35
+REAL_PREFIX, REAL_SUFFIX = (115, 25), 35
 REAL_TARGETS = {"label": (5, 0), "reasoning": (200, 30)}
 BATCH_SIZE = {"tiny": 8, "real_vocab": 2}
 WINDOW = {"tiny": 16, "real_vocab": 8}
@@ -199,8 +199,8 @@ def random_example(role: LoadedModel, post: Post, seed: int) -> Example:
     return Example(
         post_id=post.id,
         image=post.image,
-        opening=array("i", [*image, *text(drawn(*REAL_OPENING))]),
-        endings={task: array("i", text(REAL_ENDING)) for task in TASKS},
+        prefix=array("i", [*image, *text(drawn(*REAL_PREFIX))]),
+        suffixes={task: array("i", text(REAL_SUFFIX)) for task in TASKS},
         targets={
             task: array("i", [*text(drawn(*REAL_TARGETS[task]) - 1), encoder.tokenizer.eos_token_id]) for task in TASKS
         },

@@ -146,14 +146,14 @@ def backbone_parameters(family_name) -> BackboneParameters:
 def plain_logits() -> Callable[..., torch.Tensor]:
     """The family's own forward pass over one prompt and what follows it: no branches, no masks, no positions."""
 
-    def logits(model, encoder, opening, branch, image):
+    def logits(model, encoder, prefix, branch, image):
         """Logits at every position of ``branch``, [tokens, columns]."""
         if encoder.family.encoder_decoder:
-            ids, own = torch.tensor([opening]), torch.tensor([branch])
+            ids, own = torch.tensor([prefix]), torch.tensor([branch])
             return model(input_ids=ids, decoder_input_ids=own).logits[0]
-        ids = torch.tensor([[*opening, *branch]])
+        ids = torch.tensor([[*prefix, *branch]])
         kwargs = encoder.family.forward_kwargs(encoder.image_positions(ids), encoder.images([image]))
-        return model(input_ids=ids, attention_mask=torch.ones_like(ids), **kwargs).logits[0, len(opening) :]
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), **kwargs).logits[0, len(prefix) :]
 
     return logits
 

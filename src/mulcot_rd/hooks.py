@@ -20,21 +20,13 @@ from mulcot_rd.errors import DryRunEnded, UserError
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage, validated
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
-from mulcot_rd.preference import STUDENT_PREFERENCE
+from mulcot_rd.preference import WITHOUT_PREFERENCES
 from mulcot_rd.reporting.run_config import changed_parameters, run_config
 
 logger = logging.getLogger(__name__)
 
 # What the reports compare a run's parameters with.
 DEFAULTS = "default_parameters"
-
-# What preference optimisation reads and writes, as it is in a variant without it.
-_WITHOUT_PREFERENCES: dict[str, Any] = {
-    **{name: [] for name in ("teacher_rejected", "assistant_rejected", "student_samples", "preference_pairs")},
-    "preference_statistics": {},
-    "student_preference_adapter": {"role": STUDENT_PREFERENCE, "trained": False},
-    "student_preference_test": [],
-}
 
 
 class MissingInputError(UserError):
@@ -75,11 +67,9 @@ class ProjectHooks:
             raise DryRunEnded(report(catalog, self._loader, stages))
         if run.trained_on is not None:
             take_student_of(run, pipeline, catalog)
-        absent = {name: value for name, value in _WITHOUT_PREFERENCES.items() if name in pipeline.datasets()}
-        # Other variants keep these in memory and empty: they have no files of preference optimisation.
-        if absent and not self._loader["parameters"]["method"].get("preference"):
-            for name, value in absent.items():
-                catalog[name] = MemoryDataset(value)
+        if not self._loader["parameters"]["method"].get("preference"):
+            for name in WITHOUT_PREFERENCES.keys() & pipeline.datasets():
+                catalog[name] = MemoryDataset(WITHOUT_PREFERENCES[name])
         if DEFAULTS in pipeline.inputs():
             catalog.save(DEFAULTS, default_parameters(self._loader))
         fill_optional_inputs(pipeline, catalog)
@@ -151,7 +141,7 @@ def take_student_of(run: RunParameters, pipeline: Pipeline, catalog: DataCatalog
         )
     empty = {
         "assistant_adapter": {"role": "assistant", "trained": False},
-        **{name: _WITHOUT_PREFERENCES[name] for name in ("student_preference_adapter", "preference_statistics")},
+        **{name: WITHOUT_PREFERENCES[name] for name in ("student_preference_adapter", "preference_statistics")},
         "teacher_summary": {},
         "expansion_statistics": {},
         "teacher_references": [],

@@ -56,9 +56,9 @@ class Lineage:
     def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any]) -> dict[str, Any] | None:
         """Give the node's versioned outputs their record; a node that tells of the metrics' lineage gets it."""
         metrics: Any = catalog.get("metrics") if METRICS_LINEAGE in node.inputs else None
-        if _is_versioned(metrics) and metrics.exists():
+        if is_versioned(metrics) and metrics.exists():
             return {METRICS_LINEAGE: list(lineage(catalog, "metrics", metrics.resolve_load_version()))}
-        outputs: list[Any] = [dataset for name in node.outputs if _is_versioned(dataset := _dataset(catalog, name))]
+        outputs: list[Any] = [dataset for name in node.outputs if is_versioned(dataset := _dataset(catalog, name))]
         if not outputs:
             return None
         parameters = {name.removeprefix("params:"): value for name, value in inputs.items() if "params:" in name}
@@ -88,7 +88,7 @@ class Lineage:
         kept = isinstance(dataset, VersionedFiles | SoftLabelsDataset)
         if not kept or not dataset.exists():
             return None
-        if not _is_versioned(dataset):
+        if not is_versioned(dataset):
             return {"version": None, "fingerprint": dataset.fingerprint()}
         # A version never changes, so it is read once a run, however many nodes take it.
         key = name, dataset.resolve_load_version()
@@ -107,14 +107,14 @@ def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: 
     """
     for name, version in wanted.items():
         dataset = _dataset(catalog, name)
-        if not _is_versioned(dataset):
+        if not is_versioned(dataset):
             raise UserError(f"--load-versions {name}:{version}: {name} has no versions")
         if name in pipeline.all_outputs():
             raise UserError(f"--load-versions {name}:{version}: this run makes {name}; run only pipelines that read it")
         _check_there(dataset, name, version)
     missing = {}
     read = pipeline.inputs() - {"posts"} if wanted else set()
-    read = {name for name in read if _is_versioned(catalog.get(name)) and catalog.exists(name)}
+    read = {name for name in read if is_versioned(catalog.get(name)) and catalog.exists(name)}
     for name, version in wanted.items():
         made_from = _dataset(catalog, name).read_record(version).get("inputs", {})
         for other in sorted(read & made_from.keys()):
@@ -139,7 +139,7 @@ def lineage(catalog: DataCatalog, name: str, version: str) -> Iterator[str]:
         UserError: If there is no such version.
     """
     dataset = _dataset(catalog, name)
-    if not _is_versioned(dataset):
+    if not is_versioned(dataset):
         raise UserError(f"{name} has no versions; choose a dataset that has, such as metrics")
     _check_there(dataset, name, version)
     run = RunParameters.model_validate(catalog.load("params:run_settings"))
@@ -201,7 +201,8 @@ def _check_there(dataset: Any, name: str, version: str) -> None:
         raise UserError(f"there is no version {version} of {name}; {nearest(version, there)}")
 
 
-def _is_versioned(dataset: Any) -> bool:
+def is_versioned(dataset: Any) -> bool:
+    """Whether a dataset keeps versions."""
     # Imported here: most commands need no torch.
     from mulcot_rd.datasets.versioned import VersionedFiles
 

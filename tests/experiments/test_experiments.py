@@ -52,6 +52,13 @@ def test_plan_skips_what_is_up_to_date_and_goes_on_behind_a_failure(project, ked
     assert " done " in rows["second"]
     assert " done " in rows["third"]
 
+    # So does a run of its name by hand.
+    assert kedro("run", "--pipelines", "teacher_annotation", "--params", "run=third,limit=2").returncode == 0
+    result, rows = run(PLAN.replace("0.05", "0.04"))
+    assert [" up to date " in rows[name] for name in ("first", "second", "third")] == [True, True, False]
+    result, rows = run(PLAN.replace("0.05", "0.04"))
+    assert all(" up to date " in rows[name] for name in ("first", "second", "third"))
+
     current(project / "data/05_model_input/sample/third/teacher_reasoning.jsonl").unlink()
     result, rows = run(PLAN.replace("0.05", "0.04"))
     assert [" up to date " in rows[name] for name in ("first", "second", "third")] == [True, True, False]

@@ -68,12 +68,12 @@ def generate(role, post, prompt, limit):
         eos_token_id=encoder.tokenizer.eos_token_id,
         suppress_tokens=list(range(len(encoder.tokenizer), columns)) or None,
     )
-    opening, ending = torch.tensor([prompt.opening]), torch.tensor([prompt.ending])
+    prefix, suffix = torch.tensor([prompt.prefix]), torch.tensor([prompt.suffix])
     if encoder.family.encoder_decoder:
-        given = {"input_ids": opening, "decoder_input_ids": ending}
-        begin = len(prompt.ending)
+        given = {"input_ids": prefix, "decoder_input_ids": suffix}
+        begin = len(prompt.suffix)
     else:
-        ids = torch.cat([opening, ending], dim=1)
+        ids = torch.cat([prefix, suffix], dim=1)
         given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         given |= encoder.family.forward_kwargs(encoder.image_positions(ids), encoder.images([post.image]))
         begin = ids.shape[1]

@@ -138,7 +138,7 @@ def test_what_was_trained_survives_saving_and_loading(backbone_parameters, check
     prompt = encoder.prompt(posts[0], "label")
     with torch.no_grad():
         kept, again = (
-            plain_logits(one, encoder, prompt.opening, prompt.ending, posts[0].image) for one in (model, loaded)
+            plain_logits(one, encoder, prompt.prefix, prompt.suffix, posts[0].image) for one in (model, loaded)
         )
     assert torch.equal(kept, again)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -181,7 +181,7 @@ def test_an_image_is_seen_the_same_from_the_cache(encoder, posts):
 def test_features_computed_once_stand_for_the_pixels(seeing, encoder, posts):
     """Stored vision features give the states that the pixels give, for images that were encoded one by one."""
     family, base = seeing.family, seeing.model
-    ids = torch.tensor([encoder.prompt(post, "label").opening[:60] for post in posts[:2]])
+    ids = torch.tensor([encoder.prompt(post, "label").prefix[:60] for post in posts[:2]])
     where = encoder.image_positions(ids)
     pixels = encoder.images([post.image for post in posts[:2]])
     with torch.no_grad():

@@ -45,11 +45,11 @@ def encoder(whole):
 
 
 def test_the_encoder_reads_as_the_pretrained_one(whole, encoder, posts):
-    opening = encoder.prompt(posts[0], "label").opening
+    prefix = encoder.prompt(posts[0], "label").prefix
     start, end = encoder.tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
-    assert (opening[0], opening[-1]) == (start, end)
+    assert (prefix[0], prefix[-1]) == (start, end)
     # Without line breaks, which are new.
-    ids = torch.tensor([[token for token in opening if token < 30522]])
+    ids = torch.tensor([[token for token in prefix if token < 30522]])
     pretrained = AutoModel.from_pretrained(minilm_folder()).eval()
     with torch.no_grad():
         torch.testing.assert_close(whole.model.encoder(ids).last_hidden_state, pretrained(ids).last_hidden_state)
@@ -108,7 +108,7 @@ def test_real_reasonings_come_back(encoder, shared_data):
 
 def test_the_prompt_is_the_post_alone(encoder, posts):
     for task in TASKS:
-        text = encoder.tokenizer.decode(encoder.prompt(posts[3], task).opening, skip_special_tokens=True)
+        text = encoder.tokenizer.decode(encoder.prompt(posts[3], task).prefix, skip_special_tokens=True)
         assert text.splitlines() == [
             f'post: "{posts[3].text.lower()}"',
             f'image: "{posts[3].caption.lower()}"',

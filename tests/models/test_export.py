@@ -97,7 +97,7 @@ def _stock(merged, encoder, post, tmp_path):
         "image": str(image) if encoder.sees_images else None,
         "placeholder": encoder.family.image_token,
         "image_text": encoder.family.image_text(encoder.image_tokens),
-        "decoder_ids": encoder.prompt(post, "label").ending,
+        "decoder_ids": encoder.prompt(post, "label").suffix,
     }
     outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
@@ -116,9 +116,9 @@ def test_stock_classes_give_the_same_logits_and_answers(student, merged, posts, 
     assert said["modules"] == []
     assert said["class"].startswith("transformers.models.")
     prompt = encoder.prompt(post, "label")
-    assert said["ids"] == (prompt.opening if encoder.family.encoder_decoder else prompt.ids)
+    assert said["ids"] == (prompt.prefix if encoder.family.encoder_decoder else prompt.ids)
     with torch.no_grad():
-        wanted = plain_logits(model, encoder, prompt.opening, prompt.ending, post.image)
+        wanted = plain_logits(model, encoder, prompt.prefix, prompt.suffix, post.image)
     logits = torch.tensor(said["logits"])[-len(wanted) :]
     torch.testing.assert_close(logits, wanted, rtol=1e-5, atol=1e-5)
     parameters = GenerationParameters(max_label_tokens=24, max_retries=0)
@@ -165,7 +165,7 @@ def test_an_adapter_alone_loads_with_stock_peft(student, checkpoint, posts, plai
     prompt = trained.encoder.prompt(posts[0], "label")
     with torch.no_grad():
         said, wanted, again = (
-            plain_logits(model, trained.encoder, prompt.opening, prompt.ending, posts[0].image)
+            plain_logits(model, trained.encoder, prompt.prefix, prompt.suffix, posts[0].image)
             for model in (stock, trained.model, load_model(out).model)
         )
     assert torch.equal(said, wanted)
@@ -232,7 +232,7 @@ def test_a_head_stays_a_copy_of_the_embeddings_unless_training_parted_them(
     prompt = trained.encoder.prompt(posts[0], "label")
     with torch.no_grad():
         said, wanted = (
-            plain_logits(model, trained.encoder, prompt.opening, prompt.ending, posts[0].image)
+            plain_logits(model, trained.encoder, prompt.prefix, prompt.suffix, posts[0].image)
             for model in (stock, trained.model)
         )
     torch.testing.assert_close(said, wanted, rtol=1e-5, atol=1e-5)

@@ -115,13 +115,13 @@ def test_in_a_merged_checkpoint_the_stock_tokenizer_is_the_same(encoder, reasoni
 
 def test_the_encoder_reads_both_forms_and_the_decoder_begins_with_one(encoder, posts):
     label, reasoning = (encoder.prompt(posts[0], task) for task in ("label", "reasoning"))
-    assert label.opening == reasoning.opening
-    read = encoder.tokenizer.decode(label.opening, skip_special_tokens=True)
+    assert label.prefix == reasoning.prefix
+    read = encoder.tokenizer.decode(label.prefix, skip_special_tokens=True)
     assert read == encoder_prompt(posts[0], captioned=True)
-    assert label.opening[-1] == encoder.tokenizer.eos_token_id
+    assert label.prefix[-1] == encoder.tokenizer.eos_token_id
     for prompt, task in ((label, "label"), (reasoning, "reasoning")):
-        assert prompt.ending[0] == encoder.tokenizer.pad_token_id
-        assert encoder.tokenizer.decode(prompt.ending, skip_special_tokens=True) == ANSWER_PREFIXES[task]
+        assert prompt.suffix[0] == encoder.tokenizer.pad_token_id
+        assert encoder.tokenizer.decode(prompt.suffix, skip_special_tokens=True) == ANSWER_PREFIXES[task]
 
 
 def test_sections_are_read_where_line_breaks_became_blanks(reasonings):

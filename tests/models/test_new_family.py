@@ -95,9 +95,9 @@ def test_the_family_trains_as_the_others_do(parameters, family, posts, reasoning
         for task in TASKS:
             plain = []
             for example in examples:
-                ending, target = example.endings[task], example.targets[task]
-                logits = plain_logits(model, encoder, example.opening, ending + target, example.image)
-                plain.append(logits[len(ending) - 1 : -1])
+                suffix, target = example.suffixes[task], example.targets[task]
+                logits = plain_logits(model, encoder, example.prefix, suffix + target, example.image)
+                plain.append(logits[len(suffix) - 1 : -1])
             torch.testing.assert_close(ours[task], torch.cat(plain), rtol=1e-4, atol=1e-4)
         batch.images.update(family.encode_images(base_model(model), batch.images))
         del batch.images["pixel_values"]

@@ -47,7 +47,7 @@ def test_scores_of_labels_are_those_of_separate_passes(student, posts, plain_log
         for label, score in zip(Sentiment, scores, strict=True):
             answer = encoder.target(write_label(label), "label")
             with torch.no_grad():
-                logits = plain_logits(model, encoder, prompt.opening, prompt.ending + answer, post.image)
+                logits = plain_logits(model, encoder, prompt.prefix, prompt.suffix + answer, post.image)
             written = logits[-len(answer) - 1 : -1, : len(encoder.tokenizer)].log_softmax(dim=-1)
             assert score == pytest.approx(float(written[range(len(answer)), answer].sum()), abs=1e-3)
 

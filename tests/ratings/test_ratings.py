@@ -107,10 +107,10 @@ def test_scores_and_agreement(sheet, tmp_path):
     ("change", "said"),
     [
         (lambda rows: rows.iloc[1:], "no row for item-001"),
-        (lambda rows: rows.assign(coherent="6"), "item-001: coherent is '6'"),
-        (lambda rows: rows.assign(sentiment=""), "item-001: sentiment is ''"),
-        (lambda rows: rows.drop(columns="convincing"), "no column convincing"),
-        (lambda rows: pd.concat([rows, rows.iloc[:1]]), "rates item-001 twice"),
+        (lambda rows: rows.assign(coherent="6"), "item-001-[0-9a-f]{6}: coherent is '6'"),
+        (lambda rows: rows.assign(sentiment=""), "item-001-[0-9a-f]{6}: sentiment is ''"),
+        (lambda rows: rows.drop(columns="convincing"), "column convincing missing in line 1"),
+        (lambda rows: pd.concat([rows, rows.iloc[:1]]), r"line \d+: item-001-[0-9a-f]{6} stands there twice"),
     ],
 )
 def test_a_sheet_that_cant_be_used_is_named_with_row_and_cure(sheet, tmp_path, change, said):
@@ -119,6 +119,34 @@ def test_a_sheet_that_cant_be_used_is_named_with_row_and_cure(sheet, tmp_path, c
     with pytest.raises(RatingError, match=said) as error:
         evaluate_ratings([path], sheet["key.csv"], seed=1)
     assert str(path) in str(error.value)
+
+
+def test_a_sheet_that_excel_saved_is_read(sheet, tmp_path):
+    path = filled(sheet, tmp_path, "a")
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    wanted = evaluate_ratings([path], sheet["key.csv"], seed=1)
+    rows.to_csv(path, index=False, sep=";", encoding="utf-8-sig")
+    assert evaluate_ratings([path], sheet["key.csv"], seed=1) == wanted
+    rows.assign(text="caf\u00e9").to_csv(path, index=False, encoding="cp1252")
+    with pytest.raises(RatingError, match=r"line 2 is not UTF-8 \(byte 0xe9\): save it as UTF-8"):
+        evaluate_ratings([path], sheet["key.csv"], seed=1)
+    path.write_text("")
+    with pytest.raises(RatingError, match="has no header"):
+        evaluate_ratings([path], sheet["key.csv"], seed=1)
+
+
+def test_a_sheet_is_scored_by_its_own_key_alone(sheet, posts, tmp_path):
+    first = filled(sheet, tmp_path, "a")
+    # Made again, it stays as it is, with what may have been filled in.
+    sheet["sheet.csv"].write_text(first.read_text())
+    write_sheet(*make_sheet(posts, systems_of(posts), posts_rated=4, seed=3), tmp_path)
+    assert sheet["sheet.csv"].read_text() == first.read_text()
+    other = make_sheet(posts, systems_of(posts), posts_rated=2, seed=3)
+    with pytest.raises(UserError, match=r"key\.csv is the key of another sheet, which raters may have: move .* away"):
+        write_sheet(*other, tmp_path)
+    key = write_sheet(*other, tmp_path / "other")["key.csv"]
+    with pytest.raises(RatingError, match=r"rates item-.*, which is not in"):
+        evaluate_ratings([first], key, seed=1)
 
 
 def test_fleiss_kappa_of_the_published_example():

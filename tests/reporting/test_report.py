@@ -43,6 +43,18 @@ def test_errors_and_conflicts_are_counted_and_shown_with_their_images(section, p
     assert section(most=1)["errors"].count("data:image/jpeg;base64,") == 1
 
 
+def test_after_preference_optimisation_the_page_is_about_the_student_that_came_out_of_it(
+    posts, make_prediction, scores
+):
+    right = [make_prediction(post, post.label) for post in posts]
+    answers = {"student": [make_prediction(post, None) for post in posts], "student_preference": right}
+    metrics = {"student": scores, "student_preference": scores}
+    made = answers_section(posts, answers, [], metrics, scale="tiny", most=3, seed=1)
+    assert made["systems"] == ["student", "student_preference"]
+    assert (made["model"], made["wrong"]) == ("student_preference", 0)
+    assert "student_preference, label prompt" in made["confusions"]
+
+
 def test_quoted_words_that_the_post_does_not_have_are_marked(section):
     assert "It says <mark" in section()["conflict_posts"]
     assert "&#39;I adore trains&#39;</mark>: positive." in section()["conflict_posts"]

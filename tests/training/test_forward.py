@@ -1,4 +1,4 @@
-"""The shared opening: one pass over opening and both branches equals separate passes."""
+"""The shared prefix: one pass over prefix and both branches equals separate passes."""
 
 import pytest
 import torch
@@ -17,9 +17,9 @@ def separate_logits(role, plain_logits):
     def logits(examples, task):
         rows = []
         for example in examples:
-            ending, target = example.endings[task], example.targets[task]
-            plain = plain_logits(role.model, role.encoder, example.opening, ending + target, example.image)
-            rows.append(plain[len(ending) - 1 : -1])
+            suffix, target = example.suffixes[task], example.targets[task]
+            plain = plain_logits(role.model, role.encoder, example.prefix, suffix + target, example.image)
+            rows.append(plain[len(suffix) - 1 : -1])
         return torch.cat(rows)
 
     return logits
@@ -76,7 +76,7 @@ def test_targets_are_the_answers_and_end_the_turn(role, examples, reasonings):
         assert example.targets["label"][-1] == tokenizer.eos_token_id
         assert role.encoder.answer(example.targets["label"], "label") == write_label(record.label)
         assert role.encoder.answer(example.targets["reasoning"], "reasoning") == write(record.reasoning)
-        assert example.opening.count(role.encoder.image_token_id) == role.encoder.image_tokens
+        assert example.prefix.count(role.encoder.image_token_id) == role.encoder.image_tokens
 
 
 LENGTHS = [310, 90, 200, 205, 350, 120]

@@ -101,9 +101,9 @@ def test_log_probabilities_are_those_of_separate_passes(start, posts, reasonings
     for index in (1, 4):
         example = rows.examples[index]
         for name, target in example.targets.items():
-            branch = [*example.endings[name], *target]
-            logits = plain_logits(base, start.encoder, list(example.opening), branch, example.image)
-            at = len(example.endings[name]) - 1
+            branch = [*example.suffixes[name], *target]
+            logits = plain_logits(base, start.encoder, list(example.prefix), branch, example.image)
+            at = len(example.suffixes[name]) - 1
             log_probs = F.log_softmax(logits[at : at + len(target), :vocabulary], dim=-1)
             wanted = log_probs.gather(1, torch.tensor(target.tolist())[:, None])[:, 0]
             found = tokens[name][begin[name] : begin[name] + len(target)]

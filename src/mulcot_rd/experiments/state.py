@@ -13,8 +13,10 @@ from mulcot_rd.errors import UserError
 from mulcot_rd.experiments.plan import PlannedRun
 from mulcot_rd.files import write_json
 from mulcot_rd.fingerprint import file_fingerprint, fingerprint
+from mulcot_rd.lineage import is_versioned
 from mulcot_rd.models import looks_local
 from mulcot_rd.pipeline_registry import stage
+from mulcot_rd.preference import WITHOUT_PREFERENCES
 
 # Changing these folders changes no result of a run: reports are made again anyway.
 _NO_RESULT = ("reporting", "experiments", "pipelines/reporting")
@@ -59,6 +61,8 @@ class RunState:
         if "reporting" in planned.stages:
             # Tables and figures of all runs are made once, behind the last run.
             self.outputs |= {name for name in stage("reporting").all_outputs() if not name.startswith(_OF_ALL_RUNS)}
+        if not parameters["method"].get("preference"):
+            self.outputs -= WITHOUT_PREFERENCES.keys()
         self.reports = project / settings.data_root / "08_reporting"
         self.record = self.reports / self.dataset / self.name / "experiment.json"
         read = sorted(
@@ -69,21 +73,43 @@ class RunState:
             {name: parameters[name] for name in read},
             _marks(project / settings.raw_dir / (parameters["ingest"].folder or self.dataset)),
             _marks(_path(project, parameters["teacher"].import_path)),
+            _marks(_path(project, parameters["ingest"].split_files)),
             *(_marks(_path(project, location)) for location in _own_checkpoints(parameters)),
             code_fingerprint(),
         )
 
     def up_to_date(self) -> bool:
-        """Whether the run finished with the same fingerprint and all its outputs are there."""
+        """Whether the run finished with the same fingerprint, and all its outputs are there as it left them."""
         if not self.record.exists():
             return False
-        return json.loads(self.record.read_text(encoding="utf-8"))["fingerprint"] == self.fingerprint and all(
-            self._catalog.exists(name) for name in self.outputs if name in self._catalog
+        record = json.loads(self.record.read_text(encoding="utf-8"))
+        return (
+            record["fingerprint"] == self.fingerprint
+            and all(self._catalog.exists(name) for name in self.outputs if name in self._catalog)
+            # Records of earlier releases name no versions.
+            and record.get("versions", versions := self._versions()) == versions
         )
 
     def finish(self, seconds: float) -> None:
         """Note that the run finished, and how long it took in seconds."""
-        write_json(self.record, {"run": self.name, "fingerprint": self.fingerprint, "seconds": round(seconds, 1)})
+        record = {"run": self.name, "fingerprint": self.fingerprint, "seconds": round(seconds, 1)}
+        write_json(self.record, record | {"versions": self._versions()})
+
+    def _versions(self) -> dict[str, str]:
+        """The newest version of all that the stages write, or read of another run.
+
+        A run of the same name by hand, with other parameters, makes newer ones. The posts are the data set's, which
+        all its runs write; the fingerprint has what they are made from.
+        """
+        found = {}
+        for name in sorted({name for each in self._stages for name in each.datasets()} - {"posts"}):
+            dataset: Any = self._catalog.get(name) if name in self._catalog else None
+            if is_versioned(dataset):
+                # It remembers what it found before the run.
+                dataset.release()
+                if dataset.exists():
+                    found[name] = dataset.resolve_load_version()
+        return found
 
 
 @cache

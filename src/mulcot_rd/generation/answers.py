@@ -41,7 +41,7 @@ def units(posts: Sequence[PostContent], prompts: Prompts, batch_size: int) -> li
     """
     if not posts:
         return []
-    ordered = sorted(posts, key=lambda post: (len(next(iter(prompts[post.id].values())).opening), post.id))
+    ordered = sorted(posts, key=lambda post: (len(next(iter(prompts[post.id].values())).prefix), post.id))
     least = min(batch_size, -(-len(posts) // 2))
     size = max(least, min(_POSTS_A_ROW * batch_size, -(-len(posts) // _UNITS)))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]

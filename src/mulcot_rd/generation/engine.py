@@ -97,7 +97,7 @@ def write_answers(
     tasks = prompts[posts[0].id].keys()
     rows: list[_Row | None] = [None] * min(parameters.batch_size, len(every))
     together = min(_PREFILL_POSTS, max(1, len(rows) // len(tasks)))
-    read = [len(prompt.ending if encoder.family.encoder_decoder else prompt.ids) for prompt in every]
+    read = [len(prompt.suffix if encoder.family.encoder_decoder else prompt.ids) for prompt in every]
     lengths = {task: parameters.length(task) for task in tasks}
     if encoder.family.longest_text is not None:
         lengths = {task: min(length, encoder.family.longest_text - max(read)) for task, length in lengths.items()}
@@ -113,7 +113,7 @@ def write_answers(
             decoder = Decoder(
                 base, encoder, ready[0], rows=len(rows),
                 columns=max(read) + max(lengths.values()),
-                encoded=max(len(prompt.opening) for prompt in every),
+                encoded=max(len(prompt.prefix) for prompt in every),
                 static=base.device.type == "cuda" and not is_sharded(base) if static is None else static,
             )  # fmt: skip
         for number in free[: len(ready)]:

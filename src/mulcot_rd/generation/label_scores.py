@@ -42,15 +42,13 @@ def label_scores(base: PreTrainedModel, encoder: InputEncoder, posts: Sequence[P
 def _one_pass(base: PreTrainedModel, encoder: InputEncoder, posts: Sequence[PostContent]) -> list[LabelScores]:
     answers = [encoder.target(write_label(label), "label") for label in Sentiment]
     prompts = [encoder.prompt(post, "label") for post in posts]
-    branches = [[prompt.ending + answer for answer in answers] for prompt in prompts]
-    rows, begins = branch_rows(
-        [prompt.opening for prompt in prompts], branches, [post.image for post in posts], encoder
-    )
+    branches = [[prompt.suffix + answer for answer in answers] for prompt in prompts]
+    rows, begins = branch_rows([prompt.prefix for prompt in prompts], branches, [post.image for post in posts], encoder)
     states, _ = read(base, rows)
     scores = []
     for row, (prompt, starts) in enumerate(zip(prompts, begins, strict=True)):
         # The state before a token predicts it.
-        first = [start + len(prompt.ending) - 1 for start in starts]
+        first = [start + len(prompt.suffix) - 1 for start in starts]
         places = [place + step for place, answer in zip(first, answers, strict=True) for step in range(len(answer))]
         logits = base.lm_head(states[row, places])[:, : len(encoder.tokenizer)].float()
         targets = torch.tensor([token for answer in answers for token in answer], device=logits.device)

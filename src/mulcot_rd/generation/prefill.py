@@ -52,8 +52,8 @@ def prefill(
         A branch for each task of each post, in order.
     """
     own = [prompts[post.id] for post in posts]
-    prefixes = [next(iter(tasks.values())).opening for tasks in own]
-    suffixes = [[prompt.ending for prompt in tasks.values()] for tasks in own]
+    prefixes = [next(iter(tasks.values())).prefix for tasks in own]
+    suffixes = [[prompt.suffix for prompt in tasks.values()] for tasks in own]
     rows, begins = branch_rows(prefixes, suffixes, [post.image for post in posts], encoder)
     apart = encoder.family.encoder_decoder
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache()) if apart else DynamicCache()
@@ -64,10 +64,10 @@ def prefill(
     for index, (post, prefix, tasks, starts) in enumerate(zip(posts, prefixes, own, begins, strict=True)):
         cross = None if crosses is None else crosses[:, index, :, : len(prefix)].clone()
         for (task, prompt), start in zip(tasks.items(), starts, strict=True):
-            end = start + len(prompt.ending)
+            end = start + len(prompt.suffix)
             columns = [*range(starts[0]), *range(start, end)]
             position = 0 if positions is None else int(positions[..., index, end - 1].max())
-            last = prompt.ending[-1], len(columns) - 1, position
+            last = prompt.suffix[-1], len(columns) - 1, position
             branches.append(Branch(task, post.id, keys_values[:, index][:, :, columns], cross, last))
     return branches
 

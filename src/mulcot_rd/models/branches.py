@@ -1,7 +1,7 @@
-"""Rows of branches as tensors: an opening once, and a branch for each task behind it.
+"""Rows of branches as tensors: a prefix once, and a branch for each task behind it.
 
-A branch sees the opening and itself, never another branch, and its positions go on from the opening's end. The model's
-outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening.
+A branch sees the prefix and itself, never another branch, and its positions go on from the prefix's end. The model's
+outputs on a branch are those of a separate pass over prefix and branch, at the cost of one prefix.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from mulcot_rd.models.inputs import InputEncoder
 
 
 def branch_rows(
-    openings: Sequence[Sequence[int]],
+    prefixes: Sequence[Sequence[int]],
     branches: Sequence[Sequence[Sequence[int]]],
     images: Sequence[str | None],
     encoder: InputEncoder,
@@ -24,7 +24,7 @@ def branch_rows(
     """Lay out rows, right-padded; nothing is ever cut, so image tokens can't be lost.
 
     Args:
-        openings: Token ids of each row's opening; it goes into the encoder where the family has one.
+        prefixes: Token ids of each row's prefix; it goes into the encoder where the family has one.
         branches: Token ids of each row's branches.
         images: Path of each row's image; ``None`` where the model sees none.
         encoder: Knows the family, padding and images.
@@ -34,22 +34,22 @@ def branch_rows(
         The rows, and the column where each branch of each row begins.
     """
     apart = encoder.family.encoder_decoder
-    pieces = [[[] if apart else opening, *own] for opening, own in zip(openings, branches, strict=True)]
+    pieces = [[[] if apart else prefix, *own] for prefix, own in zip(prefixes, branches, strict=True)]
     input_ids, valid = padded([[token for piece in row for token in piece] for row in pieces], encoder)
     segment = torch.full_like(input_ids, -1)
     offset = torch.zeros_like(input_ids)
     begins: list[list[int]] = []
-    for index, (opening, *own) in enumerate(pieces):
-        start = len(opening)
+    for index, (prefix, *own) in enumerate(pieces):
+        start = len(prefix)
         segment[index, :start] = 0
         begins.append([])
         for number, branch in enumerate(own, start=1):
             begins[-1].append(start)
             end = start + len(branch)
             segment[index, start:end] = number
-            offset[index, start:end] = start - len(opening)
+            offset[index, start:end] = start - len(prefix)
             start = end
-    encoder_ids, encoder_valid = padded(openings, encoder) if apart else (None, None)
+    encoder_ids, encoder_valid = padded(prefixes, encoder) if apart else (None, None)
     rows = Rows(
         family=encoder.family,
         input_ids=input_ids,
@@ -76,7 +76,7 @@ def padded(rows: Sequence[Sequence[int]], encoder: InputEncoder) -> tuple[Tensor
 
 
 def branch_attention(segment: Tensor) -> Tensor:
-    """Causal attention in which a position sees the opening (segment 0) and its own segment; padding sees itself.
+    """Causal attention in which a position sees the prefix (segment 0) and its own segment; padding sees itself.
 
     Args:
         segment: Number of the piece that each position belongs to [B, L]; -1 is padding.

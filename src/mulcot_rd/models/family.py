@@ -76,7 +76,7 @@ class Family(ABC):
         model_class: Its generation class in transformers.
         chat: Special tokens and template of its tiny tokenizers.
         image_token: Token that stands for a piece of an image; ``None`` where the family reads text alone.
-        encoder_decoder: Whether the shared opening goes into an encoder, and each task is a decoder branch that
+        encoder_decoder: Whether the shared prefix goes into an encoder, and each task is a decoder branch that
             begins with a forced prefix.
         encoder_start: Token that an encoder's text begins with, if any.
         decoder_start: Token that a decoder's text begins with; ``None`` in families without an encoder.

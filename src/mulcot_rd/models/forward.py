@@ -14,18 +14,18 @@ from mulcot_rd.models.family import Family
 class Rows:
     """B rows of token ids, right-padded to length L, as a family's model reads them.
 
-    A row is an opening with a branch for each task behind it; in encoder-decoder families the opening stands apart
+    A row is a prefix with a branch for each task behind it; in encoder-decoder families the prefix stands apart
     and the row holds the branches alone.
 
     Attributes:
         family: The family whose models read them.
         input_ids: Token ids [B, L]; the decoder's where there is an encoder.
         attention: Which positions may look at which, boolean [B, 1, L, L].
-        branch_offset: What the positions of each token are set back by, [B, L]; zero in opening and first branch.
+        branch_offset: What the positions of each token are set back by, [B, L]; zero in prefix and first branch.
         valid: Which positions are not padding, boolean [B, L].
         image_positions: Which positions are pieces of the image, boolean [B, L].
         images: The images, as the family's ``image_inputs`` or ``encode_images`` gives them.
-        encoder_ids: The openings [B, L'] for the encoder; ``None`` in families without one.
+        encoder_ids: The prefixes [B, L'] for the encoder; ``None`` in families without one.
         encoder_valid: Which positions of them are not padding, boolean [B, L'].
     """
 
@@ -61,7 +61,7 @@ def read(base: PreTrainedModel, rows: Rows, cache: Cache | None = None) -> tuple
     bias = additive_mask(rows.attention.to(device), base.dtype)
     positions = None
     if not rows.family.relative_positions:
-        # Those of the whole row as one text; a later branch is then set back to the opening's end.
+        # Those of the whole row as one text; a later branch is then set back to the prefix's end.
         positions = rows.family.positions(base, rows.input_ids, rows.valid, rows.image_positions, rows.images)
         positions = (positions - rows.branch_offset).to(device)
     if rows.family.encoder_decoder:
@@ -87,21 +87,21 @@ def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 def _decoder_states(
     base: PreTrainedModel, rows: Rows, bias: Tensor, positions: Tensor | None, cache: Cache | None
 ) -> Tensor:
-    """One pass of the encoder over the openings, one of the decoder over all branches.
+    """One pass of the encoder over the prefixes, one of the decoder over all branches.
 
     Relative position biases depend on distances alone, so a branch that sees only itself needs no positions.
     """
     if rows.encoder_ids is None or rows.encoder_valid is None:
-        raise ValueError("rows of an encoder-decoder family need their openings in encoder_ids")
-    opening_mask = rows.encoder_valid.to(base.device).long()
-    openings = base.encoder(input_ids=rows.encoder_ids.to(base.device), attention_mask=opening_mask)
+        raise ValueError("rows of an encoder-decoder family need their prefixes in encoder_ids")
+    prefix_mask = rows.encoder_valid.to(base.device).long()
+    prefixes = base.encoder(input_ids=rows.encoder_ids.to(base.device), attention_mask=prefix_mask)
     return rows.family.decoder_states(
         base,
         **({} if positions is None else {"position_ids": positions}),
         input_ids=rows.input_ids.to(base.device),
         attention_mask=bias,
-        encoder_hidden_states=openings.last_hidden_state,
-        encoder_attention_mask=opening_mask,
+        encoder_hidden_states=prefixes.last_hidden_state,
+        encoder_attention_mask=prefix_mask,
         past_key_values=cache,
         use_cache=cache is not None,
     ).last_hidden_state

@@ -1,9 +1,9 @@
 """From posts to model inputs: the one way in for training, soft labels, generation and evaluation.
 
-The two prompts of a post share their whole opening (chat header, image, task description, post) and differ
-only in the response format at the end. Opening and ending are therefore tokenised apart, so that the shared
-token ids are the same in both by construction. In encoder-decoder families the opening, with both response formats,
-is what the encoder reads, and the ending is the prefix that the decoder's answer is made to begin with.
+The two prompts of a post share their whole prefix (chat header, image, task description, post) and differ
+only in the response format at the end. Prefix and suffix are therefore tokenised apart, so that the shared
+token ids are the same in both by construction. In encoder-decoder families the prefix, with both response formats,
+is what the encoder reads, and the suffix is what the decoder's answer is made to begin with.
 """
 
 import re
@@ -38,15 +38,15 @@ _CACHED_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a prompt: ``opening`` is shared by all tasks of the post, ``ending`` is the task's own."""
+    """Token ids of a prompt: ``prefix`` is shared by all tasks of the post, ``suffix`` is the task's own."""
 
-    opening: list[int]
-    ending: list[int]
+    prefix: list[int]
+    suffix: list[int]
 
     @property
     def ids(self) -> list[int]:
         """The whole prompt."""
-        return self.opening + self.ending
+        return self.prefix + self.suffix
 
 
 class InputEncoder:
@@ -111,9 +111,9 @@ class InputEncoder:
         text = self.turn(post, task)
         if self.family.encoder_decoder:
             start = [] if self.family.encoder_start is None else self._token(self.family.encoder_start)
-            opening = [*start, *self._ids(text), self.tokenizer.eos_token_id]
-            self._check_length(opening, f"post {post.id}")
-            return Prompt(opening, self._decoder_prefix(task))
+            prefix = [*start, *self._ids(text), self.tokenizer.eos_token_id]
+            self._check_length(prefix, f"post {post.id}")
+            return Prompt(prefix, self._decoder_prefix(task))
         content = [*([{"type": "image"}] if self.sees_images else []), {"type": "text", "text": text}]
         rendered = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
@@ -122,10 +122,10 @@ class InputEncoder:
             split = rendered.rindex(text) + len(text)
         else:
             split = rendered.rindex(response_format(task))
-        opening = rendered[:split]
+        prefix = rendered[:split]
         if self.sees_images:
-            opening = opening.replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)
-        return Prompt(self._ids(opening), self._ids(rendered[split:]))
+            prefix = prefix.replace(self.family.image_token, self.family.image_text(self.image_tokens), 1)
+        return Prompt(self._ids(prefix), self._ids(rendered[split:]))
 
     def turn(self, post: PostContent, task: Task) -> str:
         """The text of the user's turn, in which nothing of the post looks like a special token."""

@@ -167,7 +167,7 @@ def cache_bytes(shape: Shape, columns: float, rows: int) -> float:
 def soft_label_bytes(positions: float, assistant: Shape, parameters: SoftLabelParameters) -> float:
     """Bytes of soft labels on disk at so many target tokens, as training/soft_labels.py expects them, with the head."""
     width, vocabulary = assistant.text.width, assistant.vocabulary
-    one = Example(post_id="", image="", opening=array("i"), endings={}, targets={"label": array("i", [0])})
+    one = Example(post_id="", image="", prefix=array("i"), suffixes={}, targets={"label": array("i", [0])})
     exact = parameters.kind == "exact"
     layout = (
         ExactLayout(torch.empty(0), None)

@@ -58,16 +58,16 @@ class PairPreparation:
 def make_pair_example(pair: PreferencePair, post: Post, encoder: InputEncoder, tasks: Sequence[Task]) -> PairExample:
     """Tokenise a pair for the tasks that are learned: both reasonings, and the post's gold label."""
     reasoning = encoder.prompt(post, "reasoning")
-    ending = token_ids(reasoning.ending)
+    suffix = token_ids(reasoning.suffix)
     # Branches by name, as those of tasks are elsewhere.
-    endings: dict[Any, array] = {"chosen": ending, "rejected": ending}
+    suffixes: dict[Any, array] = {"chosen": suffix, "rejected": suffix}
     targets: dict[Any, array] = {
         "chosen": token_ids(encoder.target(write(pair.chosen), "reasoning")),
         "rejected": token_ids(encoder.target(write(pair.rejected), "reasoning")),
     }
     if "label" in tasks:
-        endings["label"] = token_ids(encoder.prompt(post, "label").ending)
+        suffixes["label"] = token_ids(encoder.prompt(post, "label").suffix)
         targets["label"] = token_ids(encoder.target(write_label(post.label), "label"))
     return PairExample(
-        post_id=post.id, image=post.image, opening=token_ids(reasoning.opening), endings=endings, targets=targets
+        post_id=post.id, image=post.image, prefix=token_ids(reasoning.prefix), suffixes=suffixes, targets=targets
     )

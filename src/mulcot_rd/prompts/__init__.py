@@ -32,7 +32,7 @@ _TEMPLATES = Environment(
 
 
 def trained_prompt(post: PostContent, task: Task, *, captioned: bool = False, view: InputView = WHOLE_POST) -> str:
-    """The text of the user's turn for assistant and student: shared opening, then the response format.
+    """The text of the user's turn for assistant and student: shared prefix, then the response format.
 
     Args:
         post: The post.
@@ -79,6 +79,7 @@ def trained_prompts_fingerprint() -> str:
     }
     texts = {f"format_{task}": response_format(task) for task in (*TASKS, "both")}
     for view, inputs in views.items():
+        # The names are part of the fingerprint by which finished models are found again.
         texts[f"opening_{view}coarse"] = _student(**inputs)
         texts[f"opening_{view}fine"] = _student(**inputs, aspect="$aspect")
     return fingerprint([[f"{name}.txt", f"{text}\n"] for name, text in sorted(texts.items())])

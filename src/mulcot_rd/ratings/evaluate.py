@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from mulcot_rd.errors import UserError
+from mulcot_rd.ingest.lines import comma_separated
+from mulcot_rd.ingest.result import IngestError
 from mulcot_rd.metrics.statistics import bootstrap_mean_interval
 from mulcot_rd.ratings.agreement import cohen_kappa, fleiss_kappa
 from mulcot_rd.ratings.sheet import CRITERIA, SCALE, SENTIMENT
@@ -40,8 +42,8 @@ def evaluate_ratings(files: Sequence[Path], key_file: Path, *, seed: int) -> dic
         raise RatingError("there is no filled sheet: name one CSV file a rater")
     if not key_file.is_file():
         raise RatingError(f"there is no key {key_file}: it was written beside the sheet, put it back")
-    key = pd.read_csv(key_file, dtype=str, keep_default_na=False).set_index("item")
-    sheets = {path.stem: _read(path, list(key.index)) for path in files}
+    key = _by_item(key_file, ("post_id", "system", "prediction"))
+    sheets = {path.stem: _read(path, key_file, list(key.index)) for path in files}
     if len(sheets) < len(files):
         raise RatingError("two filled sheets have the same file name: name each after its rater")
     systems: dict[str, dict[str, Any]] = {}
@@ -111,26 +113,39 @@ def _agreement(sheets: dict[str, pd.DataFrame]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _read(path: Path, items: list[str]) -> pd.DataFrame:
+def _by_item(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a CSV file, as a spreadsheet may have saved it, by its column ``item``."""
+    rows = {}
+    try:
+        for line, values, fault in comma_separated(path, ("item", *columns)):
+            if fault:
+                raise RatingError(f"{path}, line {line}: {fault}")
+            if values["item"] in rows:
+                raise RatingError(f"{path}, line {line}: {values['item']} stands there twice: keep one row")
+            rows[values["item"]] = [values[column] for column in columns]
+    except IngestError as error:
+        raise RatingError(str(error)) from error
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns), dtype=object)
+
+
+def _read(path: Path, key_file: Path, items: list[str]) -> pd.DataFrame:
     """A filled sheet, its items in the key's order, every answer checked."""
     if not path.is_file():
         raise RatingError(f"there is no filled sheet {path}")
-    sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
-    lacking = [column for column in ("item", SENTIMENT, *CRITERIA) if column not in sheet.columns]
-    if lacking:
-        raise RatingError(f"{path} has no column {lacking[0]}: fill in the sheet as it was written")
-    if list(sheet["item"][sheet["item"].duplicated()]):
-        raise RatingError(f"{path} rates {sheet['item'][sheet['item'].duplicated()].iloc[0]} twice: keep one row")
-    sheet = sheet.set_index("item")
+    sheet = _by_item(path, (SENTIMENT, *CRITERIA))
+    for item in sheet.index.difference(items):
+        raise RatingError(
+            f"{path} rates {item}, which is not in {key_file}: it is a sheet of another run or draw, with its own key"
+        )
     for item in items:
         if item not in sheet.index:
             raise RatingError(f"{path} has no row for {item}: every item of the sheet must be rated")
     for column, allowed in ((SENTIMENT, [label.value for label in Sentiment]), *((c, SCALE) for c in CRITERIA)):
         known = {str(value) for value in allowed}
         for item in items:
-            if str(sheet.loc[item, column]).strip() not in known:
+            if sheet.loc[item, column] not in known:
                 raise RatingError(
                     f"{path}, {item}: {column} is {sheet.loc[item, column]!r}, it must be one of "
                     f"{', '.join(str(value) for value in allowed)}"
                 )
-    return sheet.loc[items].map(lambda value: str(value).strip())
+    return sheet.loc[items]

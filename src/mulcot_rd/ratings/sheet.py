@@ -9,7 +9,7 @@ import pandas as pd
 from jinja2 import Environment
 
 from mulcot_rd.errors import UserError
-from mulcot_rd.files import write_text
+from mulcot_rd.files import read_text, write_text
 from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.images import thumbnail_uri
 from mulcot_rd.reasoning import SECTION_KEYS
@@ -43,7 +43,8 @@ def make_sheet(
 
     Returns:
         The sheet (item, text, aspect, image, reasoning, then empty columns for the rater) and its key (item, post_id,
-        system, prediction), which the rater must not see.
+        system, prediction), which the rater must not see. Names of items end in a mark of the sheet: another sheet, or
+        the same posts with other reasonings, has others.
 
     Raises:
         UserError: If there is no system, or no post has a reasoning of every system.
@@ -57,9 +58,10 @@ def make_sheet(
     drawn = draw.sample(shared, min(posts_rated, len(shared)))
     pairs = [(post, system) for post in drawn for system in systems]
     draw.shuffle(pairs)
+    mark = fingerprint([[post.id, system, systems[system][post.id].model_dump(mode="json")] for post, system in pairs])
     sheet, key = [], []
     for number, (post, system) in enumerate(pairs, start=1):
-        item = f"item-{number:03d}"
+        item = f"item-{number:03d}-{mark[:6]}"
         reasoning = systems[system][post.id]
         sheet.append(
             {
@@ -80,13 +82,25 @@ def make_sheet(
 def write_sheet(sheet: pd.DataFrame, key: pd.DataFrame, folder: Path) -> dict[str, Path]:
     """Write ``sheet.csv``, ``sheet.html`` (with images, filled in and saved in a browser) and ``key.csv``.
 
+    What is there already of the same sheet stays: a rater may have filled it in.
+
     Raises:
         ImageError: If an image can't be opened.
+        UserError: If the key of another sheet is there: its filled sheets could no longer be scored.
     """
-    paths = {name: folder / name for name in ("sheet.csv", "sheet.html", "key.csv")}
-    write_text(paths["sheet.csv"], sheet.to_csv(index=False, lineterminator="\n"))
-    write_text(paths["key.csv"], key.to_csv(index=False, lineterminator="\n"))
-    write_text(paths["sheet.html"], _html(sheet))
+    texts = {
+        "sheet.html": _html(sheet),
+        "sheet.csv": sheet.to_csv(index=False, lineterminator="\n"),
+        "key.csv": key.to_csv(index=False, lineterminator="\n"),
+    }
+    paths = {name: folder / name for name in texts}
+    if paths["key.csv"].is_file() and read_text(paths["key.csv"], UserError) != texts["key.csv"]:
+        raise UserError(
+            f"{paths['key.csv']} is the key of another sheet, which raters may have: move {folder} away first"
+        )
+    for name, path in paths.items():
+        if not path.exists():
+            write_text(path, texts[name])
     return paths
 
 

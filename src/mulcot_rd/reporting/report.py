@@ -17,7 +17,8 @@ from mulcot_rd.metrics.quality import modality_conflict
 from mulcot_rd.numbers import interval_text, percent_text
 from mulcot_rd.reporting.cells import fractions
 from mulcot_rd.reporting.display import LABEL_PROMPT, REASONING_PROMPT, Html, Written, side_by_side
-from mulcot_rd.reporting.sources import source_of_run
+from mulcot_rd.reporting.quality_tables import SYSTEMS
+from mulcot_rd.reporting.sources import source_of_run, teacher_row
 from mulcot_rd.reporting.writers import laid_out
 from mulcot_rd.schema import Post, PredictionRecord, TeacherRecord
 
@@ -31,7 +32,7 @@ def drawn(items: Sequence[ItemT], most: int, seed: int) -> list[ItemT]:
 
 
 def score_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Every score of teacher, assistant and student with its 95 percent interval, percent.
+    """Every score of the teacher and the models with its 95 percent interval, percent.
 
     Args:
         metrics: The contents of ``metrics.json``.
@@ -39,7 +40,7 @@ def score_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, l
     Returns:
         The systems, and of each score its name and a cell a system.
     """
-    blocks = {name: metrics[name] for name in ("teacher", "assistant", "student") if metrics.get(name)}
+    blocks = {name: metrics[name] for name in SYSTEMS if metrics.get(name)}
     names = dict.fromkeys(name for block in blocks.values() for name in fractions(block))
 
     def cell(block: Mapping[str, Any], name: str) -> str:
@@ -59,7 +60,8 @@ def confusions(metrics: Mapping[str, Any], answers: Mapping[str, Sequence[Predic
         answers: Model to its answers on the test split.
     """
     taught = metrics.get("teacher", {}).get("confusion")
-    found = {"teacher (stage one)": taught} if taught else {}
+    provider = metrics.get("run", {}).get("teacher_provider")
+    found = {teacher_row(provider, "stage one"): taught} if taught else {}
     for model, records in answers.items():
         gold = [record.label for record in records]
         if any(record.label_attempts for record in records):
@@ -114,7 +116,7 @@ def answers_section(
     }
     if not answers:
         return section
-    model, records = next((name, answers[name]) for name in ("student", "assistant") if name in answers)
+    model, records = next((name, answers[name]) for name in reversed(SYSTEMS) if name in answers)
     reasonings = {each.id: each.reasoning for each in records} | {each.id: each.reasoning for each in references}
     right = {record.id: record.prediction == record.label for record in records}
     wrong = [post for post in posts if right.get(post.id) is False]

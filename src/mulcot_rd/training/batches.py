@@ -1,7 +1,7 @@
-"""Training rows as tensors: a row's opening once, and behind it a branch for each task.
+"""Training rows as tensors: a row's prefix once, and behind it a branch for each task.
 
-A branch sees the opening and itself, never another branch, and its positions go on from the opening's end. The
-model's outputs on a branch are those of a separate pass over opening and branch, at the cost of one opening.
+A branch sees the prefix and itself, never another branch, and its positions go on from the prefix's end. The
+model's outputs on a branch are those of a separate pass over prefix and branch, at the cost of one prefix.
 """
 
 from array import array
@@ -29,15 +29,15 @@ class Example:
     Attributes:
         post_id: The post it comes from.
         image: Path of its image.
-        opening: Token ids that all tasks share.
-        endings: Task to the token ids between the opening and the answer.
+        prefix: Token ids that all tasks share.
+        suffixes: Task to the token ids between the prefix and the answer.
         targets: Task to the token ids of the answer, the end of the turn included.
     """
 
     post_id: str
     image: str
-    opening: array
-    endings: dict[Task, array]
+    prefix: array
+    suffixes: dict[Task, array]
     targets: dict[Task, array]
 
     @property
@@ -48,7 +48,7 @@ class Example:
     @property
     def length(self) -> int:
         """Tokens of the row with all its branches."""
-        return len(self.opening) + sum(len(self.endings[t]) + len(self.targets[t]) for t in self.targets)
+        return len(self.prefix) + sum(len(self.suffixes[t]) + len(self.targets[t]) for t in self.targets)
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def make_example(row: TrainingRow, post: Post, encoder: InputEncoder, tasks: Seq
     return Example(
         post_id=post.id,
         image=post.image,
-        opening=token_ids(next(iter(prompts.values())).opening),
-        endings={task: token_ids(prompt.ending) for task, prompt in prompts.items()},
+        prefix=token_ids(next(iter(prompts.values())).prefix),
+        suffixes={task: token_ids(prompt.suffix) for task, prompt in prompts.items()},
         targets={task: token_ids(encoder.target(texts[task], task)) for task in tasks},
     )
 
@@ -117,8 +117,8 @@ def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSou
     """
     tasks = list(examples[0].targets)
     rows, begins = branch_rows(
-        [example.opening for example in examples],
-        [[example.endings[task] + example.targets[task] for task in tasks] for example in examples],
+        [example.prefix for example in examples],
+        [[example.suffixes[task] + example.targets[task] for task in tasks] for example in examples],
         [example.image for example in examples],
         encoder,
         images,
@@ -127,7 +127,7 @@ def collate(examples: Sequence[Example], encoder: InputEncoder, images: ImageSou
     targets: dict[Task, list[int]] = {task: [] for task in tasks}
     for index, (example, starts) in enumerate(zip(examples, begins, strict=True)):
         for task, start in zip(tasks, starts, strict=True):
-            first, count = start + len(example.endings[task]) - 1, len(example.targets[task])
+            first, count = start + len(example.suffixes[task]) - 1, len(example.targets[task])
             places[task][0].extend([index] * count)
             places[task][1].extend(range(first, first + count))
             targets[task].extend(example.targets[task])

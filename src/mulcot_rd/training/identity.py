@@ -74,8 +74,8 @@ def examples_fingerprint(examples: Sequence[Example]) -> str:
             [
                 e.post_id,
                 images[e.image],
-                e.opening.tobytes().hex(),
-                *([task, e.endings[task].tobytes().hex(), e.targets[task].tobytes().hex()] for task in e.targets),
+                e.prefix.tobytes().hex(),
+                *([task, e.suffixes[task].tobytes().hex(), e.targets[task].tobytes().hex()] for task in e.targets),
             ]
             for e in examples
         ]

@@ -1,4 +1,4 @@
-"""Flan-T5: an encoder reads the shared opening, the decoder writes each answer (architecture 5, paper Appendix G).
+"""Flan-T5: an encoder reads the shared prefix, the decoder writes each answer (architecture 5, paper Appendix G).
 
 Text only: a caption stands in place of the image. Each answer form is a decoder branch that begins with a forced
 prefix, so that the encoder runs once for both tasks, in training and in generation.

@@ -159,9 +159,14 @@ def show_answers(
     metrics: dict[str, Any],
     reporting: ReportingParameters,
     run: RunParameters,
+    student_preference_test: Sequence[PredictionRecord] = (),
 ) -> dict[str, Any]:
     """Gather what the run's page shows of answers: scores, confusion matrices, errors and modality conflicts."""
-    answers = {"assistant": assistant_test, "student": student_test}
+    answers: dict[str, Sequence[PredictionRecord]] = {
+        "assistant": assistant_test,
+        "student": student_test,
+        STUDENT_PREFERENCE: student_preference_test,
+    }
     # What is not on disk arrives as an empty mapping.
     references = list(teacher_references)
     records: PostRecords = {

@@ -87,6 +87,7 @@ def create_pipeline() -> Pipeline:
                     "metrics",
                     "params:reporting",
                     "params:run_settings",
+                    "student_preference_test",
                 ],
                 outputs="answers_shown",
                 name="show_answers",
