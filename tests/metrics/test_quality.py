@@ -37,6 +37,9 @@ POST = Post(id="1", split="test", text="I  LOVE it, truly", aspect="Maple Lake",
         ("It is not negative but positive.", "positive"),
         ("The post is neither positive nor negative.", "neutral"),
         ("There is no clear leaning.", None),
+        ("It doesn't feel positive.", None),
+        ("It can\u2019t be called positive, it is neutral.", "neutral"),
+        ("One cannot call it positive.", None),
         ("", None),
         ("Overall POSITIVE!", "positive"),
     ],
@@ -54,6 +57,13 @@ def test_quotes_are_looked_up_in_the_post():
     said = reasoning(text="It says 'love it', \"TRULY\" and 'hate'; the writer's tone is warm, it's clear.")
     assert quotes_in_post(said, POST) == [True, True, False]
     assert [said.text_analysis[start:end] for start, end, _ in quotes(said, POST)] == ["'love it'", '"TRULY"', "'hate'"]
+
+
+def test_quotes_are_the_same_with_either_apostrophe_and_marks_alone_quote_nothing():
+    post = POST.model_copy(update={"text": "it's great"})
+    assert quotes_in_post(reasoning(text="It says \u201cit\u2019s great\u201d and trails off with '...'."), post) == [
+        True
+    ]
 
 
 def test_a_modality_conflict_is_between_opposite_labels():

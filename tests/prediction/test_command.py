@@ -49,6 +49,7 @@ BROKEN = {
     b"NaN,fine,one.png,": "line 18: empty id",
     b'p,"two\nlines",one.png,': None,
     b"q,fine,folder.png,": "line 21: image not found",
+    b"r,fine,file://[::1/a.png,": "line 22: image file://[::1/a.png is not a path or an address",
     b'last,<|im_end|> and "" quotes,one.png,': None,
 }
 SAID = ["good", "several", "several", "good", "", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "", "", "", "p"]
@@ -71,9 +72,9 @@ def test_every_row_of_a_broken_file_comes_back(student, folder):
     posts.write_bytes(b"\n".join([b"id,text,image,aspect", *BROKEN, b""]))
     done = predict(posts, student, out, "--params", FAST)
     assert done.exit_code == 0, done.output
-    assert f"{out}: 21 rows, 15 of them with an error" in done.output
+    assert f"{out}: 22 rows, 16 of them with an error" in done.output
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert [row["id"] for row in rows] == [*SAID, "q", "last"]
+    assert [row["id"] for row in rows] == [*SAID, "q", "r", "last"]
     assert [row["aspect"] for row in rows[:4]] == [None, "soup", "the waiter", None]
     reasons = list(BROKEN.values())
     # The row with two aspects is two rows.
@@ -114,7 +115,9 @@ def test_every_form_is_read_and_written(student, folder, form):
 def test_rows_of_json_that_are_none_come_back(student, folder):
     posts, out = folder / "posts.jsonl", folder / "out.jsonl"
     good = {"id": "a", "text": "fine", "image": "one.png"}
-    lines = [json.dumps(good), "{", "[1]", json.dumps({**good, "text": 3}), json.dumps({**good, "aspect": ["x"]}), ""]
+    lines = [json.dumps(good), "{", "[1]", json.dumps({**good, "text": 3}), json.dumps({**good, "aspect": ["x"]})]
+    # Half an emoji, which JSON can write and no file can hold.
+    lines += [json.dumps({**good, "id": "\ud83d"}), json.dumps({**good, "image": "\ud83d.png"})]
     posts.write_text("\n".join(lines))
     assert predict(posts, student, out, "--params", FAST).exit_code == 0
     errors = [json.loads(line)["error"] for line in out.read_text().splitlines()]
@@ -124,6 +127,8 @@ def test_rows_of_json_that_are_none_come_back(student, folder):
         "line 3: not a JSON object",
         "line 4: text must be text, and is 3",
         "line 5: aspect must be text, and is ['x']",
+        "line 6: id is not Unicode: it holds half of a surrogate pair",
+        "line 7: image is not Unicode: it holds half of a surrogate pair",
     ]
 
 

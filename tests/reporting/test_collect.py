@@ -176,6 +176,25 @@ def test_a_teacher_that_nobody_asked_is_not_called_zero_shot(add_run, collect):
     assert "teacher (imported texts)" in set(collect()["table_4"]["method"])
 
 
+def test_a_trial_on_a_few_posts_is_named_and_takes_nobodys_place(add_run, collect):
+    about = {"dataset": "sample", "arch": 4, "scale": "full", "variant": "full", "teacher": "gpt-4o"}
+    whole = about | {"run": "arch4-full-full", "seed": 42, "posts": "all"}
+    trial = about | {"run": "arch4-full-full-seed43", "seed": 43, "posts": "some", "limit": 64}
+    add_run("sample", whole["run"], run=whole, teacher={"accuracy": 0.65})
+    add_run("sample", trial["run"], run=trial, teacher={"accuracy": 0.92})
+    rows = measured(collect()["table_4"]).set_index("source")["sample accuracy"]
+    assert rows["measured; gpt-4o"] == 65.0
+    assert rows["measured; gpt-4o; first 64 posts a split"] == 92.0
+
+
+def test_runs_of_other_parameters_have_no_mean_over_seeds(add_run, collect):
+    about = {"dataset": "sample", "arch": 4, "scale": "full", "variant": "full"}
+    for seed, training in ((42, "a"), (43, "b"), (44, "a")):
+        name = "arch4-full-full" if seed == 42 else f"arch4-full-full-seed{seed}"
+        add_run("sample", name, run=about | {"run": name, "seed": seed, "training": training})
+    assert set(collect()["table_seeds"]["seeds"]) == {"42, 44"}
+
+
 def test_runs_that_differ_in_their_seed_alone_get_a_mean(add_run, collect, scores):
     for seed, accuracy in ((42, 0.5), (43, 0.6), (44, 0.7)):
         name = "arch4-tiny-full" if seed == 42 else f"arch4-tiny-full-seed{seed}"

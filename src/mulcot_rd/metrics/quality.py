@@ -17,7 +17,7 @@ from mulcot_rd.schema import Post, Reasoning, Sentiment
 _WORD = re.compile(r"[\w@#']+")
 _QUOTE = re.compile(r"(?<!\w)'([^']{1,60})'(?!\w)|\"([^\"]{1,60})\"|“([^”]{1,60})”|‘([^’]{1,60})’")
 _LABELS = {label.value for label in Sentiment}
-_NEGATORS = {"not", "no", "never", "neither", "nor", "without", "than", "hardly", "isn't", "wasn't", "instead"}
+_NEGATORS = {"not", "no", "never", "neither", "nor", "without", "than", "hardly", "cannot", "instead"}
 # What ends a negator's reach: "not negative but positive".
 _TURNS = _LABELS | {"but"}
 # A negator this many words before a label takes it back: "not a positive", "rather than negative".
@@ -113,11 +113,11 @@ def named_label(section: str) -> Sentiment | None:
 
     ``neither positive nor negative`` comes to neutral.
     """
-    words = [word.lower() for word in _WORD.findall(section)]
+    words = _WORD.findall(_even(section))
     said: Sentiment | None = None
     turn = 0
     for place, word in enumerate(words):
-        if word in _LABELS and not _NEGATORS & set(words[max(turn, place - _REACH) : place]):
+        if word in _LABELS and not any(map(_negates, words[max(turn, place - _REACH) : place])):
             said = Sentiment(word)
         if word in _TURNS:
             turn = place
@@ -137,8 +137,10 @@ def quotes(reasoning: Reasoning, post: Post) -> list[Quote]:
     said = _even(f"{post.text} {post.aspect or ''}")
     found = []
     for match in _QUOTE.finditer(reasoning.text_analysis):
-        words = next(group for group in match.groups() if group)
-        found.append(Quote(*match.span(), _even(words).strip(".,!?;:") in said))
+        words = _even(next(group for group in match.groups() if group)).strip(".,!?;:\u2026 ")
+        # A quotation of nothing but marks quotes nothing.
+        if words:
+            found.append(Quote(*match.span(), words in said))
     return found
 
 
@@ -165,5 +167,10 @@ def repetition(text: str) -> float:
     return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
 
 
+def _negates(word: str) -> bool:
+    return word in _NEGATORS or word.endswith("n't")
+
+
 def _even(text: str) -> str:
-    return " ".join(text.lower().split())
+    """Text of one case, one white space and one apostrophe."""
+    return " ".join(text.lower().replace("\u2019", "'").split())

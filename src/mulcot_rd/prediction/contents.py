@@ -13,7 +13,7 @@ MAX_CHARACTERS = 10_000
 
 
 def fault(values: Mapping[str, str | None], encoder: InputEncoder) -> str | None:
-    """What is wrong with a post's text, aspect and caption, or what the model needs and the post lacks.
+    """What is wrong with what is given of a post, or what the model needs and the post lacks.
 
     Args:
         values: By the names of :class:`~mulcot_rd.schema.PostContent`.
@@ -29,7 +29,8 @@ def fault(values: Mapping[str, str | None], encoder: InputEncoder) -> str | None
         value = values.get(name) or ""
         if len(value) > MAX_CHARACTERS:
             return f"{name} of {len(value):,} characters: at most {MAX_CHARACTERS:,} are read"
-        if not _is_unicode(value):
+    for name, given in values.items():
+        if given and not _is_unicode(given):
             return f"{name} is not Unicode: it holds half of a surrogate pair"
     return None
 
@@ -46,7 +47,10 @@ def image_path(image: str, folder: Path) -> str:
     """
     if "://" not in image:
         return str(folder / Path(image.replace("\\", "/")).expanduser())
-    address = urlsplit(image)
+    try:
+        address = urlsplit(image)
+    except ValueError as error:
+        raise UserError(f"image {image} is not a path or an address ({error}): give its path") from error
     if address.scheme != "file" or address.netloc not in ("", "localhost"):
         raise UserError(f"image {image} is not a file of this machine: download it, and give its path")
     return url2pathname(address.path)

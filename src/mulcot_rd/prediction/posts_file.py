@@ -75,7 +75,7 @@ def read_rows(path: Path, encoder: InputEncoder) -> list[RowToJudge]:
             content, error = None, problem
             if error is None:
                 content, error = _content({**values, "aspect": aspect}, folder, encoder, taken)
-            found.append(RowToJudge(place, _shown(values.get("id")) or "", _shown(aspect), content, error))
+            found.append(RowToJudge(place, _shown(values.get("id")) or "", _shown(aspect), content, _shown(error)))
     images = [row.content.image for row in found if row.content is not None and row.content.image is not None]
     problems = image_problems(images, f"opening images of {path.name}")
     return [_with_image(row, problems) for row in found]

@@ -122,7 +122,7 @@ def _pairs(runs: list[RunMetrics], compare_with: str | None) -> Iterator[tuple[_
 
 def _ablates(run: RunMetrics, whole: RunMetrics) -> bool:
     """Whether a run is the other one without a part, all else equal."""
-    same = ("dataset", "arch", "scale", "seed", "of_posts", "trained_on")
+    same = ("dataset", "arch", "scale", "seed", "of_posts", "trained_on", "teacher", "checkpoints", "served")
     return (
         whole.run.variant == "full"
         and run.run.variant in ABLATIONS

@@ -51,7 +51,7 @@ def quality_table(
         ValueError: If the scale is unknown or a share is no fraction.
     """
     about = metrics.get("run", {})
-    taught = source_of_teacher(about.get("teacher"))
+    taught = source_of_teacher(about)
     written = _written(quality, {"run": run}, taught, source_of_run(scale, about))
     return _table(written, f"Qualities of the reasonings on the test split of {dataset}, run {run}, percent", ["run"])
 
@@ -59,17 +59,19 @@ def quality_table(
 def qualities_table(runs: Sequence[RunMetrics]) -> ReportTable:
     """The same of every run on disk: nothing that was measured is left out. A teacher that runs share has one row."""
     rows: list[tuple[dict[str, Any], Mapping[str, Any]]] = []
-    teachers = set()
+    teachers = []
     for run in runs:
         info = run.run
         for row, scores in _written(
             run.quality, {"dataset": info.dataset, "run": info.run}, run.teacher_source, info.source
         ):
             if row["written by"] == "teacher":
-                shared = (info.dataset, info.teacher, info.of_posts)
+                # Intervals are drawn with the run's seed.
+                counted = {name: value for name, value in scores.items() if "interval" not in name}
+                shared = (info.dataset, info.teacher, info.of_posts, counted)
                 if shared in teachers:
                     continue
-                teachers.add(shared)
+                teachers.append(shared)
             rows.append((row, scores))
     return _table(rows, "Qualities of the reasonings of every run on its test split, percent", ["dataset", "run"])
 

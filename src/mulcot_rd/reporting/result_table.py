@@ -14,7 +14,7 @@ from mulcot_rd.reporting.cells import (
     percent,
 )
 from mulcot_rd.reporting.published import DIST_NOTE, OWN_METHOD, published_rows
-from mulcot_rd.reporting.sources import MEASURED, PUBLISHED, source_of_run, source_of_teacher, teacher_row
+from mulcot_rd.reporting.sources import PUBLISHED, source_of_baseline, source_of_run, source_of_teacher, teacher_row
 from mulcot_rd.reporting.writers import ReportTable
 
 INTERVAL_COLUMN = "accuracy 95% interval"
@@ -60,7 +60,7 @@ def result_table(
     if metrics and not any(metrics.get(role) for role in _MODEL_ROWS):
         raise ValueError(f"the metrics of run {run} on {dataset} hold no model: run the evaluation pipeline first")
     rows = [
-        {"method": name, "source": _baseline_source(baselines[key]), **_measured(baselines[key])}
+        {"method": name, "source": _baseline_source(baselines[key], about), **_measured(baselines[key])}
         for key, name in _BASELINE_ROWS.items()
         if key in baselines
     ]
@@ -70,7 +70,7 @@ def result_table(
         if metrics.get("references")
     }
     if metrics.get("teacher"):
-        taught = source_of_teacher(about.get("teacher"))
+        taught = source_of_teacher(about)
         rows.append(
             {
                 "method": teacher_row(about.get("teacher_provider"), "stage one"),
@@ -99,16 +99,15 @@ def run_report(
     """The table of :func:`result_table` with its caption, what a reader must know, and a note on its parameters."""
     frame = result_table(metrics, baselines, dataset, run, scale)
     about = metrics.get("run", {})
-    source = source_of_run(
-        scale, {name: about[name] for name in ("checkpoints", "served", "captions", "trained_on") if name in about}
-    )
+    # Who taught it, the rows say.
+    source = source_of_run(scale, {name: value for name, value in about.items() if name != "teacher"})
     return ReportTable(
         frame, f"Test split of {dataset}, run {run}: {source}, percent", f"{DIST_NOTE} {parameters}".strip()
     )
 
 
-def _baseline_source(scores: Mapping[str, Any]) -> str:
-    return f"not measured: {scores['not_measured']}" if "not_measured" in scores else MEASURED
+def _baseline_source(scores: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    return f"not measured: {scores['not_measured']}" if "not_measured" in scores else source_of_baseline(about)
 
 
 def _measured(scores: Mapping[str, Any]) -> dict[str, Any]:

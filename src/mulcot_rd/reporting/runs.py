@@ -58,6 +58,7 @@ class RunInfo(BaseModel):
     posts: str | None = None
     teacher: str | None = None
     teacher_provider: str | None = None
+    training: str | None = None
     checkpoints: list[str] = Field(default_factory=list)
     served: str | None = None
     aspects: bool = True
@@ -178,7 +179,7 @@ class RunMetrics(BaseModel):
     @property
     def teacher_source(self) -> str:
         """How numbers of the teacher are named."""
-        return source_of_teacher(self.run.teacher)
+        return source_of_teacher(self.run.model_dump())
 
     def identity(self, method: str) -> dict[str, Any]:
         """The cells of :data:`IDENTITY`."""
@@ -198,6 +199,8 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
             info.variant,
             info.of_posts,
             info.teacher,
+            info.captions,
+            info.training,
             info.served,
             info.trained_on,
             *info.checkpoints,

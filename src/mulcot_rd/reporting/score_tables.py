@@ -36,7 +36,7 @@ def score_table(
             add((published.pop("method"), "", PUBLISHED), dataset, published, {})
     measured = [run for run in runs if run.run.dataset in datasets]
     for run in _one_a_teacher(measured) if with_teacher else ():
-        key = (teacher_row(run.run.teacher_provider, "zero-shot"), run.run.without_seed, run.teacher_source)
+        key = (teacher_row(run.run.teacher_provider, "zero-shot"), run.run.run, run.teacher_source)
         add(key, run.run.dataset, percents(run.teacher), intervals(run.teacher))
     for run in measured:
         for model, scores in run.models.items():

@@ -46,9 +46,7 @@ def source_of(
         remarks.append("taught by rules")
     if captions is not None and RULES_TEACHER in captions:
         remarks.append("captions by rules")
-    if limit is not None:
-        remarks.append(f"first {limit} posts a split")
-    return "; ".join(remarks)
+    return "; ".join([*remarks, *_limited(limit)])
 
 
 def source_of_run(scale: str, about: Mapping[str, Any]) -> str:
@@ -70,6 +68,20 @@ def teacher_row(provider: str | None, asked: str) -> str:
     return "teacher (imported texts)" if (provider or "").startswith("import") else f"teacher ({asked})"
 
 
-def source_of_teacher(teacher: str | None) -> str:
-    """Name the source of a number of the teacher: it is no model of ours, whatever the run's scale."""
-    return f"{MEASURED}; {teacher}" if teacher else MEASURED
+def source_of_teacher(about: Mapping[str, Any]) -> str:
+    """Name the source of a number of the teacher: it is no model of ours, whatever the run's scale.
+
+    Args:
+        about: The block ``run`` of a ``metrics.json``.
+    """
+    teacher = about.get("teacher")
+    return "; ".join([MEASURED, *([teacher] if teacher else []), *_limited(about.get("limit"))])
+
+
+def source_of_baseline(about: Mapping[str, Any]) -> str:
+    """Name the source of a number of a baseline, by the block ``run`` of a ``metrics.json``."""
+    return "; ".join([MEASURED, *_limited(about.get("limit"))])
+
+
+def _limited(limit: int | None) -> list[str]:
+    return [] if limit is None else [f"first {limit} posts a split"]

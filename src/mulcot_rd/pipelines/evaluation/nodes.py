@@ -9,6 +9,7 @@ import pandas as pd
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.distributed import launch
 from mulcot_rd.errors import StaleInputError
+from mulcot_rd.fingerprint import fingerprint, flat
 from mulcot_rd.frames import posts_fingerprint
 from mulcot_rd.generation import AnsweringJob, kept_answers
 from mulcot_rd.generation.predict import predictions
@@ -26,6 +27,7 @@ from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
 from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TemperatureRecord
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
+from mulcot_rd.training.identity import BACKBONE_WITHOUT_EFFECT, OPTIMISATION_WITHOUT_EFFECT
 from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 
@@ -189,6 +191,7 @@ def score_run(
             "trained_on": run.trained_on,
             "teacher": ", ".join(teacher_summary.get("models", ())) or None,
             "teacher_provider": teacher_summary.get("provider"),
+            "training": _training_parameters(config),
             "checkpoints": custom_checkpoints(
                 config[name]["backbone"]["model"] for name, records in models.items() if records or not elsewhere
             ),
@@ -242,6 +245,18 @@ def score_quality(
             verdicts = judge_conclusions(conclusions, judge.teacher, ledger, api_key)
             scores[name] |= judge_scores(verdicts, [reasoning.prediction for _, reasoning in asked], seed=judge.seed)
     return scores
+
+
+def _training_parameters(config: dict[str, Any]) -> str:
+    """A hash of the parameters that the models were trained with, but for the seed."""
+    harmless = BACKBONE_WITHOUT_EFFECT - {"model", "revision"} | OPTIMISATION_WITHOUT_EFFECT
+    roles = ("assistant", "student", STUDENT_PREFERENCE)
+    parts = {
+        role: {part: config[role].get(part) or {} for part in ("backbone", "training", "inputs")}
+        for role in roles
+        if role in config
+    }
+    return fingerprint({name: value for name, value in flat(parts).items() if name.rpartition(".")[2] not in harmless})
 
 
 def _answered(
