@@ -202,8 +202,8 @@ def demo(params: dict[str, Any], env: str | None, folders: tuple[Path, ...], hos
             from mulcot_rd.prediction.page import build_page, examples, newest_student, serve, title
         from mulcot_rd.prediction.reasoner import SentimentReasoner
 
-        run = run_context(params, env)[0].params["run_settings"]
-        chosen = folders or [newest_student(Path(run.data_root))]
+        results = run_context(params, env)[0].params["results_root"]
+        chosen = folders or [newest_student(Path(results))]
         students = [(title(folder), SentimentReasoner.load(folder)) for folder in chosen]
         page = build_page(students, examples(Path("data/01_raw/sample")))
         click.echo(f"{serve(page, host, port)} is open; Ctrl-C ends it")

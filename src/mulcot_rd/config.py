@@ -1,5 +1,6 @@
 """The project's configuration loader: environments and the command line are merged first, references followed after."""
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -55,6 +56,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
             found |= {f"_{name}": value for name, value in self["parameters"].items()}
             found["_data_root"] = str(local_path(str(found["_data_root"]), "workspaces, ledgers and soft labels"))
             found["_results_root"] = _results_root(str(found["_results_root"]))
+            found["_student_run"] = found["_student_run"] or f"{found['_dataset']}/{found['_run']}"
         if key == "credentials":
             return _credentials(found)
         return {name: value for name, value in _plain(OmegaConf.create(found)).items() if not name.startswith("_")}
@@ -193,12 +195,17 @@ def _laid_over(config: DictConfig, layers: list[dict[str, Any]]) -> DictConfig:
 
 
 def _references(config: DictConfig, path: tuple[Any, ...]) -> int:
-    """How many references lead to the mapping that holds a value."""
-    groups = [value_at(config, path[:depth]) for depth in range(len(path))]
-    return sum(
-        isinstance(group, DictConfig) and OmegaConf.is_interpolation(group, name)
-        for group, name in zip(groups, path[:-1], strict=False)
-    )
+    """How many references lead to the mapping that holds a value, those that lead to references counted too."""
+    return sum(_hops(config, path[:depth]) for depth in range(1, len(path)))
+
+
+def _hops(config: DictConfig, path: Sequence[Any]) -> int:
+    *above, name = path
+    group = value_at(config, above)
+    if not isinstance(group, DictConfig) or not OmegaConf.is_interpolation(group, name):
+        return 0
+    next_one = re.fullmatch(r"\$\{([\w.]+)\}", cast(dict[str, Any], OmegaConf.to_container(group))[name])
+    return 1 + (_hops(config, next_one[1].split(".")) if next_one else 0)
 
 
 def value_at(values: Any, path: Sequence[Any]) -> Any:

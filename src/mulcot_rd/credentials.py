@@ -56,7 +56,7 @@ ServerURL = Annotated[str, AfterValidator(_well_formed)]
 
 def without_password(text: str) -> str:
     """An address, or a sentence with addresses, as it may be shown and written down."""
-    return re.sub(r"""(?<=//)[^\s'"]*@""", "", text)
+    return re.sub(r'(?<=//)[^\s"]*@', "", text)
 
 
 def recorded(parameters: BaseModel, exclude: Any = None) -> dict[str, Any]:

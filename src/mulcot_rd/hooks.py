@@ -130,8 +130,9 @@ def take_student_of(run: RunParameters, pipeline: Pipeline, catalog: DataCatalog
             f"{asked} evaluates the student of another run and trains none: "
             "kedro run --pipelines data_preparation,evaluation,reporting"
         )
-    own = Path(run.data_root, "06_models", run.dataset, run.name, "student")
-    if own.exists() or run.name == str(run.student_run).partition("/")[2]:
+    metrics: Any = catalog.get("metrics")
+    own = metrics._filepath.parents[3] / "06_models" / run.dataset / run.name / "student"
+    if metrics._fs.exists(str(own)) or run.name == str(run.student_run).partition("/")[2]:
         raise UserError(
             f"{asked}: run={run.name} is the name of a run with a student of its own: give this one another name"
         )

@@ -101,13 +101,16 @@ def _is_whole(name: str, files: dict[str, Any]) -> bool:
 
 def _paths(catalog: DataCatalog, root: PurePosixPath, at_hand: RunParameters, run: dict[str, str]) -> dict[str, str]:
     """Where the datasets with versions of another run lie, by their names."""
-    other = {at_hand.dataset: run["dataset"], at_hand.name: run["name"]}
+    own, others = (at_hand.dataset, at_hand.name), (run["dataset"], run["name"])
     paths: dict[str, str] = {}
     for name in catalog:
         dataset = catalog.get(name)
         if isinstance(dataset, VersionedFiles) and dataset._filepath.is_relative_to(root):
             layer, *folders, last = dataset._filepath.relative_to(root).parts
-            paths[name] = "/".join([layer, *(other.get(folder, folder) for folder in folders), last])
+            # By their places: a data set and a run may have the same name.
+            placed = zip(folders, own, others, strict=False)
+            theirs = [other if folder == mine else folder for folder, mine, other in placed]
+            paths[name] = "/".join([layer, *theirs, last])
     trained = run.get("student_run", f"{run['dataset']}/{run['name']}")
     return paths | {
         f"{role}_adapter": f"06_models/{trained}/{role}" for role in ("assistant", "student", STUDENT_PREFERENCE)

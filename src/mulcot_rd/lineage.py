@@ -112,7 +112,7 @@ def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: 
         if name in pipeline.all_outputs():
             raise UserError(f"--load-versions {name}:{version}: this run makes {name}; run only pipelines that read it")
         _check_there(dataset, name, version)
-    missing = {}
+    missing: dict[str, str] = {}
     read = pipeline.inputs() - {"posts"} if wanted else set()
     read = {name for name in read if is_versioned(catalog.get(name)) and catalog.exists(name)}
     for name, version in wanted.items():
@@ -120,11 +120,35 @@ def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: 
         for other in sorted(read & made_from.keys()):
             if made_from[other]["fingerprint"] != _dataset(catalog, other).fingerprint():
                 missing[f"{other}:{made_from[other]['version']}"] = f"{name}:{version}"
+    for other in sorted(read - wanted.keys()):
+        _check_made_from(other, wanted, catalog, missing)
     if missing:
         raise UserError(
-            f"{', '.join(sorted(set(missing.values())))} does not go with the newest version of what it was made from: "
+            f"{', '.join(sorted(set(missing.values())))} does not go with the newest version of what it was made "
+            "from, or of what was made from it: "
             f"give --load-versions {','.join([*(f'{n}:{v}' for n, v in wanted.items()), *missing])}"
         )
+
+
+def _check_made_from(name: str, wanted: Mapping[str, str], catalog: DataCatalog, missing: dict[str, str]) -> None:
+    """Note which version of a dataset was made from the wanted ones, where the newest was not."""
+    dataset = _dataset(catalog, name)
+    made_from = dataset.read_record(dataset.resolve_load_version()).get("inputs", {})
+    for source in wanted.keys() & made_from.keys():
+        if made_from[source]["fingerprint"] == _dataset(catalog, source).fingerprint():
+            continue
+        versions = dataset.list_versions(full_path=False)
+        fits = [v for v in versions if _source(dataset.read_record(v), source) == wanted[source]]
+        if not fits:
+            raise UserError(
+                f"--load-versions {source}:{wanted[source]}: no version of {name} was made from it; run the pipeline "
+                f"that makes {name} with the same --load-versions first"
+            )
+        missing[f"{name}:{fits[0]}"] = f"{source}:{wanted[source]}"
+
+
+def _source(record: Mapping[str, Any], name: str) -> str | None:
+    return record.get("inputs", {}).get(name, {}).get("version")
 
 
 def lineage(catalog: DataCatalog, name: str, version: str) -> Iterator[str]:

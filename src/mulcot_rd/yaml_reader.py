@@ -31,6 +31,8 @@ class _Loader(yaml.SafeLoader):
                 if key.value in seen:
                     raise yaml.composer.ComposerError(None, None, "a key occurs twice", key.start_mark)
                 seen.add(key.value)
+                # A name is text: architecture 8 is found by what stands on the command line.
+                key.tag = "tag:yaml.org,2002:str"
             for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 number = one.tag.rpartition(":")[2] in ("int", "float") and _takes_no_number(key.value)
                 if isinstance(one, yaml.ScalarNode) and (key.value in TEXTS or number):

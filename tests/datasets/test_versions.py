@@ -124,6 +124,15 @@ def test_what_a_run_saved_is_what_it_loads_whatever_others_save(kind, root):
     assert loaded(mine) != first
 
 
+def test_what_is_saved_last_is_the_newest_whenever_its_run_began(kind, root):
+    *_, one, other = kind
+    opened(kind, root, save="2020-01-01T11.00.00.000Z").save(one)
+    first = loaded(opened(kind, root))
+    opened(kind, root, save="2020-01-01T10.00.00.000Z").save(other)
+    assert loaded(opened(kind, root)) != first
+    assert len(opened(kind, root).list_versions(full_path=False)) == 2
+
+
 def test_a_file_of_an_earlier_release_is_the_oldest_version(kind, root):
     dataset, arguments, name, one, other = kind
     dataset(filepath=f"{root}/{name}", **arguments).save(one)

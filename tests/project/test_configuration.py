@@ -249,6 +249,17 @@ def test_what_a_group_refers_to_is_set_before_what_is_set_in_the_group():
     assert (parameters["assistant_training"]["optimisation"]["batch_size"]) == 3
     assert (parameters["tiny_optimisation"]["epochs"]) == 10
     assert (parameters["student_training"]["optimisation"]["batch_size"]) == 3
+    # A reference may lead to a reference.
+    role, shared = {"student": {"generation": {"max_retries": 1}}}, {"generation": {"max_new_tokens": 128}}
+    for given in ({**role, **shared}, {**shared, **role}):
+        parameters = _load(**given)["parameters"]
+        assert parameters["student"]["generation"]["max_retries"] == 1
+        assert parameters["student"]["generation"]["max_new_tokens"] == 128
+        assert parameters["assistant"]["generation"]["max_new_tokens"] == 128
+
+
+def test_no_other_run_is_the_run_itself():
+    assert _load(student_run=None)["catalog"]["student_adapter"]["filepath"].endswith("/sample/arch4-tiny-full/student")
 
 
 def _on_the_command_line(*arguments):
@@ -473,6 +484,8 @@ def test_configuration_in_another_encoding_is_named_by_file_and_line(tmp_path):
 def test_a_name_that_is_a_number_is_unknown_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match='there is no parameter "1"'):
         check_parameters(_load(conf=_conf(tmp_path, local__parameters="1: 2\n")))
+    architectures = _load(conf=_conf(tmp_path / "8", local__parameters="architectures: {8: {x: 1}}"))["parameters"]
+    assert architectures["architectures"]["8"] == {"x": 1}
     with pytest.raises(UserError, match=r'there is no parameter "teacher\.1"'):
         check_parameters(_load(teacher={1: 2}))
 

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import fsspec
 from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
-from kedro.io.core import get_protocol_and_path
+from kedro.io.core import generate_timestamp, get_protocol_and_path
 
+from mulcot_rd.errors import UserError
 from mulcot_rd.files import locked, replace_file
 from mulcot_rd.fingerprint import bytes_fingerprint
 from mulcot_rd.versions import RECORD, newest
@@ -68,7 +69,10 @@ class VersionedFiles:
     def read_record(self: Any, version: str) -> dict[str, Any]:
         """What a version was made from; empty where nothing says so."""
         path = str(self._get_versioned_path(version).with_name(RECORD))
-        return json.loads(self._fs.cat_file(path)) if self._fs.exists(path) else {}
+        try:
+            return json.loads(self._fs.cat_file(path)) if self._fs.exists(path) else {}
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): move it away; the version then has no record") from error
 
     def _save_version(
         self: Any, holds: Callable[[PurePosixPath], bool], write: Callable[[PurePosixPath], None], fingerprint: str
@@ -83,6 +87,9 @@ class VersionedFiles:
                 if there is not None and self._place(there) == self._filepath:
                     self._move_unversioned(self._get_version_from_path(there))
                 path = self._get_save_path()
+                if there is not None and self._get_version_from_path(there) > self._get_version_from_path(str(path)):
+                    # A run that began later has saved before: what is saved last is the newest.
+                    path = self._get_versioned_path(generate_timestamp())
                 self._write_record(path, fingerprint)
                 write(path)
                 self._fs.invalidate_cache()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from mulcot_rd.credentials import without_password
 from mulcot_rd.experiments.plan import PlanError, PlannedRun
 from mulcot_rd.experiments.state import RunState
 from mulcot_rd.messages import USER_ERRORS, one_sentence
@@ -78,7 +79,7 @@ def _resolved(planned: PlannedRun, project: Path) -> RunState | RunReport:
     try:
         return RunState(planned, project)
     except USER_ERRORS as error:
-        return RunReport(planned.params_option, "", "failed", 0.0, one_sentence(error))
+        return RunReport(without_password(planned.params_option), "", "failed", 0.0, one_sentence(error))
 
 
 def _refuse_shared_folders(runs: Sequence[PlannedRun], states: Sequence[RunState | RunReport]) -> None:
@@ -98,7 +99,7 @@ def _refuse_shared_folders(runs: Sequence[PlannedRun], states: Sequence[RunState
 def _carry_out(planned: PlannedRun, state: RunState, project: Path, which: str, *, force: bool) -> RunReport:
     if not force and state.up_to_date():
         return RunReport(state.name, state.dataset, "up to date", 0.0)
-    logger.info("%s: %s, %s", which, state.name, planned.params_option)
+    logger.info("%s: %s, %s", which, state.name, without_password(planned.params_option))
     started = time.monotonic()
     log = state.record.with_name("experiment.log")
     # A record of the earlier run must not outlive a failure of this one.

@@ -42,16 +42,16 @@ _UploadedImage = ABCMeta.__new__(
 )
 
 
-def newest_student(data_root: Path) -> Path:
+def newest_student(results: Path) -> Path:
     """The folder of the student that was trained last.
 
     Raises:
         UserError: If there is none.
     """
-    found = data_root.glob("06_models/*/*/student/*/student/manifest.json")
+    found = results.glob("06_models/*/*/student/*/student/manifest.json")
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
-        raise UserError(f"{data_root} holds no trained student: do kedro run first, or name one with --student FOLDER")
+        raise UserError(f"{results} holds no trained student: do kedro run first, or name one with --student FOLDER")
     return newest.parent
 
 

@@ -70,7 +70,9 @@ def runs_on_disk(catalog: DataCatalog) -> list[RunOnDisk]:
 
 def _folders(dataset: Any, path: PurePosixPath) -> list[PurePosixPath]:
     there = dataset._fs.ls(str(path), detail=True) if dataset._fs.isdir(str(path)) else []
-    return sorted(PurePosixPath(entry["name"]) for entry in there if entry["type"] == "directory")
+    # A link to a folder is one.
+    folders = (entry["name"] for entry in there if entry["type"] != "file" and dataset._fs.isdir(entry["name"]))
+    return sorted(map(PurePosixPath, folders))
 
 
 def _at(dataset: Any, folder: PurePosixPath, version: str | None = None) -> Any:
