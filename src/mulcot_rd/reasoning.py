@@ -47,6 +47,8 @@ _LINE_KEY = re.compile(
 _LABEL_ALONE = re.compile(r"""[\W_]*(?:positive|neutral|negative)\b["”'*`_]*[ \t]*(?:$|[\n,.;!)}\](])""", re.IGNORECASE)
 _OPENING, _CLOSING = ('"', "“"), ('"', "”")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# What a thinking model's answer begins with, where its prompt or its server does not say it already.
+THOUGHTS_BEGIN = "<think>"
 _THOUGHTS = re.compile(r"<(?P<end>/?)think(?:ing)?>", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```[a-z]*\s*|(?<!\s)\s*```\s*$", re.IGNORECASE)
 

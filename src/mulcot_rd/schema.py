@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+# A text that is longer was not meant as one post, and would take the memory of hundreds.
+MAX_CHARACTERS = 10_000
 
 
 class Sentiment(StrEnum):

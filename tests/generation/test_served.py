@@ -51,8 +51,9 @@ def reply(posts, reasonings):
     return answer
 
 
-def _ask(server, encoder, posts, tmp_path, mark="one", max_concurrency=4):
+def _ask(server, encoder, posts, tmp_path, mark="one", max_concurrency=4, max_request_retries=3):
     served = {"base_url": f"{server.url}", "model": "student", "max_concurrency": max_concurrency}
+    served["max_request_retries"] = max_request_retries
     parameters = GenerationParameters(backend="served", served=served, max_retries=2)
     answers = served_answers(encoder, posts, TASKS, parameters, folder=tmp_path / mark)
     return kept_answers(answers, posts, TASKS)
@@ -150,6 +151,19 @@ def test_what_was_answered_is_not_asked_again_unless_the_model_changed(encoder, 
         assert len(server.requests) == asked
         _ask(server, encoder, posts, tmp_path, mark="another")
         assert len(server.requests) > asked
+
+
+def test_a_request_that_got_no_answer_is_no_empty_answer(encoder, posts, reply, tmp_path):
+    with FaultServer(reply=reply, models=("student",)).running() as server:
+        whole = _ask(server, encoder, posts, tmp_path, mark="whole")
+        # It answers once, and is then down for a while.
+        server.reply = lambda body: reply(body) if server.faults.append("503") is None else ""
+        with pytest.raises(TeacherError, match=r"of 12 prompts got no answer, first post .*same command again"):
+            _ask(server, encoder, posts, tmp_path, max_concurrency=1, max_request_retries=0)
+        server.reply, server.faults = reply, []
+        asked = len(server.requests)
+        assert _ask(server, encoder, posts, tmp_path) == whole
+    assert 0 < len(server.requests) - asked < 13
 
 
 def test_a_server_must_be_named():

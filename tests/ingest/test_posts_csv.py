@@ -66,6 +66,7 @@ def test_folder_names_where_the_data_set_lies(tmp_path):
         (",train,text,aspect,one.png,neutral", "empty id"),
         ("b,train,text,aspect,,neutral", "empty image"),
         ("b,train,text,aspect,none.png,neutral", "image not found"),
+        (f"b,train,{'x' * 10_001},aspect,one.png,neutral", "text of 10,001 characters: at most 10,000 are read"),
         ("a1,test,text,aspect,one.png,neutral", "duplicate id: a1 is in row 2 (train)"),
     ],
 )

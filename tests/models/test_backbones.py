@@ -1,5 +1,6 @@
 """Backbones: tiny checkpoints of the real classes, loaded by the code that loads the real ones."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -26,7 +27,7 @@ from mulcot_rd.models.checkpoint import prepare_checkpoint
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import PROJECTIONS
 from mulcot_rd.prompts import TASKS, trained_prompt
-from mulcot_rd.reasoning import parse, write
+from mulcot_rd.reasoning import parse, parse_label, write
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,15 @@ def test_our_prompt_is_the_processors_own(seeing, encoder, posts):
         assert encoder.prompt(post, task).ids == wanted["input_ids"][0].tolist()
         for name, values in images.items():
             assert torch.equal(values, wanted[name])
+
+
+def test_thoughts_that_the_chat_template_begins_are_thoughts(seeing):
+    """As those of thinking models do; the answer then holds no tag that begins them."""
+    processor = copy.deepcopy(seeing.processor)
+    written = processor.tokenizer("It would be neutral. But", add_special_tokens=False)["input_ids"]
+    assert parse_label(InputEncoder(seeing.family, processor, 56).answer(written, "label")) == "neutral"
+    processor.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    assert parse_label(InputEncoder(seeing.family, processor, 56).answer(written, "label")) is None
 
 
 def test_the_papers_image_size_gives_the_papers_tokens(backbone):

@@ -283,6 +283,13 @@ def test_an_answer_is_read_wherever_the_server_puts_it(server, parameters, make_
     assert len(server.requests) == 1
 
 
+def test_a_label_in_thoughts_that_were_cut_is_a_draft(server, parameters, make_post, tmp_path):
+    message = {"content": None, "reasoning_content": "It would be positive. But"}
+    server.faults = [(200, {}, json.dumps({"choices": [{"message": message, "finish_reason": "length"}]}))]
+    result = annotate([make_post()], [], parameters(max_retries=1), tmp_path / "l.jsonl")
+    assert [record.attempts for record in result.reasoning] == [2]
+
+
 def test_an_error_with_status_200_ends_the_run_with_what_the_server_said(server, parameters, posts, tmp_path):
     said = "Unexpected endpoint or method. (POST /chat/completions). Returning 200 anyway"
     server.faults = [(200, {}, json.dumps({"error": said}))] * 40

@@ -23,6 +23,13 @@ from mulcot_rd.teacher.leaks import find_leak
         "It follows the correct label.",
         "The sentiment toward Lydia is given as negative.",
         "This is consistent with the established sentiment.",
+        "This supports the given negative label.",
+        "It is consistent with the provided negative sentiment.",
+        "The smile aligns with the established positive sentiment.",
+        "This matches the negative sentiment label.",
+        "The sentiment given is negative.",
+        "These words are what justifying the negative label takes.",
+        "We were instructed to conclude that it is neutral.",
         "The prompt asks, and according to the prompt it is negative.",
     ],
 )
@@ -37,6 +44,9 @@ def test_leaks_are_found(sentence):
         "The provided text is factual and the image shows a stadium.",
         "The true sentiment behind the words is ironic.",
         "The record label is named in the caption.",
+        "She was told to wait in line, which annoys her.",
+        "According to the user, the food was great, as mentioned by the user twice.",
+        "The man with the label on the shirt smiles.",
         "The crowd gives the target aspect a positive light.",
     ],
 )
@@ -47,7 +57,7 @@ def test_ordinary_reasoning_passes(sentence):
 def test_a_quotation_of_the_post_is_no_leak():
     reasoning = Reasoning(text_analysis='The writer says "I was told to wait", which sounds annoyed.')
     assert find_leak(reasoning, "I was  told to wait for hours") is None
-    assert find_leak(reasoning, "Another post") == "was told"
+    assert find_leak(reasoning, "Another post") == "I was told"
 
 
 def test_hardly_any_real_reasoning_is_refused(shared_data):

@@ -259,6 +259,14 @@ def test_a_linear_schedule_falls_to_the_lowest_rate_whatever_the_scores(fresh, e
     assert ends[-1] == 1e-3 and ends == sorted(ends, reverse=True)
 
 
+def test_a_warmup_as_long_as_the_training_ends_it_and_is_named(fresh, examples, tmp_path, caplog):
+    trainer = _trainer(fresh(), examples, tmp_path, scores=(0.5,), lr_schedule="linear", min_lr=1e-5)
+    trainer.parameters = trainer.parameters.model_copy(update={"warmup_steps": trainer._steps})
+    (end,) = [row["learning_rate"] for row in trainer.run().history if "score" in row]
+    assert end == 1e-5
+    assert "the learning rate never falls" in caplog.text
+
+
 def test_named_layers_learn_at_a_rate_of_their_own(fresh, examples, tmp_path):
     """The first step of AdamW moves every weight by its learning rate."""
 

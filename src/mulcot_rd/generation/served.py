@@ -27,7 +27,7 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import PostContent
 from mulcot_rd.teacher import TeacherParameters
-from mulcot_rd.teacher.errors import RequestFailedError, TeacherError
+from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError
 from mulcot_rd.teacher.openai_client import SDK_ERRORS, OpenAITeacher
 from mulcot_rd.teacher.questions import AnswerTo, Message
 from mulcot_rd.teacher.server import ask_server
@@ -69,12 +69,11 @@ def served_answers(
     """All answers of the server's model, those to one prompt in the order of their attempts.
 
     The prompts of a post follow each other, so that a server with prefix caching reads image and post once. Arguments
-    are those of :class:`~mulcot_rd.generation.AnsweringJob`; ``folder`` keeps what was answered, for this model, these
-    prompts and parameters.
+    are those of :class:`~mulcot_rd.generation.AnsweringJob`; ``folder`` keeps what this model answered.
 
     Raises:
         TeacherError: If the server can answer nothing at all; before the first prompt, if it can't be reached or has no
-            model of that name.
+            model of that name; behind the last, if a prompt got no answer for another reason than what it says.
         UserError: If the answers begin with a prefix that no chat can give them.
     """
     if encoder.family.encoder_decoder and encoder.view.prompts == "trained":
@@ -108,16 +107,25 @@ def served_answers(
             question = TrainedQuestion(post.id, turn, image, attempt, parameters.length(task), sampling)
             try:
                 reply = await answer_to(question)
-            except RequestFailedError as error:
+            except RequestRefusedError as error:
                 logger.warning("post %s has no answer: %s", post.id, error)
                 given.append(Answer(task, post.id, attempt, "", False))
+            except RequestFailedError as error:
+                failed.append(f"post {post.id}: {error}")
+                return given
             else:
                 given.append(Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop"))
         return given
 
+    failed: list[str] = []
     prompts = [(task, post) for post in posts for task in tasks]
     check = None if is_openai(served.base_url) else partial(_check_served, served)
     given = ask_server(prompts, answers_to, teacher, folder / "answers.jsonl", api_key, "prompt", check)
+    if failed:
+        raise TeacherError(
+            f"{len(failed)} of {len(prompts)} prompts got no answer, first {failed[0]}; run the same command again, "
+            "what was answered is kept"
+        )
     answers = list(chain.from_iterable(given))
     log_cut(str(served.model), answers, parameters.max_new_tokens)
     return answers

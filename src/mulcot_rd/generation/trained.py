@@ -76,14 +76,19 @@ class AnsweringJob(Job):
             "generation": self.parameters.result_settings(self.tasks),
             "seed": self.seed,
         }
-        log = AnswerLog(self.folder, made_from)
         if self.parameters.backend == "served":
             # Imported here: only a server needs OpenAI's client.
             with extra("teacher"):
                 from mulcot_rd.generation.served import served_answers  # noqa: PLC0415
 
             asked = encoder, self.posts, self.tasks, self.parameters
-            return served_answers(*asked, folder=log.folder, api_key=api_key), []
+            # Earlier versions kept a ledger for each set of parameters. One for the model is enough: it tells prompts,
+            # lengths and sampling apart, and only a model trained anew has the name of the one before.
+            folder = self.folder / fingerprint(made_from)[:12]
+            if not (folder / "answers.jsonl").is_file():
+                folder = self.folder / f"served-{fingerprint(self.model.identity)[:12]}"
+            return served_answers(*asked, folder=folder, api_key=api_key), []
+        log = AnswerLog(self.folder, made_from)
         cut, score_files = units(self.posts, prompts, self.parameters.batch_size), self._score_files(encoder)
         unanswered = [unit for unit in cut if log.unit(unit, self.tasks, self.parameters) is None]
         unscored = {path: unit for path, unit in score_files.items() if not path.is_file()}

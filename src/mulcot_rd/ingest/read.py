@@ -7,7 +7,7 @@ from mulcot_rd.images import image_problems
 from mulcot_rd.ingest import mvsa, sample, twitter
 from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.ingest.result import LEFT_OUT_BY_DESIGN, Candidate, IngestError, IngestResult, RawRow
-from mulcot_rd.schema import SPLITS, Post, Rejected
+from mulcot_rd.schema import MAX_CHARACTERS, SPLITS, Post, Rejected
 
 TWITTER = ("twitter2015", "twitter2017")
 MVSA = tuple(mvsa.ANNOTATORS)
@@ -33,7 +33,7 @@ def read_posts(dataset: str, raw_dir: Path, parameters: IngestParameters, seed: 
     folder = raw_dir / (parameters.folder or dataset)
     rows = list(_read_rows(dataset, folder, parameters, seed))
     candidates = [row for row in rows if isinstance(row, Candidate)]
-    faults = _duplicate_ids(candidates)
+    faults = _duplicate_ids(candidates) | _long_texts(candidates)
     posts: list[Post] = []
     for split in SPLITS:
         of_split = [row for row in candidates if row.post.split == split and _key(row) not in faults]
@@ -94,6 +94,14 @@ def _duplicate_ids(candidates: list[Candidate]) -> dict[tuple[str, str], str]:
         if earlier is not row:
             faults[_key(row)] = f"duplicate id: {row.post.id} is in row {earlier.row} ({earlier.post.split}) already"
     return faults
+
+
+def _long_texts(candidates: list[Candidate]) -> dict[tuple[str, str], str]:
+    return {
+        _key(row): f"text of {len(row.post.text):,} characters: at most {MAX_CHARACTERS:,} are read"
+        for row in candidates
+        if len(row.post.text) > MAX_CHARACTERS
+    }
 
 
 def _open_images(candidates: list[Candidate], split: str) -> tuple[list[Post], dict[tuple[str, str], str]]:

@@ -30,7 +30,7 @@ from mulcot_rd.prompts import (
     trained_prompt,
     trained_prompts_fingerprint,
 )
-from mulcot_rd.reasoning import ANSWER_PREFIXES
+from mulcot_rd.reasoning import ANSWER_PREFIXES, THOUGHTS_BEGIN
 from mulcot_rd.schema import InputView, PostContent
 
 _CACHED_BYTES = 32 * 2**20
@@ -150,7 +150,17 @@ class InputEncoder:
         """The text of an answer from the token ids that a model wrote behind the prompt of ``task``."""
         if self.family.encoder_decoder:
             ids = [*self._decoder_prefix(task), *ids]
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return f"{THOUGHTS_BEGIN}{text}" if self._begins_thoughts else text
+
+    @cached_property
+    def _begins_thoughts(self) -> bool:
+        """Whether the chat template begins the answer's thoughts itself, as those of thinking models do."""
+        if self.family.encoder_decoder:
+            return False
+        turn = [{"role": "user", "content": [{"type": "text", "text": ""}]}]
+        rendered = self.processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        return rendered.rstrip().endswith(THOUGHTS_BEGIN)
 
     def images(self, paths: Sequence[str | None]) -> dict[str, Tensor]:
         """What the family's model takes for the images at these paths, by argument name; nothing if it sees none.

@@ -7,9 +7,7 @@ from urllib.request import url2pathname
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.models.inputs import InputEncoder
-
-# A text that is longer was not meant as one post, and would take the memory of hundreds.
-MAX_CHARACTERS = 10_000
+from mulcot_rd.schema import MAX_CHARACTERS
 
 
 def fault(values: Mapping[str, str | None], encoder: InputEncoder) -> str | None:

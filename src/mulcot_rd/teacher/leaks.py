@@ -5,25 +5,31 @@ import re
 from mulcot_rd.schema import Reasoning
 
 _LABEL = r"(?:sentiment(?: label)?|label|answer|verdict|prediction|classification)"
-_TASK = r"(?:task|prompt|instructions?|question|input|user)"
+_SENTIMENT = r"(?:positive|neutral|negative)"
+_TASK = r"(?:task|prompt|instructions?|question|input)"
 _LEAKS = re.compile(
     "|".join(
         (
             rf"\b(?:given|provided|supplied|pre-?determined|pre-?established|established|assigned|annotated|gold|known"
-            rf"|specified|stated|required|requested)[ -](?:gold |correct |true )?{_LABEL}\b",
+            rf"|specified|stated|required|requested)[ -](?:gold |correct |true |{_SENTIMENT} )?{_LABEL}\b",
+            r"\bthe sentiment (?:given|provided|established|assigned|specified) (?:is|was|here)\b",
             r"\b(?:correct|true|target|actual) label\b|\bcorrect answer\b",
             r"\bground[ -]?truth\b",
-            r"\b(?:was|were|been|am|being) (?:already )?(?:told|informed|instructed)\b",
-            r"\b(?:told|informed|instructed) (?:me|us|that the sentiment|to)\b",
+            r"\b(?:I|we) (?:was|were|am|have been|had been) (?:already )?(?:told|informed|instructed)\b",
+            r"\b(?:told|informed|instructed) (?:me|us|that the (?:sentiment|label|post|verdict))\b",
+            r"\b(?:told|instructed) to (?:conclude|label|predict|classify|judge|explain|justify)\b",
             rf"\b(?:as|was|is|been) (?:stated|given|specified|established|indicated|provided|mentioned|requested)"
             rf"(?: to (?:me|us))? (?:in|by|beforehand)(?: the)? {_TASK}\b",
+            r"\b(?:as|was|is|been) (?:given|specified|provided|requested) by the user\b",
             rf"\baccording to the (?:label|{_TASK})\b",
             r"\bsentiment (?:of (?:the|this) post |toward\w* [^.]{1,40} )?(?:was|is|has been|had been) (?:already )?"
             r"(?:given|provided|established|specified|pre-?determined|known|set|labell?ed|stated)\b",
             r"\b(?:known|decided|established|determined) (?:to (?:me|us) )?(?:beforehand|in advance)\b",
             r"\b(?:the|this) label (?:is|was|says|states|indicates|confirms|given|provided|of)\b",
-            r"\b(?:with|matche?s?|matching|supports?|justif(?:y|ies)|to) the (?:[a-z]+ )?label\b",
-            r"\blabell?ed (?:as )?(?:positive|neutral|negative)\b",
+            # A label on a shirt is another one.
+            r"\b(?:with|matche?s?|matching|support(?:s|ing)?|justif(?:y|ies|ying)|to) the (?:[a-z]+ ){0,2}label\b"
+            r"(?! (?:on|of the)\b)",
+            rf"\blabell?ed (?:as )?{_SENTIMENT}\b",
         )
     ),
     re.IGNORECASE,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mulcot_rd.credentials import OPENAI_URL, is_local, is_openai, password_of, server_key, without_password
 from mulcot_rd.images import data_uri, load_image
+from mulcot_rd.reasoning import THOUGHTS_BEGIN
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.capabilities import Capabilities
@@ -216,6 +217,9 @@ class OpenAITeacher:
             raise TransientFaultError("the server's answer is no chat completion", maybe_billed=True) from None
         choice, tokens = whole.choices[0], whole.usage or _Tokens()
         text, refusal = choice.message.text, choice.message.refusal
+        if choice.finish_reason == "length" and not choice.message.said:
+            # Thoughts that were cut: a label in them is a draft.
+            text = f"{THOUGHTS_BEGIN}{text}"
         usage = Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.completion_tokens or 0)
         counted = tokens.prompt_tokens and tokens.completion_tokens is not None
         return Answer(
@@ -240,10 +244,13 @@ class _Message(BaseModel):
     reasoning: str | None = None
 
     @property
-    def text(self) -> str:
+    def said(self) -> str:
         parts = self.content if isinstance(self.content, list) else [_Part(text=self.content)]
-        content = "".join(part.text or "" for part in parts)
-        return content or ("" if self.refusal else self.reasoning_content or self.reasoning or "")
+        return "".join(part.text or "" for part in parts)
+
+    @property
+    def text(self) -> str:
+        return self.said or ("" if self.refusal else self.reasoning_content or self.reasoning or "")
 
 
 class _Choice(BaseModel):

@@ -117,7 +117,8 @@ class Transport:
         Raises:
             TeacherError: If the server asks for more than ``LONGEST_RETRY_AFTER_S``.
         """
-        if retry_after_s is None:
+        # 0 seconds, or a date that this machine's clock has passed, say as little as nothing.
+        if not retry_after_s:
             return min(LONGEST_WAIT_S, self._backoff_s * 2**repeat) * random.uniform(0.5, 1.0)
         if retry_after_s > LONGEST_RETRY_AFTER_S:
             raise TeacherError(

@@ -131,6 +131,9 @@ class Trainer:
 
     def run(self) -> TrainingOutcome | None:
         """Train to the end; returns the best epoch's adapter at rank 0."""
+        if self.group.is_first and self.parameters.warmup_steps >= self._steps:
+            said = "%s: the warm-up of %d steps is as long as the training (%d steps): the learning rate never falls"
+            logger.warning(said, self.name, self.parameters.warmup_steps, self._steps)
         while not self.state.finished:
             self._epoch()
         if not self.group.is_first:
@@ -254,11 +257,16 @@ class Trainer:
         if step < parameters.warmup_steps:
             return rate * (step + 1) / parameters.warmup_steps
         if parameters.lr_schedule == "linear":
-            rows = parameters.batch_size * parameters.gradient_accumulation_steps
-            steps = parameters.epochs * math.ceil(len(self.examples) / rows)
-            left = (steps - step) / (steps - parameters.warmup_steps)
+            # Steps may be as few as those of the warm-up.
+            left = (self._steps - step) / max(1, self._steps - parameters.warmup_steps)
             return parameters.min_lr + (rate - parameters.min_lr) * left
         return rate
+
+    @property
+    def _steps(self) -> int:
+        """The steps of all epochs."""
+        rows = self.parameters.batch_size * self.parameters.gradient_accumulation_steps
+        return self.parameters.epochs * math.ceil(len(self.examples) / rows)
 
     def _finish_epoch(self, seconds: float) -> None:
         state, parameters = self.state, self.parameters
