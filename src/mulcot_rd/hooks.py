@@ -67,8 +67,9 @@ class ProjectHooks:
             raise DryRunEnded(report(catalog, self._loader, stages))
         if run.trained_on is not None:
             take_student_of(run, pipeline, catalog)
-        if not self._loader["parameters"]["method"].get("preference"):
-            for name in WITHOUT_PREFERENCES.keys() & pipeline.datasets():
+        left_out = WITHOUT_PREFERENCES.keys() & pipeline.datasets()
+        if left_out and not self._loader["parameters"]["method"].get("preference"):
+            for name in left_out:
                 catalog[name] = MemoryDataset(WITHOUT_PREFERENCES[name])
         if DEFAULTS in pipeline.inputs():
             catalog.save(DEFAULTS, default_parameters(self._loader))

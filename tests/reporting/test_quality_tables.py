@@ -39,7 +39,7 @@ def test_a_row_a_system_with_shares_in_percent_and_their_intervals(quality, post
     assert table.loc["teacher", "conclusion_entails 95% interval"] == "100.0 to 100.0"
     assert table["reasonings"].tolist() == [len(posts)] * 3
     assert "judged" not in table.columns
-    assert table.loc["teacher", "source"] == "measured; offline-rules"
+    assert table.loc["teacher", "source"] == "measured; offline-rules; first 12 posts a split"
     assert table.loc["student", "source"].startswith("measured (tiny model, random initial weights); taught by rules")
 
 

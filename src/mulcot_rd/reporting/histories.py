@@ -93,6 +93,8 @@ def _read(file: Path, dataset: str, run: str) -> list[LossHistory]:
             f"{file} or history.jsonl beside it: {place}: {first['msg']}; put it back, or move its folder away"
         ) from error
     model = manifest.backbone.model
-    source = source_of(run.rpartition("-")[2], checkpoints=custom_checkpoints([model]))
+    # A checkpoint's weights are no random ones, at whatever scale; MiniLM's are named by no checkpoint.
+    scale = run.rpartition("-")[2] if model is None else "full"
+    source = source_of(scale, checkpoints=custom_checkpoints([model]))
     weights = (manifest.task_weights.reasoning, manifest.task_weights.label)
     return [LossHistory(dataset, run, manifest.role, source, weights, rows)]
