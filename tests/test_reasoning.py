@@ -221,3 +221,12 @@ def test_keys_in_curly_quotes_may_share_a_line():
     assert answer.text_analysis == "It says “Prediction”: “positive”, it is a complaint."
     assert list(answer.sections.values())[1:] == list(SECTIONS.values())[1:]
     assert answer.prediction == "negative"
+
+
+@pytest.mark.parametrize(
+    "line", ['"Sentiment": positive', "Final Prediction: positive", "Prediction -> positive", "**Label:** positive."]
+)
+def test_a_label_under_another_name_is_no_part_of_the_conclusion(line):
+    answer = parse("\n".join([*(f'"{key}": "{text}"' for key, text in SECTIONS.items()), line]))
+    assert list(answer.sections.values()) == list(SECTIONS.values())
+    assert answer.prediction == "positive"

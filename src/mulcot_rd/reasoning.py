@@ -45,6 +45,12 @@ _LINE_KEY = re.compile(
 )
 # A label and nothing more: marks before it, and behind it the end of the line, of the value or of the sentence.
 _LABEL_ALONE = re.compile(r"""[\W_]*(?:positive|neutral|negative)\b["”'*`_]*[ \t]*(?:$|[\n,.;!)}\](])""", re.IGNORECASE)
+# A last line that gives the label under another name, or with another sign than a colon.
+_LABEL_LINE = re.compile(
+    r"\s*\n\W*(?:final[ _]|overall[ _])?(?:sentiment|prediction|label|verdict|answer)\b\W*(?:is\b)?\W*"
+    r"(?:positive|neutral|negative)\W*$",
+    re.IGNORECASE,
+)
 _OPENING, _CLOSING = ('"', "“"), ('"', "”")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # What a thinking model's answer begins with, where its prompt or its server does not say it already.
@@ -207,7 +213,7 @@ def _from_markers(body: str) -> tuple[dict[str, str], str]:
     found: dict[str, str] = {}
     ends = [start for _, start, _ in chosen[1:]] + [len(body)]
     for (key, _, start), end in zip(chosen, ends, strict=False):
-        found[key] = _value(body[start:end])
+        found[key] = _value(_LABEL_LINE.sub("", body[start:end]) if key == SECTION_KEYS[-1] else body[start:end])
     last = body[chosen[-1][2] :].lstrip() if chosen else ""
     return found, re.split('["”]', last)[-1] if last.startswith(_OPENING) else ""
 

@@ -185,8 +185,8 @@ def test_a_save_that_ends_halfway_is_no_version(kind, root, monkeypatch):
     assert loaded(opened(kind, root)) != first
 
 
-def test_without_versions_a_folder_of_versions_is_refused(tmp_path):
-    path = str(tmp_path / "metrics.json")
+def test_without_versions_a_folder_of_versions_is_refused(root):
+    path = f"{root}/metrics.json"
     ReplacedJSONDataset(filepath=path, version=Version(None, None)).save({"a": 1})
     for use in (lambda d: d.load(), lambda d: d.save({"a": 2})):
         with pytest.raises(DatasetError, match=r"metrics\.json is a folder of versions, and versions are off"):

@@ -98,6 +98,11 @@ def test_every_run_has_its_own_reports_whatever_posts_others_left(project, kedro
             assert (reports / run / name).is_file()
     (reports / "few" / "baselines.json").unlink()
     assert carried_out() == [False, True]
+    # What only the reports read makes these alone again.
+    plan = project / "plan.yml"
+    plan.write_text(plan.read_text().replace("limit: 6", "limit: 6, reporting.cases: 1"))
+    assert carried_out() == [False, True]
+    assert "Running node: read_raw" not in (reports / "few" / "experiment.log").read_text()
 
 
 def test_an_ended_plan_leaves_no_run_behind(project):  # noqa: F811

@@ -17,7 +17,7 @@ from kedro.io.core import generate_timestamp, get_protocol_and_path
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import locked, replace_file
 from mulcot_rd.fingerprint import bytes_fingerprint
-from mulcot_rd.versions import RECORD, newest
+from mulcot_rd.versions import RECORD
 
 # The files of a dataset, by what each adds to the dataset's path.
 Content = dict[str, bytes]
@@ -140,14 +140,17 @@ class VersionedFiles:
         """The file that is written last."""
         return f"{path}{self._endings[-1]}"
 
-    def _get_versions(self: Any) -> list[str]:
-        """Kedro's, newest first, without patterns: the path may hold brackets."""
+    def _in_folder(self: Any) -> list[str]:
+        """The versions in their folder, newest first."""
         folder = str(self._filepath)
         there = self._fs.ls(folder, detail=False) if self._fs.isdir(folder) else []
         names = sorted((PurePosixPath(path).name for path in there), reverse=True)
         paths = [str(self._get_versioned_path(name)) for name in names if not name.startswith(".")]
-        found = [path for path in paths if self._is_there(path)]
-        if found:
+        return [path for path in paths if self._is_there(path)]
+
+    def _get_versions(self: Any) -> list[str]:
+        """Kedro's, newest first, without patterns: the path may hold brackets."""
+        if found := self._in_folder():
             return found
         if (version := self._unversioned()) is not None:
             return [str(self._get_versioned_path(version))]
@@ -202,7 +205,7 @@ class VersionedFiles:
             self._fs.rm(moving, recursive=True)
 
     def _refuse_versions(self: Any) -> None:
-        if self._protocol == "file" and newest(Path(self._filepath)) != Path(self._filepath):
+        if self._in_folder():
             raise DatasetError(
                 f"{self._filepath} is a folder of versions, and versions are off: leave out versions=false, "
                 "or move the folder away"

@@ -97,14 +97,16 @@ def _refuse_shared_folders(runs: Sequence[PlannedRun], states: Sequence[RunState
 
 
 def _carry_out(planned: PlannedRun, state: RunState, project: Path, which: str, *, force: bool) -> RunReport:
-    if not force and state.up_to_date():
+    finished = not force and state.up_to_date()
+    if finished and state.reports_up_to_date():
         return RunReport(state.name, state.dataset, "up to date", 0.0)
+    stages, outputs = (["reporting"], state.own_reports) if finished else (planned.stages, state.outputs)
     logger.info("%s: %s, %s", which, state.name, without_password(planned.params_option))
     started = time.monotonic()
     log = state.record.with_name("experiment.log")
     # A record of the earlier run must not outlive a failure of this one.
     state.record.unlink(missing_ok=True)
-    reason = _run_kedro(planned, planned.stages, project, log, outputs=state.outputs)
+    reason = _run_kedro(planned, stages, project, log, outputs=outputs)
     seconds = time.monotonic() - started
     if reason is not None:
         return RunReport(state.name, state.dataset, "failed", seconds, reason, log)

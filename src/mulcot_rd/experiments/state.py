@@ -18,8 +18,10 @@ from mulcot_rd.models import looks_local
 from mulcot_rd.pipeline_registry import stage
 from mulcot_rd.preference import WITHOUT_PREFERENCES
 
-# Changing these folders changes no result of a run: reports are made again anyway.
-_NO_RESULT = ("reporting", "experiments", "pipelines/reporting")
+# Changing these folders changes no result of a run, but its reports.
+_REPORTS = ("reporting/", "pipelines/reporting/")
+# Changing these changes neither.
+_NEITHER = ("experiments/",)
 # How the outputs of the pipeline reporting begin that are of all runs.
 _OF_ALL_RUNS = ("table_", "figure_")
 
@@ -33,6 +35,8 @@ class RunState:
         reports: Folder of the reports of all runs.
         record: The file that says what the finished run was made from.
         outputs: What the run writes: all outputs of its stages, and of the reports those that are its own.
+        own_reports: Of these the reports.
+        reporting: Fingerprint of what makes reports of results: parameters and code.
         fingerprint: Of everything that determines the run's results: the parameters that its stages read, raw data,
             imported reasonings, checkpoints of the user's own, and the project's code and prompts.
     """
@@ -57,10 +61,12 @@ class RunState:
         self.name: str = settings.name
         self.dataset: str = settings.dataset
         self._stages = [stage(name) for name in planned.stages if name != "reporting"]
-        self.outputs = {name for each in self._stages for name in each.all_outputs()}
+        self.own_reports: set[str] = set()
         if "reporting" in planned.stages:
             # Tables and figures of all runs are made once, behind the last run.
-            self.outputs |= {name for name in stage("reporting").all_outputs() if not name.startswith(_OF_ALL_RUNS)}
+            self.own_reports = {name for name in stage("reporting").all_outputs() if not name.startswith(_OF_ALL_RUNS)}
+        self.reporting = fingerprint(parameters["reporting"], code_fingerprint(reports=True))
+        self.outputs = {name for each in self._stages for name in each.all_outputs()} | self.own_reports
         if not parameters["method"].get("preference"):
             self.outputs -= WITHOUT_PREFERENCES.keys()
         self.reports = project / settings.data_root / "08_reporting"
@@ -90,10 +96,15 @@ class RunState:
             and record.get("versions", versions := self._versions()) == versions
         )
 
+    def reports_up_to_date(self) -> bool:
+        """Whether the reports of a run that is up to date were made by the same parameters and code."""
+        record = json.loads(self.record.read_text(encoding="utf-8"))
+        return not self.own_reports or record.get("reporting") == self.reporting
+
     def finish(self, seconds: float) -> None:
         """Note that the run finished, and how long it took in seconds."""
-        record = {"run": self.name, "fingerprint": self.fingerprint, "seconds": round(seconds, 1)}
-        write_json(self.record, record | {"versions": self._versions()})
+        record = {"run": self.name, "fingerprint": self.fingerprint, "reporting": self.reporting}
+        write_json(self.record, record | {"seconds": round(seconds, 1), "versions": self._versions()})
 
     def _versions(self) -> dict[str, str]:
         """The newest version of all that the stages write, or read of another run.
@@ -113,14 +124,15 @@ class RunState:
 
 
 @cache
-def code_fingerprint() -> str:
-    """A hash of the package's code and prompts, without what only reports."""
+def code_fingerprint(*, reports: bool = False) -> str:
+    """A hash of the package's code and prompts, of what only reports or of all else."""
     package = Path(str(files("mulcot_rd")))
     sources = [
         path
         for path in sorted(package.rglob("*"))
         if path.suffix in (".py", ".j2", ".json")
-        and not any(path.relative_to(package).as_posix().startswith(f"{folder}/") for folder in _NO_RESULT)
+        and not (name := path.relative_to(package).as_posix()).startswith(_NEITHER)
+        and name.startswith(_REPORTS) == reports
     ]
     return fingerprint([path.relative_to(package).as_posix() for path in sources], file_fingerprint(*sources))
 

@@ -89,7 +89,8 @@ class ServerErrors:
             )
         if status == 400 and error.get("param") == "temperature":
             return TeacherError(
-                f"the model refuses teacher.temperature={self._parameters.temperature:g} ({said}): set another"
+                f"the model refuses teacher.temperature={self._parameters.temperature:g} ({said}): set another; "
+                "a served student has to take 0, for answers that are greedy"
             )
         return None
 
