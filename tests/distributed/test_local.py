@@ -53,7 +53,6 @@ def test_signals_have_their_own_handlers_again(tmp_path):
     before = [signal.getsignal(number) for number in handled]
     launch(Calls(), cluster(2), tmp_path / "job", most=9)
     assert [signal.getsignal(number) for number in handled] == before
-    assert before[0] is signal.default_int_handler
 
 
 def test_the_launcher_leaves_nothing_among_temporary_files(tmp_path, monkeypatch):
