@@ -203,7 +203,7 @@ def demo(params: dict[str, Any], env: str | None, folders: tuple[Path, ...], hos
         from mulcot_rd.prediction.reasoner import SentimentReasoner
 
         results = run_context(params, env)[0].params["results_root"]
-        chosen = folders or [newest_student(Path(results))]
+        chosen = folders or [newest_student(Path(results).expanduser())]
         students = [(title(folder), SentimentReasoner.load(folder)) for folder in chosen]
         page = build_page(students, examples(Path("data/01_raw/sample")))
         click.echo(f"{serve(page, host, port)} is open; Ctrl-C ends it")

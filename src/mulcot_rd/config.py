@@ -205,7 +205,7 @@ def _hops(config: DictConfig, path: Sequence[Any]) -> int:
     if not isinstance(group, DictConfig) or not OmegaConf.is_interpolation(group, name):
         return 0
     next_one = re.fullmatch(r"\$\{([\w.]+)\}", cast(dict[str, Any], OmegaConf.to_container(group))[name])
-    return 1 + (_hops(config, next_one[1].split(".")) if next_one else 0)
+    return 1 + (_references(config, (*next_one[1].split("."), "")) if next_one else 0)
 
 
 def value_at(values: Any, path: Sequence[Any]) -> Any:

@@ -71,6 +71,9 @@ class ProjectHooks:
         if left_out and not self._loader["parameters"]["method"].get("preference"):
             for name in left_out:
                 catalog[name] = MemoryDataset(WITHOUT_PREFERENCES[name])
+            # Nodes of preferences read them, which do nothing here; runs of earlier versions have none.
+            for name in {"teacher_rejected", "assistant_rejected"} & pipeline.inputs():
+                catalog[name] = MemoryDataset([])
         if DEFAULTS in pipeline.inputs():
             catalog.save(DEFAULTS, default_parameters(self._loader))
         fill_optional_inputs(pipeline, catalog)

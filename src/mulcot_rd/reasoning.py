@@ -47,7 +47,7 @@ _LINE_KEY = re.compile(
 _LABEL_ALONE = re.compile(r"""[\W_]*(?:positive|neutral|negative)\b["”'*`_]*[ \t]*(?:$|[\n,.;!)}\](])""", re.IGNORECASE)
 # A last line that gives the label under another name, or with another sign than a colon.
 _LABEL_LINE = re.compile(
-    r"\s*\n\W*(?:final[ _]|overall[ _])?(?:sentiment|prediction|label|verdict|answer)\b\W*(?:is\b)?\W*"
+    r"(?<!\s)\s*\n[^\w\n]*+(?:final[ _]|overall[ _])?(?:sentiment|prediction|label|verdict|answer)\b\W*+(?:is\b\W*+)?"
     r"(?:positive|neutral|negative)\W*$",
     re.IGNORECASE,
 )

@@ -28,6 +28,7 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import PROJECTIONS
 from mulcot_rd.prompts import TASKS, trained_prompt
 from mulcot_rd.reasoning import parse, parse_label, write
+from mulcot_rd.schema import InputView
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +94,15 @@ def test_thoughts_that_the_chat_template_begins_are_thoughts(seeing):
     """As those of thinking models do; the answer then holds no tag that begins them."""
     processor = copy.deepcopy(seeing.processor)
     written = processor.tokenizer("It would be neutral. But", add_special_tokens=False)["input_ids"]
-    assert parse_label(InputEncoder(seeing.family, processor, 56).answer(written, "label")) == "neutral"
+    as_it_comes, trained = (
+        lambda: InputEncoder(seeing.family, processor, 56, InputView(prompts="prediction")),
+        lambda: InputEncoder(seeing.family, processor, 56),
+    )
+    assert parse_label(as_it_comes().answer(written, "label")) == "neutral"
     processor.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
-    assert parse_label(InputEncoder(seeing.family, processor, 56).answer(written, "label")) is None
+    assert parse_label(as_it_comes().answer(written, "label")) is None
+    # What is trained here answers at once, behind whatever its prompt ends in.
+    assert parse_label(trained().answer(written, "label")) == "neutral"
 
 
 def test_the_papers_image_size_gives_the_papers_tokens(backbone):

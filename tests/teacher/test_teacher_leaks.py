@@ -30,6 +30,9 @@ from mulcot_rd.teacher.leaks import find_leak
         "The sentiment given is negative.",
         "These words are what justifying the negative label takes.",
         "We were instructed to conclude that it is neutral.",
+        "I've been told it is negative.",
+        "Having been told so, it is negative.",
+        "The model was told the label.",
         "The prompt asks, and according to the prompt it is negative.",
     ],
 )
@@ -57,7 +60,7 @@ def test_ordinary_reasoning_passes(sentence):
 def test_a_quotation_of_the_post_is_no_leak():
     reasoning = Reasoning(text_analysis='The writer says "I was told to wait", which sounds annoyed.')
     assert find_leak(reasoning, "I was  told to wait for hours") is None
-    assert find_leak(reasoning, "Another post") == "I was told"
+    assert find_leak(reasoning, "Another post") == "was told"
 
 
 def test_hardly_any_real_reasoning_is_refused(shared_data):

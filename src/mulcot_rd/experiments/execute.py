@@ -105,12 +105,13 @@ def _carry_out(planned: PlannedRun, state: RunState, project: Path, which: str, 
     started = time.monotonic()
     log = state.record.with_name("experiment.log")
     # A record of the earlier run must not outlive a failure of this one.
-    state.record.unlink(missing_ok=True)
+    if not finished:
+        state.record.unlink(missing_ok=True)
     reason = _run_kedro(planned, stages, project, log, outputs=outputs)
     seconds = time.monotonic() - started
     if reason is not None:
         return RunReport(state.name, state.dataset, "failed", seconds, reason, log)
-    state.finish(seconds)
+    state.finish(None if finished else seconds)
     return RunReport(state.name, state.dataset, "done", seconds, log=log)
 
 

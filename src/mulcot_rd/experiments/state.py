@@ -101,8 +101,10 @@ class RunState:
         record = json.loads(self.record.read_text(encoding="utf-8"))
         return not self.own_reports or record.get("reporting") == self.reporting
 
-    def finish(self, seconds: float) -> None:
-        """Note that the run finished, and how long it took in seconds."""
+    def finish(self, seconds: float | None) -> None:
+        """Note that the run finished, and how long it took in seconds; ``None`` where only its reports were made."""
+        if seconds is None:
+            seconds = json.loads(self.record.read_text(encoding="utf-8"))["seconds"]
         record = {"run": self.name, "fingerprint": self.fingerprint, "reporting": self.reporting}
         write_json(self.record, record | {"seconds": round(seconds, 1), "versions": self._versions()})
 

@@ -65,15 +65,18 @@ def served_answers(
     *,
     folder: Path,
     api_key: str | None = None,
+    complete: bool = True,
 ) -> list[Answer]:
     """All answers of the server's model, those to one prompt in the order of their attempts.
 
     The prompts of a post follow each other, so that a server with prefix caching reads image and post once. Arguments
     are those of :class:`~mulcot_rd.generation.AnsweringJob`; ``folder`` keeps what this model answered.
+    Where the work need not be ``complete``, a prompt without an answer has an empty one, and a line in the log.
 
     Raises:
         TeacherError: If the server can answer nothing at all; before the first prompt, if it can't be reached or has no
-            model of that name; behind the last, if a prompt got no answer for another reason than what it says.
+            model of that name; behind the last, if the work is to be complete and a prompt got no answer, but was not
+            refused.
         UserError: If the answers begin with a prefix that no chat can give them.
     """
     if encoder.family.encoder_decoder and encoder.view.prompts == "trained":
@@ -107,12 +110,12 @@ def served_answers(
             question = TrainedQuestion(post.id, turn, image, attempt, parameters.length(task), sampling)
             try:
                 reply = await answer_to(question)
-            except RequestRefusedError as error:
+            except RequestFailedError as error:
+                if complete and not isinstance(error, RequestRefusedError):
+                    failed.append(f"post {post.id}: {error}")
+                    return given
                 logger.warning("post %s has no answer: %s", post.id, error)
                 given.append(Answer(task, post.id, attempt, "", False))
-            except RequestFailedError as error:
-                failed.append(f"post {post.id}: {error}")
-                return given
             else:
                 given.append(Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop"))
         return given
@@ -124,7 +127,8 @@ def served_answers(
     if failed:
         raise TeacherError(
             f"{len(failed)} of {len(prompts)} prompts got no answer, first {failed[0]}; run the same command again, "
-            "what was answered is kept"
+            "what was answered is kept; if it comes again, raise timeout_s or max_request_retries of "
+            "generation.served"
         )
     answers = list(chain.from_iterable(given))
     log_cut(str(served.model), answers, parameters.max_new_tokens)

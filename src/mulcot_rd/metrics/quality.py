@@ -113,7 +113,8 @@ def named_label(section: str) -> Sentiment | None:
 
     ``neither positive nor negative`` comes to neutral.
     """
-    words = _WORD.findall(_even(section))
+    # What is quoted is a word, too: 'positive'.
+    words = [word.strip("'") for word in _WORD.findall(_even(section))]
     said: Sentiment | None = None
     turn = 0
     for place, word in enumerate(words):

@@ -155,8 +155,11 @@ class InputEncoder:
 
     @cached_property
     def _begins_thoughts(self) -> bool:
-        """Whether the chat template begins the answer's thoughts itself, as those of thinking models do."""
-        if self.family.encoder_decoder:
+        """Whether the chat template begins the answer's thoughts itself, as those of thinking models do.
+
+        A model that is trained here answers in the format at once, whatever its template says.
+        """
+        if self.family.encoder_decoder or self.view.prompts == "trained":
             return False
         turn = [{"role": "user", "content": [{"type": "text", "text": ""}]}]
         rendered = self.processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)

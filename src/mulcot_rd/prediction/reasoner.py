@@ -123,7 +123,8 @@ class SentimentReasoner:
                 with extra("teacher"):
                     from mulcot_rd.generation.served import served_answers
 
-                given = served_answers(encoder, contents, tasks, self._generation, folder=Path(folder))
+                asked = encoder, contents, tasks, self._generation
+                given = served_answers(*asked, folder=Path(folder), complete=False)
                 return verdicts(kept_answers(given, contents, tasks))
             description = f"{len(contents)} posts" if show_progress else None
             given = answer_posts(

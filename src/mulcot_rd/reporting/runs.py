@@ -200,10 +200,15 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
             info.of_posts,
             info.teacher,
             info.captions,
-            info.training,
             info.served,
             info.trained_on,
             *info.checkpoints,
         )
         groups[key][info.seed] = run
-    return [[group[seed] for seed in sorted(group)] for group in groups.values() if len(group) > 1]
+    # Runs of earlier versions don't say with which parameters they were trained.
+    told = {key: all(run.run.training for run in group.values()) for key, group in groups.items()}
+    alike: dict[tuple[Any, ...], dict[int, RunMetrics]] = defaultdict(dict)
+    for key, group in groups.items():
+        for seed, run in group.items():
+            alike[key, run.run.training if told[key] else None][seed] = run
+    return [[group[seed] for seed in sorted(group)] for group in alike.values() if len(group) > 1]

@@ -7,6 +7,11 @@ from mulcot_rd.schema import Reasoning
 _LABEL = r"(?:sentiment(?: label)?|label|answer|verdict|prediction|classification)"
 _SENTIMENT = r"(?:positive|neutral|negative)"
 _TASK = r"(?:task|prompt|instructions?|question|input)"
+# Looked at alone: the phrase is quoted in the retry's prompt, by which a paid answer is found again.
+_WHO = "|".join(
+    rf"(?<=\b{who} )"
+    for who in ("I", "we", "I've", "we've", "I have", "we have", "I had", "we had", "having", "model", "annotator")
+)
 _LEAKS = re.compile(
     "|".join(
         (
@@ -15,9 +20,10 @@ _LEAKS = re.compile(
             r"\bthe sentiment (?:given|provided|established|assigned|specified) (?:is|was|here)\b",
             r"\b(?:correct|true|target|actual) label\b|\bcorrect answer\b",
             r"\bground[ -]?truth\b",
-            r"\b(?:I|we) (?:was|were|am|have been|had been) (?:already )?(?:told|informed|instructed)\b",
+            # The writer of the post may have been told something, too.
+            rf"(?:{_WHO})(?:was|were|been|am|being) (?:already )?(?:told|informed|instructed)\b",
             r"\b(?:told|informed|instructed) (?:me|us|that the (?:sentiment|label|post|verdict))\b",
-            r"\b(?:told|instructed) to (?:conclude|label|predict|classify|judge|explain|justify)\b",
+            r"\b(?:told|instructed) to(?= (?:conclude|label|predict|classify|judge|explain|justify)\b)",
             rf"\b(?:as|was|is|been) (?:stated|given|specified|established|indicated|provided|mentioned|requested)"
             rf"(?: to (?:me|us))? (?:in|by|beforehand)(?: the)? {_TASK}\b",
             r"\b(?:as|was|is|been) (?:given|specified|provided|requested) by the user\b",
