@@ -205,7 +205,8 @@ class VersionedFiles:
             self._fs.rm(moving, recursive=True)
 
     def _refuse_versions(self: Any) -> None:
-        if self._in_folder():
+        # Of tables and figures the newest lies beside its folder of versions, where anybody reads it.
+        if "" in self._endings and self._in_folder():
             raise DatasetError(
                 f"{self._filepath} is a folder of versions, and versions are off: leave out versions=false, "
                 "or move the folder away"
