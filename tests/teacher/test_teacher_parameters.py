@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from mulcot_rd.credentials import without_password
 from mulcot_rd.messages import one_sentence
 from mulcot_rd.teacher import TeacherParameters
 from mulcot_rd.teacher.errors import TeacherError
@@ -69,3 +70,7 @@ def test_waits_double_with_jitter_up_to_a_bound():
 def test_no_sentence_shows_the_password_of_an_address(address):
     said = one_sentence(TeacherError(f"refused (given: '{address}'); write to me@host"))
     assert said == f"refused (given: 'http://{address.rpartition('@')[2]}'); write to me@host"
+
+
+def test_a_password_is_not_shown_whatever_signs_it_has():
+    assert without_password("http://user:it's-s3cret@host:8000/v1 refuses") == "http://host:8000/v1 refuses"
