@@ -217,7 +217,7 @@ class OpenAITeacher:
             raise TransientFaultError("the server's answer is no chat completion", maybe_billed=True) from None
         choice, tokens = whole.choices[0], whole.usage or _Tokens()
         text, refusal = choice.message.text, choice.message.refusal
-        if choice.finish_reason == "length" and not choice.message.said:
+        if text and choice.finish_reason == "length" and not choice.message.said:
             # Thoughts that were cut: a label in them is a draft.
             text = f"{THOUGHTS_BEGIN}{text}"
         usage = Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.completion_tokens or 0)
