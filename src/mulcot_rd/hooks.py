@@ -17,6 +17,7 @@ from kedro.pipeline import Pipeline
 from mulcot_rd.checks import check_names, check_parameters, check_runner
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.errors import DryRunEnded, UserError
+from mulcot_rd.lineage import where_results_lie
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import STAGES, stage, validated
 from mulcot_rd.pipelines import OPTIONAL_INPUTS
@@ -134,9 +135,9 @@ def take_student_of(run: RunParameters, pipeline: Pipeline, catalog: DataCatalog
             f"{asked} evaluates the student of another run and trains none: "
             "kedro run --pipelines data_preparation,evaluation,reporting"
         )
-    metrics: Any = catalog.get("metrics")
-    own = metrics._filepath.parents[3] / "06_models" / run.dataset / run.name / "student"
-    if metrics._fs.exists(str(own)) or run.name == str(run.student_run).partition("/")[2]:
+    results, root = where_results_lie(catalog)
+    own = root / "06_models" / run.dataset / run.name / "student"
+    if results.exists(str(own)) or run.name == str(run.student_run).partition("/")[2]:
         raise UserError(
             f"{asked}: run={run.name} is the name of a run with a student of its own: give this one another name"
         )

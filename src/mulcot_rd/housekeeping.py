@@ -1,6 +1,5 @@
 """Which versions there are, what still refers to each, and the removal of those that nothing does."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,10 +9,11 @@ from typing import Any
 
 from kedro.io import DataCatalog
 
-from mulcot_rd.datasets.versioned import VersionedFiles
+from mulcot_rd.datasets.versioned import VersionedFiles, record_at
 from mulcot_rd.kept import MANIFEST
+from mulcot_rd.lineage import where_results_lie
 from mulcot_rd.parameters import RunParameters
-from mulcot_rd.preference import STUDENT_PREFERENCE
+from mulcot_rd.preference import MODELS
 from mulcot_rd.versions import RECORD
 
 # The layers that hold versions.
@@ -52,11 +52,10 @@ def stored_versions(catalog: DataCatalog) -> list[StoredVersion]:
         catalog: The catalog of any run: the others lie beside it.
     """
     run = RunParameters.model_validate(catalog.load("params:run_settings"))
-    metrics: Any = catalog.get("metrics")
-    root = metrics._filepath.parents[3]
+    results, root = where_results_lie(catalog)
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for layer in _LAYERS:
-        for path, info in metrics._fs.find(str(root / layer), detail=True).items():
+        for path, info in results.find(str(root / layer), detail=True).items():
             parts = PurePosixPath(path).relative_to(root).parts
             level = next((number for number, part in enumerate(parts) if _VERSION.fullmatch(part)), None)
             if level is not None:
@@ -66,7 +65,7 @@ def stored_versions(catalog: DataCatalog) -> list[StoredVersion]:
     made_from = {key: set[tuple[str, str]]() for key in whole}
     for key, files in whole.items():
         if RECORD in files:
-            record = json.loads(metrics._fs.cat_file(files[RECORD]["name"]))
+            record = record_at(results, files[RECORD]["name"])
             paths = _paths(catalog, root, run, record["run"])
             made_from[key] = {
                 (paths[name], state["version"]) for name, state in record["inputs"].items() if name in paths
@@ -90,9 +89,9 @@ def stored_versions(catalog: DataCatalog) -> list[StoredVersion]:
 
 def remove(catalog: DataCatalog, versions: Sequence[StoredVersion]) -> None:
     """Remove versions from where results lie."""
-    metrics: Any = catalog.get("metrics")
+    results, root = where_results_lie(catalog)
     for one in versions:
-        metrics._fs.rm(str(metrics._filepath.parents[3] / one.path / one.version), recursive=True)
+        results.rm(str(root / one.path / one.version), recursive=True)
 
 
 def _is_whole(name: str, files: dict[str, Any]) -> bool:
@@ -112,6 +111,4 @@ def _paths(catalog: DataCatalog, root: PurePosixPath, at_hand: RunParameters, ru
             theirs = [other if folder == mine else folder for folder, mine, other in placed]
             paths[name] = "/".join([layer, *theirs, last])
     trained = run.get("student_run", f"{run['dataset']}/{run['name']}")
-    return paths | {
-        f"{role}_adapter": f"06_models/{trained}/{role}" for role in ("assistant", "student", STUDENT_PREFERENCE)
-    }
+    return paths | {f"{role}_adapter": f"06_models/{trained}/{role}" for role in MODELS}

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
@@ -134,7 +134,7 @@ def _check_made_from(name: str, wanted: Mapping[str, str], catalog: DataCatalog,
     """Note which version of a dataset was made from the wanted ones, where the newest was not."""
     dataset = _dataset(catalog, name)
     made_from = dataset.read_record(dataset.resolve_load_version()).get("inputs", {})
-    for source in wanted.keys() & made_from.keys():
+    for source in sorted(wanted.keys() & made_from.keys()):
         if made_from[source]["fingerprint"] == _dataset(catalog, source).fingerprint():
             continue
         versions = dataset.list_versions(full_path=False)
@@ -218,6 +218,12 @@ def commit(folder: Path) -> str | None:
 def _dataset(catalog: DataCatalog, name: str) -> Any:
     """A dataset; Kedro's type of it knows no versions and no records."""
     return catalog.get(name)
+
+
+def where_results_lie(catalog: DataCatalog) -> tuple[Any, PurePosixPath]:
+    """The file system of the results of all runs, and their folder there."""
+    metrics: Any = catalog.get("metrics")
+    return metrics._fs, metrics._filepath.parents[3]
 
 
 def _check_there(dataset: Any, name: str, version: str) -> None:

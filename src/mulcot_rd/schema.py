@@ -14,6 +14,15 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 MAX_CHARACTERS = 10_000
 
 
+def length_fault(name: str, text: str) -> str | None:
+    """What is wrong with the length of a post's text, aspect or caption."""
+    return (
+        f"{name} of {len(text):,} characters: at most {MAX_CHARACTERS:,} are read"
+        if len(text) > MAX_CHARACTERS
+        else None
+    )
+
+
 class Sentiment(StrEnum):
     """The three sentiment classes of all four data sets (paper, Section 3.1)."""
 

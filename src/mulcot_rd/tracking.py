@@ -21,7 +21,7 @@ from mulcot_rd.fingerprint import fingerprint, flat
 from mulcot_rd.lineage import commit
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipeline_registry import validated
-from mulcot_rd.preference import STUDENT_PREFERENCE
+from mulcot_rd.preference import MODELS, STUDENT_PREFERENCE
 from mulcot_rd.reporting.run_config import run_config
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ _RESULTS = {
     "preference_pairs": "preference_statistics",
     STUDENT_PREFERENCE: f"{STUDENT_PREFERENCE}_adapter",
 }
-_MODELS = ("assistant", "student", STUDENT_PREFERENCE)
-_ADAPTERS = tuple(_RESULTS[model] for model in _MODELS)
+_ADAPTERS = tuple(_RESULTS[model] for model in MODELS)
 # No result depends on where a run lies and is computed, nor on how soft labels are divided; what else is left out says
 # which result is meant.
 _NO_PARAMETERS = (
@@ -225,7 +224,7 @@ class _Run:
     def log_scores(self, metrics: Mapping[str, Any]) -> None:
         """Log the scores of the teacher and the models that changed."""
         logged = self._client.get_run(self._id).data.metrics
-        for role in ("teacher", *_MODELS):
+        for role in ("teacher", *MODELS):
             for name, value in (metrics.get(role) or {}).items():
                 if _is_number(value) and logged.get(f"{role}/{name}") != value:
                     self._client.log_metric(self._id, f"{role}/{name}", value)
@@ -303,7 +302,7 @@ def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
     unused = _OF_COMPACT if values.get("student.soft_labels.kind") == "exact" else ()
     for name, value in values.items():
         group, _, rest = name.partition(".")
-        of_model = group in _MODELS and rest.split(".")[0] in _NO_PARAMETERS_OF_MODELS
+        of_model = group in MODELS and rest.split(".")[0] in _NO_PARAMETERS_OF_MODELS
         if value is not None and not of_model and not name.startswith((*_NO_PARAMETERS, *unused)):
             found[name] = str(value)
     return found

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,17 @@ def test_processes_sum_gather_and_share(tmp_path):
     assert not (tmp_path / "job").exists()
 
 
-def test_signals_have_their_own_handlers_again(tmp_path):
+def test_signals_have_their_own_handlers_again(tmp_path, request):
     """Or an interruption of whatever comes next, in a notebook say, would be an error of torch's launcher."""
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # A shell's background job ignores Ctrl-C.
+    request.addfinalizer(
+        partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+    )
     before = [signal.getsignal(number) for number in handled]
     launch(Calls(), cluster(2), tmp_path / "job", most=9)
     assert [signal.getsignal(number) for number in handled] == before
+    assert before[0] is signal.default_int_handler
 
 
 def test_the_launcher_leaves_nothing_among_temporary_files(tmp_path, monkeypatch):

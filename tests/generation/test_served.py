@@ -52,8 +52,8 @@ def reply(posts, reasonings):
 
 
 def _ask(server, encoder, posts, tmp_path, mark="one", max_concurrency=4, max_request_retries=3):
-    served = {"base_url": f"{server.url}", "model": "student", "max_concurrency": max_concurrency}
-    served["max_request_retries"] = max_request_retries
+    limits = {"max_concurrency": max_concurrency, "max_request_retries": max_request_retries}
+    served = {"base_url": f"{server.url}", "model": "student", **limits}
     parameters = GenerationParameters(backend="served", served=served, max_retries=2)
     answers = served_answers(encoder, posts, TASKS, parameters, folder=tmp_path / mark)
     return kept_answers(answers, posts, TASKS)

@@ -94,15 +94,16 @@ def test_thoughts_that_the_chat_template_begins_are_thoughts(seeing):
     """As those of thinking models do; the answer then holds no tag that begins them."""
     processor = copy.deepcopy(seeing.processor)
     written = processor.tokenizer("It would be neutral. But", add_special_tokens=False)["input_ids"]
-    as_it_comes, trained = (
-        lambda: InputEncoder(seeing.family, processor, 56, InputView(prompts="prediction")),
-        lambda: InputEncoder(seeing.family, processor, 56),
-    )
-    assert parse_label(as_it_comes().answer(written, "label")) == "neutral"
+
+    def label_of(prompts):
+        encoder = InputEncoder(seeing.family, processor, 56, InputView(prompts=prompts))
+        return parse_label(encoder.answer(written, "label"))
+
+    assert label_of("prediction") == "neutral"
     processor.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
-    assert parse_label(as_it_comes().answer(written, "label")) is None
+    assert label_of("prediction") is None
     # What is trained here answers at once, behind whatever its prompt ends in.
-    assert parse_label(trained().answer(written, "label")) == "neutral"
+    assert label_of("trained") == "neutral"
 
 
 def test_the_papers_image_size_gives_the_papers_tokens(backbone):

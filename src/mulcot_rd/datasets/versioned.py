@@ -25,6 +25,18 @@ InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
 
 
+def record_at(files: fsspec.AbstractFileSystem, path: str) -> dict[str, Any]:
+    """What a record beside a version says.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    try:
+        return json.loads(files.cat_file(path))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): move it away; the version then has no record") from error
+
+
 class VersionedFiles:
     """Mixin of a versioned dataset of Kedro's: saved in one step, equal content once, on any file system.
 
@@ -69,10 +81,7 @@ class VersionedFiles:
     def read_record(self: Any, version: str) -> dict[str, Any]:
         """What a version was made from; empty where nothing says so."""
         path = str(self._get_versioned_path(version).with_name(RECORD))
-        try:
-            return json.loads(self._fs.cat_file(path)) if self._fs.exists(path) else {}
-        except ValueError as error:
-            raise UserError(f"{path} is damaged ({error}): move it away; the version then has no record") from error
+        return record_at(self._fs, path) if self._fs.exists(path) else {}
 
     def _save_version(
         self: Any, holds: Callable[[PurePosixPath], bool], write: Callable[[PurePosixPath], None], fingerprint: str

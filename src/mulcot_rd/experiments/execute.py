@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from mulcot_rd.credentials import without_password
 from mulcot_rd.experiments.plan import PlanError, PlannedRun
 from mulcot_rd.experiments.state import RunState
 from mulcot_rd.messages import USER_ERRORS, one_sentence
@@ -79,7 +78,7 @@ def _resolved(planned: PlannedRun, project: Path) -> RunState | RunReport:
     try:
         return RunState(planned, project)
     except USER_ERRORS as error:
-        return RunReport(without_password(planned.params_option), "", "failed", 0.0, one_sentence(error))
+        return RunReport(planned.shown, "", "failed", 0.0, one_sentence(error))
 
 
 def _refuse_shared_folders(runs: Sequence[PlannedRun], states: Sequence[RunState | RunReport]) -> None:
@@ -91,7 +90,7 @@ def _refuse_shared_folders(runs: Sequence[PlannedRun], states: Sequence[RunState
         other = taken.setdefault((state.dataset, state.name), planned)
         if other.parameters != planned.parameters:
             raise PlanError(
-                f"the runs {other.params_option} and {planned.params_option} are both {state.name} on {state.dataset} "
+                f"the runs {other.shown} and {planned.shown} are both {state.name} on {state.dataset} "
                 "and would write into the same folders: give one a name of its own with the parameter run"
             )
 
@@ -101,7 +100,7 @@ def _carry_out(planned: PlannedRun, state: RunState, project: Path, which: str, 
     if finished and state.reports_up_to_date():
         return RunReport(state.name, state.dataset, "up to date", 0.0)
     stages, outputs = (["reporting"], state.own_reports) if finished else (planned.stages, state.outputs)
-    logger.info("%s: %s, %s", which, state.name, without_password(planned.params_option))
+    logger.info("%s: %s, %s", which, state.name, planned.shown)
     started = time.monotonic()
     log = state.record.with_name("experiment.log")
     # A record of the earlier run must not outlive a failure of this one.

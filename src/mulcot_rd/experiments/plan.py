@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from mulcot_rd.credentials import without_password
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import read_text
 from mulcot_rd.pipeline_registry import STAGES
@@ -63,6 +64,11 @@ class PlannedRun:
     def params_option(self) -> str:
         """The parameters as Kedro's command line takes them."""
         return ",".join(f"{name}={_spelled(name, value)}" for name, value in self.parameters.items())
+
+    @property
+    def shown(self) -> str:
+        """The parameters as they may be printed."""
+        return without_password(self.params_option)
 
 
 def read_plan(path: Path) -> list[PlannedRun]:

@@ -86,27 +86,31 @@ class RunState:
 
     def up_to_date(self) -> bool:
         """Whether the run finished with the same fingerprint, and all its outputs are there as it left them."""
-        if not self.record.exists():
-            return False
-        record = json.loads(self.record.read_text(encoding="utf-8"))
+        record = self._recorded()
         return (
-            record["fingerprint"] == self.fingerprint
+            record.get("fingerprint") == self.fingerprint
             and all(self._catalog.exists(name) for name in self.outputs if name in self._catalog)
             # Records of earlier releases name no versions.
-            and record.get("versions", versions := self._versions()) == versions
+            and record.get("versions") in (None, self._versions())
         )
 
     def reports_up_to_date(self) -> bool:
         """Whether the reports of a run that is up to date were made by the same parameters and code."""
-        record = json.loads(self.record.read_text(encoding="utf-8"))
-        return not self.own_reports or record.get("reporting") == self.reporting
+        return not self.own_reports or self._recorded().get("reporting") == self.reporting
 
     def finish(self, seconds: float | None) -> None:
         """Note that the run finished, and how long it took in seconds; ``None`` where only its reports were made."""
-        if seconds is None:
-            seconds = json.loads(self.record.read_text(encoding="utf-8"))["seconds"]
-        record = {"run": self.name, "fingerprint": self.fingerprint, "reporting": self.reporting}
-        write_json(self.record, record | {"seconds": round(seconds, 1), "versions": self._versions()})
+        record = {
+            "run": self.name,
+            "fingerprint": self.fingerprint,
+            "reporting": self.reporting,
+            "seconds": self._recorded()["seconds"] if seconds is None else round(seconds, 1),
+            "versions": self._versions(),
+        }
+        write_json(self.record, record)
+
+    def _recorded(self) -> dict[str, Any]:
+        return json.loads(self.record.read_text(encoding="utf-8")) if self.record.exists() else {}
 
     def _versions(self) -> dict[str, str]:
         """The newest version of all that the stages write, or read of another run.

@@ -7,7 +7,7 @@ from mulcot_rd.images import image_problems
 from mulcot_rd.ingest import mvsa, sample, twitter
 from mulcot_rd.ingest.parameters import IngestParameters
 from mulcot_rd.ingest.result import LEFT_OUT_BY_DESIGN, Candidate, IngestError, IngestResult, RawRow
-from mulcot_rd.schema import MAX_CHARACTERS, SPLITS, Post, Rejected
+from mulcot_rd.schema import SPLITS, Post, Rejected, length_fault
 
 TWITTER = ("twitter2015", "twitter2017")
 MVSA = tuple(mvsa.ANNOTATORS)
@@ -97,11 +97,7 @@ def _duplicate_ids(candidates: list[Candidate]) -> dict[tuple[str, str], str]:
 
 
 def _long_texts(candidates: list[Candidate]) -> dict[tuple[str, str], str]:
-    return {
-        _key(row): f"text of {len(row.post.text):,} characters: at most {MAX_CHARACTERS:,} are read"
-        for row in candidates
-        if len(row.post.text) > MAX_CHARACTERS
-    }
+    return {_key(row): fault for row in candidates if (fault := length_fault("text", row.post.text))}
 
 
 def _open_images(candidates: list[Candidate], split: str) -> tuple[list[Post], dict[tuple[str, str], str]]:

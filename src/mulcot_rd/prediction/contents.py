@@ -7,7 +7,7 @@ from urllib.request import url2pathname
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.schema import MAX_CHARACTERS
+from mulcot_rd.schema import length_fault
 
 
 def fault(values: Mapping[str, str | None], encoder: InputEncoder) -> str | None:
@@ -24,9 +24,8 @@ def fault(values: Mapping[str, str | None], encoder: InputEncoder) -> str | None
         if not values.get(name):
             return f"empty {name}: the model was trained on posts with {_and(encoder.reads)}"
     for name in ("text", "aspect", "caption"):
-        value = values.get(name) or ""
-        if len(value) > MAX_CHARACTERS:
-            return f"{name} of {len(value):,} characters: at most {MAX_CHARACTERS:,} are read"
+        if problem := length_fault(name, values.get(name) or ""):
+            return problem
     for name, given in values.items():
         if given and not _is_unicode(given):
             return f"{name} is not Unicode: it holds half of a surrogate pair"

@@ -1,7 +1,7 @@
 """Blind rating sheets: reasonings of several systems in random order, without a word on who wrote which."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -88,19 +88,19 @@ def write_sheet(sheet: pd.DataFrame, key: pd.DataFrame, folder: Path) -> dict[st
         ImageError: If an image can't be opened.
         UserError: If the key of another sheet is there: its filled sheets could no longer be scored.
     """
-    texts = {
-        "sheet.html": _html(sheet),
-        "sheet.csv": sheet.to_csv(index=False, lineterminator="\n"),
-        "key.csv": key.to_csv(index=False, lineterminator="\n"),
+    makers: dict[str, Callable[[], str]] = {
+        "sheet.html": lambda: _html(sheet),
+        "sheet.csv": lambda: sheet.to_csv(index=False, lineterminator="\n"),
+        "key.csv": lambda: key.to_csv(index=False, lineterminator="\n"),
     }
-    paths = {name: folder / name for name in texts}
-    if paths["key.csv"].is_file() and read_text(paths["key.csv"], UserError) != texts["key.csv"]:
+    paths = {name: folder / name for name in makers}
+    if paths["key.csv"].is_file() and read_text(paths["key.csv"], UserError) != makers["key.csv"]():
         raise UserError(
             f"{paths['key.csv']} is the key of another sheet, which raters may have: move {folder} away first"
         )
     for name, path in paths.items():
         if not path.exists():
-            write_text(path, texts[name])
+            write_text(path, makers[name]())
     return paths
 
 

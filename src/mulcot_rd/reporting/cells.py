@@ -33,6 +33,11 @@ def percents(scores: Mapping[str, Any]) -> dict[str, float | None]:
     return {metric: percent(value, metric) for metric, value in fractions(scores).items()}
 
 
+def without_intervals(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured alone: intervals are drawn with the run's seed, so runs that share a teacher differ in them."""
+    return {name: value for name, value in scores.items() if "interval" not in name}
+
+
 def intervals(scores: Mapping[str, Any]) -> dict[str, str]:
     """The intervals of a block of metrics.json, as cells."""
     # Runs of earlier versions have the accuracy's interval alone.

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from mulcot_rd.numbers import interval_text
-from mulcot_rd.preference import STUDENT_PREFERENCE
-from mulcot_rd.reporting.cells import percent
+from mulcot_rd.preference import MODELS
+from mulcot_rd.reporting.cells import percent, without_intervals
 from mulcot_rd.reporting.runs import RunMetrics
 from mulcot_rd.reporting.sources import source_of_run, source_of_teacher
 from mulcot_rd.reporting.writers import ReportTable
@@ -18,7 +18,7 @@ QUALITIES = (
     *("quotes_grounded", "repeated_sentence", "repetition_4"),
 )
 JUDGED = "judged_entails"
-SYSTEMS = ("teacher", "assistant", "student", STUDENT_PREFERENCE)
+SYSTEMS = ("teacher", *MODELS)
 _NOTE = (
     "Percent of reasonings (quotes_grounded: of quotes; repetition_4: of 4-grams) with 95 percent bootstrap "
     "intervals. Counted by rules, docs/quality.md says how; that a reasoning convinces anybody, no count says. The row "
@@ -66,9 +66,7 @@ def qualities_table(runs: Sequence[RunMetrics]) -> ReportTable:
             run.quality, {"dataset": info.dataset, "run": info.run}, run.teacher_source, info.source
         ):
             if row["written by"] == "teacher":
-                # Intervals are drawn with the run's seed.
-                counted = {name: value for name, value in scores.items() if "interval" not in name}
-                shared = (info.dataset, info.teacher, info.of_posts, counted)
+                shared = (info.dataset, info.teacher, info.of_posts, without_intervals(scores))
                 if shared in teachers:
                     continue
                 teachers.append(shared)

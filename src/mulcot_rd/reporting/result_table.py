@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mulcot_rd.preference import STUDENT_PREFERENCE
+from mulcot_rd.preference import MODELS
 from mulcot_rd.reporting.cells import (
     CLASSIFICATION_METRICS,
     REASONING_METRICS,
@@ -24,7 +24,6 @@ _BASELINE_ROWS = {
     "tfidf_logistic_regression": "TF-IDF + logistic regression",
     "embeddings_logistic_regression": "sentence embeddings + logistic regression",
 }
-_MODEL_ROWS = {name: name for name in ("assistant", "student", STUDENT_PREFERENCE)}
 _COLUMNS = (
     *("method", "run", "source", "accuracy", INTERVAL_COLUMN),
     *CLASSIFICATION_METRICS[1:],
@@ -57,7 +56,7 @@ def result_table(
     """
     about = metrics.get("run", {})
     source = source_of_run(scale, about)
-    if metrics and not any(metrics.get(role) for role in _MODEL_ROWS):
+    if metrics and not any(metrics.get(role) for role in MODELS):
         raise ValueError(f"the metrics of run {run} on {dataset} hold no model: run the evaluation pipeline first")
     rows = [
         {"method": name, "source": _baseline_source(baselines[key], about), **_measured(baselines[key])}
@@ -78,9 +77,9 @@ def result_table(
                 **_measured(metrics["teacher"]),
             }
         )
-    for key, name in _MODEL_ROWS.items():
-        if metrics.get(key):
-            rows.append({"method": name, "source": source, **_measured(metrics[key]), **references})
+    for name in MODELS:
+        if metrics.get(name):
+            rows.append({"method": name, "source": source, **_measured(metrics[name]), **references})
     rows = [{**row, "run": run} for row in rows]
     printed = published_rows(dataset, (3, 4, 5, 7))
     own = printed[printed["method"].astype(str).str.startswith(OWN_METHOD)]

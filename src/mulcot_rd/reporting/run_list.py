@@ -12,7 +12,7 @@ from kedro.io import DataCatalog, Version
 from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import flat
 from mulcot_rd.messages import nearest
-from mulcot_rd.preference import STUDENT_PREFERENCE
+from mulcot_rd.preference import MODELS, STUDENT_PREFERENCE
 from mulcot_rd.reporting.cells import percent
 
 # The scores that tell most of a run.
@@ -146,7 +146,7 @@ def two_runs(runs: Sequence[RunOnDisk], first: str, second: str) -> pd.DataFrame
 def _scores(run: RunOnDisk) -> dict[str, float | None]:
     return {
         f"{model} {score}": percent((run.metrics.get(model) or {}).get(score), score)
-        for model in ("assistant", "student", STUDENT_PREFERENCE)
+        for model in MODELS
         # A run's own column only where it has such a student.
         if model != STUDENT_PREFERENCE or run.metrics.get(model)
         for score in _SCORES

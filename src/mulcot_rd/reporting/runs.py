@@ -205,10 +205,12 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
             *info.checkpoints,
         )
         groups[key][info.seed] = run
-    # Runs of earlier versions don't say with which parameters they were trained.
-    told = {key: all(run.run.training for run in group.values()) for key, group in groups.items()}
-    alike: dict[tuple[Any, ...], dict[int, RunMetrics]] = defaultdict(dict)
-    for key, group in groups.items():
-        for seed, run in group.items():
-            alike[key, run.run.training if told[key] else None][seed] = run
-    return [[group[seed] for seed in sorted(group)] for group in alike.values() if len(group) > 1]
+    found = []
+    for group in groups.values():
+        # Runs of earlier versions don't say with which parameters they were trained.
+        told = all(run.run.training for run in group.values())
+        alike: dict[str | None, list[RunMetrics]] = defaultdict(list)
+        for seed in sorted(group):
+            alike[group[seed].run.training if told else None].append(group[seed])
+        found += [runs for runs in alike.values() if len(runs) > 1]
+    return found

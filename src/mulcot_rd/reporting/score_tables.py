@@ -7,7 +7,7 @@ import pandas as pd
 
 from mulcot_rd.metrics import seed_spread
 from mulcot_rd.numbers import number_text, percent_text
-from mulcot_rd.reporting.cells import fractions, intervals, percent, percents
+from mulcot_rd.reporting.cells import fractions, intervals, percent, percents, without_intervals
 from mulcot_rd.reporting.published import OWN_METHOD, published_rows
 from mulcot_rd.reporting.runs import ABLATIONS, IDENTITY, RunMetrics, seed_groups
 from mulcot_rd.reporting.sources import PUBLISHED, ZERO_SHOT, teacher_row
@@ -140,8 +140,7 @@ def _one_a_teacher(runs: list[RunMetrics]) -> list[RunMetrics]:
     seen: dict[str, RunMetrics] = {}
     for run in runs:
         if run.teacher:
-            # Intervals are drawn with the run's seed.
-            scores = {name: value for name, value in run.teacher.items() if "interval" not in name}
+            scores = without_intervals(run.teacher)
             seen.setdefault(f"{run.run.dataset} {run.teacher_source} {run.run.of_posts} {scores}", run)
     return list(seen.values())
 

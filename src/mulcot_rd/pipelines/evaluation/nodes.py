@@ -22,7 +22,7 @@ from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.evaluation.model import EvaluatedModel
 from mulcot_rd.pipelines.posts import PostRecords, checked_posts, model_posts, with_fingerprints
-from mulcot_rd.preference import STUDENT_PREFERENCE
+from mulcot_rd.preference import MODELS, STUDENT_PREFERENCE
 from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
 from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TemperatureRecord
@@ -250,10 +250,9 @@ def score_quality(
 def _training_parameters(config: dict[str, Any]) -> str:
     """A hash of the parameters that the models were trained with, but for the seed."""
     harmless = BACKBONE_WITHOUT_EFFECT - {"model", "revision"} | OPTIMISATION_WITHOUT_EFFECT
-    roles = ("assistant", "student", STUDENT_PREFERENCE)
     parts = {
         role: {part: config[role].get(part) or {} for part in ("backbone", "training", "inputs")}
-        for role in roles
+        for role in MODELS
         if role in config
     }
     return fingerprint({name: value for name, value in flat(parts).items() if name.rpartition(".")[2] not in harmless})
