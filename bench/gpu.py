@@ -30,7 +30,7 @@ from settings import ROOT
 
 # Architectures with the same assistant and student as one of those measured (Table 2).
 SAME_MODELS = {1: "1, 3", 2: "2, 4", 3: "1, 3", 4: "2, 4"}
-# The paper's figures (one prediction at batch 1, RTX A6000) that stand beside a measured one.
+# The paper's figures (one prediction at batch 1) that stand beside a measured one.
 PUBLISHED = {"latency": "latency_ms", "inference_peak_memory": "memory_gb"}
 TABLES = (11, 12)
 COLUMNS = ("architectures", "model", "part", "name", "value", "unit", "aim", "table_11", "table_12")
@@ -143,7 +143,7 @@ def markdown(report: dict[str, Any]) -> str:
     drive = f", driver {report['driver']}" if report["driver"] else ""
     lines = [
         f"{report['device']}{drive}, torch {report['torch']}, {report['date']}. RANDOM WEIGHTS, {size}; random token "
-        "ids, lengths of real posts. Tables 11 and 12: the paper's, one prediction at batch 1 on RTX A6000, ms and GB.",
+        "ids, lengths of real posts. Tables 11 and 12: the paper's, one prediction at batch 1, ms and GB.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "| --- | --- | --- | --- | ---: | --- | --- | ---: | ---: |",

@@ -132,7 +132,7 @@ def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> 
     """
     from pydantic import ValidationError
 
-    from mulcot_rd.prediction.predict import PredictionParameters, judge_posts
+    from mulcot_rd.prediction.predict import PredictionParameters, predict_posts
     from mulcot_rd.prediction.verdicts_file import write_verdicts
 
     try:
@@ -140,7 +140,7 @@ def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> 
     except ValidationError as error:
         refused = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise UserError(f"parameters refused: {'; '.join(refused)}") from error
-    rows = judge_posts(posts, folder, output, parameters)
+    rows = predict_posts(posts, folder, output, parameters)
     write_verdicts(rows, output)
     errors = sum(row["error"] is not None for row in rows)
     click.echo(f"{output}: {len(rows)} rows" + (f", {errors} of them with an error" if errors else ""))

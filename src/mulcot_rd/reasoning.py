@@ -1,4 +1,4 @@
-"""The response format of the paper: write it, read it. Nothing else in the project knows it.
+"""The response format of the paper: write it, read it. The prompts show it; no other module reads or writes it.
 
 A reasoning answer has five parts, in this order, each ``"Key": "text"`` on a line of its own::
 

@@ -62,17 +62,19 @@ def test_figure_3_draws_published_points_hollow_and_measured_ones_filled():
     figure = efficiency_figure([make_run(4), make_run(4, variant="no_image")])
     assert fits(figure)
     assert [panel.get_title() for panel in figure.axes] == [
-        name for name in ("mvsa_single", "twitter2015", "sample") for _ in range(2)
+        name for name in ("mvsa_single", "twitter2015", "sample") for _ in range(3)
     ]
-    printed = figure.axes[3].lines
+    printed = figure.axes[4].lines
     assert all(line.get_fillstyle() == "none" for line in printed)
     # Section 4.5: Qwen3-VL-2B and Emotion-LLaMA on Twitter-2015, with Table 12's latencies.
     points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in printed}
     assert {(8710.76, 80.4), (11582.16, 73.9)} <= points
-    sizes, latencies = figure.axes[4:]
+    assert (15.83, 80.8) in {(line.get_xdata()[0], line.get_ydata()[0]) for line in figure.axes[5].lines}
+    sizes, latencies, memories = figure.axes[6:]
     assert [line.get_ydata()[0] for line in sizes.lines] == pytest.approx([60, 55])
     assert {line.get_xdata()[0] for line in sizes.lines} == {0.001}
     assert {line.get_xdata()[0] for line in latencies.lines} == {900}
+    assert {line.get_xdata()[0] for line in memories.lines} == {0.5}
     assert "tiny models have random initial weights" in words(figure)
     assert "measured on Some CPU" in words(figure)
 
@@ -80,7 +82,7 @@ def test_figure_3_draws_published_points_hollow_and_measured_ones_filled():
 def test_figure_3_without_runs_has_the_paper_s_points_alone():
     figure = efficiency_figure([])
     assert fits(figure)
-    assert [len(panel.lines) for panel in figure.axes] == [6] * 4
+    assert [len(panel.lines) for panel in figure.axes] == [6] * 6
     assert "nothing measured: kedro run measures a run" in words(figure)
 
 

@@ -8,7 +8,7 @@ import pytest
 from mulcot_rd.schema import Sentiment
 from mulcot_rd.teacher import TeacherError, TeacherParameters
 from mulcot_rd.teacher.errors import DryRunFinished
-from mulcot_rd.teacher.judge import Conclusion, judge_conclusions, read_verdict
+from mulcot_rd.teacher.judge import Conclusion, judge_conclusions, read_judged_label
 
 CONCLUSIONS = [
     Conclusion("1", "Lydia", "They like Lydia very much."),
@@ -30,7 +30,7 @@ CONCLUSIONS = [
     ],
 )
 def test_a_verdict_is_one_word(text, verdict):
-    assert read_verdict(text) == verdict
+    assert read_judged_label(text) == verdict
 
 
 def test_the_judge_is_not_told_the_label_and_reads_the_conclusion_as_a_quotation():

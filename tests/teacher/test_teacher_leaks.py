@@ -34,6 +34,15 @@ from mulcot_rd.teacher.leaks import find_leak
         "Having been told so, it is negative.",
         "The model was told the label.",
         "The prompt asks, and according to the prompt it is negative.",
+        "As established, the overall sentiment is negative.",
+        "The sentiment, already established as negative, is confirmed by the image.",
+        "The mood of the post has been determined to be negative.",
+        "Therefore the correct sentiment is negative.",
+        "This is consistent with the sentiment given for this post.",
+        "It aligns with the predefined sentiment.",
+        "The post is annotated as negative, which the image supports.",
+        "It is in keeping with the gold standard.",
+        "Since we already know that the post is negative, the smile is ironic.",
     ],
 )
 def test_leaks_are_found(sentence):
@@ -51,6 +60,8 @@ def test_leaks_are_found(sentence):
         "According to the user, the food was great, as mentioned by the user twice.",
         "The man with the label on the shirt smiles.",
         "The crowd gives the target aspect a positive light.",
+        "As established above, the text is hostile, so the sentiment is determined to be negative.",
+        "We know that the crowd is happy.",
     ],
 )
 def test_ordinary_reasoning_passes(sentence):

@@ -13,7 +13,7 @@ from mulcot_rd.teacher.controller import annotate_post
 from mulcot_rd.teacher.errors import RequestFailedError
 from mulcot_rd.teacher.prices import ModelPrice
 from mulcot_rd.teacher.questions import Answer
-from mulcot_rd.teacher.summary import log_summary, stage_one_verdicts, summarise, teacher_report
+from mulcot_rd.teacher.summary import log_summary, stage_one_labels, summarise, teacher_report
 
 
 class Scripted:
@@ -89,7 +89,7 @@ def test_stages_retries_cost_latency_and_quarantine(annotated):
 
 def test_stage_one_is_scored_with_wrong_and_unusable_answers(annotated):
     trained, referred = annotated
-    predictions, labels = stage_one_verdicts(trained)
+    predictions, labels = stage_one_labels(trained)
     assert predictions == [Sentiment.POSITIVE, Sentiment.POSITIVE, Sentiment.NEGATIVE, None, None]
     scores = stage_one_scores(predictions, labels, seed=1)
     assert scores["accuracy"] == summarise(trained, referred, "scripted", 3)["stage_one_accuracy"]
@@ -123,7 +123,7 @@ def test_the_report_holds_all_statistics_in_well_formed_tables(annotated):
     summary = summarise(trained, referred, "scripted", 3)
     summary["stage_one"] = {
         split: stage_one_scores(*verdicts, seed=1)
-        for split, verdicts in {"train": stage_one_verdicts(trained), "test": stage_one_verdicts(referred)}.items()
+        for split, verdicts in {"train": stage_one_labels(trained), "test": stage_one_labels(referred)}.items()
     }
     report = teacher_report(summary, "sample, arch4-tiny-full")
     assert report.startswith("# Teacher annotation: sample, arch4-tiny-full\n")

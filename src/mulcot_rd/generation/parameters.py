@@ -29,7 +29,7 @@ class ServedParameters(BaseModel):
 
 
 class GenerationParameters(BaseModel):
-    """How trained models answer (METHOD: greedy, up to 512 new tokens, batch 24; Appendix E)."""
+    """How trained models answer (released code: greedy, up to 512 new tokens, batch 24; retries: Appendix E)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -94,13 +94,13 @@ def parameter_numbers(model: TrainedModel) -> tuple[int, int]:
 
 
 def without_adapter(model: TrainedModel) -> PreTrainedModel:
-    """The family's own model with the low-rank updates in its weights for good, and no memory for anything else."""
+    """Merge LoRA into the weights and drop the adapter."""
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
 
 @contextmanager
 def merged_adapter(model: TrainedModel) -> Iterator[None]:
-    """While inside, the low-rank updates are part of the weights, so that a layer is one product instead of three.
+    """Merge LoRA into the weights while inside, so that a layer is one product instead of three.
 
     The weights come back to the last bit: they are kept in main memory, since subtracting an update again would not
     give back what it was added to.

@@ -29,14 +29,14 @@ class PredictionParameters(BaseModel):
 
 
 class PredictionPipelineParameters(PredictionParameters):
-    """The arguments of :func:`judge_posts`, for the pipeline prediction."""
+    """The arguments of :func:`predict_posts`, for the pipeline prediction."""
 
     posts: _Path = Field(description="File of posts, or folder of images with texts")
     student: _Path = Field(description="Folder of a trained student or assistant, or a merged checkpoint")
     output: _Path = Field(description="File of verdicts: JSON lines, CSV or Parquet, by its ending")
 
 
-def judge_posts(posts: Path, student: Path, output: Path, parameters: PredictionParameters) -> list[dict[str, Any]]:
+def predict_posts(posts: Path, student: Path, output: Path, parameters: PredictionParameters) -> list[dict[str, Any]]:
     """Judge posts: a row for each, in their order, with a verdict or the reason why there is none.
 
     Answers are kept beside the output, in ``<output>.work``: the same command goes on after an interruption. The caller

@@ -46,8 +46,8 @@ CAPTIONS = {
     "table_seeds": "Scores over seeds, percent",
 }
 _MARKS_NOTE = (
-    "An asterisk is the paper's mark of zero-shot numbers; Emotion-LLaMA was trained again by its authors, "
-    "Open-Flamingo answered with 16 examples in its prompt."
+    "An asterisk is the paper's mark of zero-shot numbers; the paper's authors trained Emotion-LLaMA again on these "
+    "data sets; Open-Flamingo answered with 16 examples in its prompt."
 )
 _SPREAD_NOTE = (
     "Beside a measured score stands its 95 percent bootstrap interval over the test posts; beside a mean over seeds "

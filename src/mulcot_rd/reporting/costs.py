@@ -56,11 +56,11 @@ def cost_table(runs: list[RunMetrics], number: int, printed: str, datasets: tupl
     return ReportTable(
         pd.DataFrame(rows, columns=columns).astype({"posts": "Int64"}),
         f"Cost of one prediction at batch size 1 (Table {number})",
-        "The paper's device is one NVIDIA RTX A6000, its numbers are of all samples. Measured latencies are the median "
-        "and the 90th percentile of one greedy answer, one token at a time, from the image on disk to the text, over "
-        "the first posts of the test split (posts says how many); operations are those of PyTorch's counter (matrix "
-        "products, convolutions, attention) for the first of them; latencies and memory of different devices don't "
-        "compare.",
+        "The paper names no device for its numbers; they are of samples of the test split. Measured latencies are the"
+        " median and the 90th percentile of one greedy answer, one token at a time, from the image on disk to the "
+        "text, over the first posts of the test split (posts says how many); operations are those of PyTorch's "
+        "counter (matrix products, convolutions, attention) for the first of them; latencies and memory of different "
+        "devices don't compare.",
         {
             "parameters_billion": (2, 4),
             "tflops": (2, 5),

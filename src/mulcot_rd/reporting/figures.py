@@ -26,6 +26,8 @@ _ACCURACY_OF = {
     "Qwen2.5-VL-7B": f"MulCoT-RD(asst), {_TEACHER}",
     "Qwen2.5-VL-3B": f"MulCoT-RD(stu), {_TEACHER}",
 }
+# What it shows of a prediction, as Tables 11 and 12 have it, and its axis.
+_COSTS = {"parameters_billion": "parameters (10⁹)", "latency_ms": "latency (ms)", "memory_gb": "memory (GB)"}
 _PRINTED = {"mvsa_single": (11, (3, 7)), "twitter2015": (12, (4, 7))}
 # Figure 5: {reasoning, label}, as the paper writes its weights.
 LOSS_WEIGHTS = ((0.8, 0.2), (0.5, 0.5), (0.2, 0.8))
@@ -138,15 +140,15 @@ def interval_figure(scores: pd.DataFrame, dataset: str, metric: str) -> Figure:
 
 
 def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
-    """Figure 3: accuracy against parameters and against latency at batch size 1, a row of panels a data set.
+    """Figure 3: accuracy against parameters, latency and memory at batch size 1, a row of panels a data set.
 
     Published points are hollow. Measured ones, of runs of the whole method with an ``efficiency.json``, are filled;
-    their latency is that of the reasoning prompt where there is one, on the device at hand.
+    latency and memory are those of the reasoning prompt where there is one, on the device at hand.
     """
     measured = [run for run in runs if run.efficiency and run.run.variant == "full"]
     datasets = list(dict.fromkeys([*_PRINTED, *(run.run.dataset for run in measured)]))
     colours = dict(zip(dict.fromkeys(run.run.run for run in measured), cycle(COLOURS), strict=False))
-    figure, panels = blank_figure(len(datasets), 2, width=11.5, height=2.9)
+    figure, panels = blank_figure(len(datasets), len(_COSTS), width=14.5, height=2.9)
     devices = dict.fromkeys(cost.device for run in measured for cost in run.efficiency.values())
     remarks = [f"measured on {', '.join(devices)}"] if devices else []
     if any(run.run.scale == "tiny" for run in measured):
@@ -154,18 +156,17 @@ def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
     remarks += [f"{run.run.run}: {', '.join(run.run.checkpoints)}" for run in measured if run.run.checkpoints]
     filled = f"filled: {'; '.join(remarks)}" if remarks else f"nothing measured: {_COMMAND} measures a run"
     remark = f"\nhollow: published; {filled}"
-    figure.suptitle(f"Figure 3: accuracy against size and latency of one prediction{remark}", fontsize=11)
+    figure.suptitle(f"Figure 3: accuracy against size, latency and memory of one prediction{remark}", fontsize=11)
     for dataset, row in zip(datasets, panels, strict=True):
-        sizes, latencies = row
-        _draw_published_costs(sizes, latencies, dataset)
-        _draw_measured_costs(sizes, latencies, [run for run in measured if run.run.dataset == dataset], colours)
-        for panel, what in zip(row, ("parameters (10⁹)", "latency (ms)"), strict=True):
+        _draw_published_costs(row, dataset)
+        _draw_measured_costs(row, [run for run in measured if run.run.dataset == dataset], colours)
+        for panel, what in zip(row, _COSTS.values(), strict=True):
             panel.set(title=dataset, xlabel=what, ylabel="accuracy (percent)", xscale="log")
             panel.margins(y=0.15)
             _plain_log_axis(panel)
             whole_ticks(panel.yaxis)
     handles: dict[str, Any] = {}
-    for panel in panels[:, 1]:
+    for panel in panels[:, 0]:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, fontsize=8)
@@ -248,7 +249,7 @@ def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
     return figure
 
 
-def _draw_published_costs(sizes: Axes, latencies: Axes, dataset: str) -> None:
+def _draw_published_costs(panels: Sequence[Axes], dataset: str) -> None:
     if dataset not in _PRINTED:
         return
     table, accuracy_tables = _PRINTED[dataset]
@@ -256,11 +257,11 @@ def _draw_published_costs(sizes: Axes, latencies: Axes, dataset: str) -> None:
     accuracies = published_rows(dataset, accuracy_tables).set_index("method")["accuracy"]
     for (model, method), marker in zip(_ACCURACY_OF.items(), MARKERS, strict=True):
         look: dict[str, Any] = {"marker": marker, "color": GREY, "fillstyle": "none", "linestyle": "", "markersize": 8}
-        sizes.plot(costs.loc[model, "parameters_billion"], accuracies[method], **look)
-        latencies.plot(costs.loc[model, "latency_ms"], accuracies[method], label=f"{model}, published", **look)
+        for panel, cost in zip(panels, _COSTS, strict=True):
+            panel.plot(costs.loc[model, cost], accuracies[method], label=f"{model}, published", **look)
 
 
-def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics], colours: Mapping[str, str]) -> None:
+def _draw_measured_costs(panels: Sequence[Axes], runs: Sequence[RunMetrics], colours: Mapping[str, str]) -> None:
     for run in runs:
         for (role, cost), marker in zip(run.efficiency.items(), cycle(MARKERS), strict=False):
             if role not in run.models:
@@ -276,19 +277,21 @@ def _draw_measured_costs(sizes: Axes, latencies: Axes, runs: Sequence[RunMetrics
             look |= {"markeredgecolor": "white", "markeredgewidth": 0.8}
             prompt = cost.prompts.get("reasoning") or next(iter(cost.prompts.values()))
             accuracy = 100 * run.models[role]["accuracy"]
-            sizes.plot(cost.parameters / 1e9, accuracy, **look)
-            latencies.plot(prompt.latency_ms_median, accuracy, label=f"{run.run.run}, {role}", **look)
+            costs = (cost.parameters / 1e9, prompt.latency_ms_median, prompt.memory_gb)
+            for panel, measured in zip(panels, costs, strict=True):
+                panel.plot(measured, accuracy, label=f"{run.run.run}, {role}", **look)
 
 
 def _plain_log_axis(panel: Axes) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, or at those alone over a wide range, written as plain numbers.
+    """Ticks at 1, 2 and 5 times powers of ten, or fewer over a wide range or of long numbers, written as plain numbers.
 
     At least a power of ten is shown: a narrower axis would have one tick, or none.
     """
     low, high = panel.get_xlim()
     around = max(1.4, (10 * low / high) ** 0.5)
     panel.set_xlim(low / around, high * around)
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    between = (1, 3) if low < 0.01 else (1, 2, 5)
+    panel.xaxis.set_major_locator(LogLocator(subs=between if high / low < 300 else (1,)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_locator(NullLocator())
 

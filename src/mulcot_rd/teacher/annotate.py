@@ -17,7 +17,7 @@ from mulcot_rd.teacher.offline import answer_by_rules
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.questions import Answer, AnswerTo, PostRole, Request
 from mulcot_rd.teacher.server import ask_server, run
-from mulcot_rd.teacher.summary import Verdicts, log_summary, stage_one_verdicts, summarise
+from mulcot_rd.teacher.summary import StageOneLabels, log_summary, stage_one_labels, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Annotation:
     references: list[TeacherRecord]  # on the test split, never training data; unusable ones are missing
     quarantine: list[QuarantinedPost]  # training posts that neither stage annotated
     summary: dict[str, Any]  # see mulcot_rd.teacher.summary.summarise
-    stage_one: dict[str, Verdicts]  # its labels beside the gold ones, of the splits train and test
+    stage_one: dict[str, StageOneLabels]  # its labels beside the gold ones, of the splits train and test
 
 
 def annotate(
@@ -77,7 +77,7 @@ def annotate(
         references=[outcome.record for outcome in referred if outcome.record is not None],
         quarantine=[outcome.quarantined for outcome in trained if outcome.quarantined is not None],
         summary=summarise(trained, referred, name, parameters.max_retries),
-        stage_one={"train": stage_one_verdicts(trained), "test": stage_one_verdicts(referred)},
+        stage_one={"train": stage_one_labels(trained), "test": stage_one_labels(referred)},
     )
     log_summary(annotation.summary)
     if annotation.quarantine and not annotation.reasoning:

@@ -54,10 +54,9 @@ async def annotate_post(
 ) -> Outcome:
     """Both stages for a training post: stage one, and stage two where it was wrong or never usable.
 
-    A reference, of the test split, is never told the label: it has stage one alone. A post whose request the server
-    refuses for good was never answered usably either: it comes to stage two. One whose request got lost goes to
-    quarantine: whether its teacher would have been right is not known, so it is not explained but asked again by the
-    next run.
+    A reference, of the test split, is never told the label: it has stage one alone. A request that the server refuses
+    for good counts as no usable answer. A lost one sends its post to quarantine, and the next run asks stage one again:
+    whether the teacher would have been right is not known.
     """
     first = await ask(Request(post, None, role, (), send), answer_to, max_retries)
     record = _record(first)

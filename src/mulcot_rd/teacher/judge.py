@@ -24,7 +24,7 @@ from mulcot_rd.teacher.server import ask_server
 logger = logging.getLogger(__name__)
 
 UNCLEAR: Final = "unclear"
-Verdict = Sentiment | Literal["unclear"]
+JudgedLabel = Sentiment | Literal["unclear"]
 # A word and the quotes, stars or full stop that a chatty model puts around it.
 _ANSWER_TOKENS = 16
 _WORD = re.compile(r"\b(positive|neutral|negative|unclear)\b", re.IGNORECASE)
@@ -69,11 +69,11 @@ class Conclusion(Question):
     def find_problems(self, answer: Answer) -> list[str]:
         """What makes an answer no verdict."""
         # What is cut off may be a thought.
-        usable = answer.finish_reason != "length" and read_verdict(answer.text) is not None
+        usable = answer.finish_reason != "length" and read_judged_label(answer.text) is not None
         return [] if usable else ["it names no label, or several"]
 
 
-def read_verdict(text: str) -> Verdict | None:
+def read_judged_label(text: str) -> JudgedLabel | None:
     """The one label (or "unclear") that an answer names; ``None`` where it names none or several."""
     named = {word.lower() for word in _WORD.findall(without_thoughts(text))}
     if len(named) != 1:
@@ -84,7 +84,7 @@ def read_verdict(text: str) -> Verdict | None:
 
 def judge_conclusions(
     conclusions: Sequence[Conclusion], parameters: TeacherParameters, ledger_path: Path, api_key: str | None = None
-) -> list[Verdict | None]:
+) -> list[JudgedLabel | None]:
     """Ask the teacher's server which label each conclusion comes to; ``None`` where it gave no usable answer.
 
     An empty text is unclear and not asked about. The ledger is the annotation's: what was judged once is not asked
@@ -102,5 +102,5 @@ def judge_conclusions(
     for each in asked:
         if each.usable is None:
             logger.warning("the conclusion about %s is not judged: %s", each.question.subject, each.reason)
-    verdicts = iter(None if each.usable is None else read_verdict(each.usable.text) for each in asked)
+    verdicts = iter(None if each.usable is None else read_judged_label(each.usable.text) for each in asked)
     return [next(verdicts) if conclusion.text.strip() else UNCLEAR for conclusion in conclusions]

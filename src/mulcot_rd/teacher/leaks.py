@@ -15,11 +15,11 @@ _WHO = "|".join(
 _LEAKS = re.compile(
     "|".join(
         (
-            rf"\b(?:given|provided|supplied|pre-?determined|pre-?established|established|assigned|annotated|gold|known"
-            rf"|specified|stated|required|requested)[ -](?:gold |correct |true |{_SENTIMENT} )?{_LABEL}\b",
-            r"\bthe sentiment (?:given|provided|established|assigned|specified) (?:is|was|here)\b",
-            r"\b(?:correct|true|target|actual) label\b|\bcorrect answer\b",
-            r"\bground[ -]?truth\b",
+            rf"\b(?:given|provided|supplied|pre-?determined|pre-?established|predefined|established|assigned|annotated"
+            rf"|gold|known|specified|stated|required|requested)[ -](?:gold |correct |true |{_SENTIMENT} )?{_LABEL}\b",
+            r"\bthe sentiment (?:given|provided|established|assigned|specified) (?:is|was|here|for th(?:is|e) post)\b",
+            r"\b(?:correct|true|target|actual) label\b|\bcorrect (?:answer|sentiment)\b",
+            r"\bground[ -]?truth\b|\bgold[ -]standard\b",
             # The writer of the post may have been told something, too.
             rf"(?:{_WHO})(?:was|were|been|am|being) (?:already )?(?:told|informed|instructed)\b",
             r"\b(?:told|informed|instructed) (?:me|us|that the (?:sentiment|label|post|verdict))\b",
@@ -35,7 +35,12 @@ _LEAKS = re.compile(
             # A label on a shirt is another one.
             r"\b(?:with|matche?s?|matching|support(?:s|ing)?|justif(?:y|ies|ying)|to) the (?:[a-z]+ ){0,2}label\b"
             r"(?! (?:on|of the)\b)",
-            rf"\blabell?ed (?:as )?{_SENTIMENT}\b",
+            rf"\b(?:labell?ed|annotated) (?:as )?{_SENTIMENT}\b",
+            # That something is determined to be negative follows from evidence; that it has been, from before.
+            rf"\b(?:already|been) (?:established|determined) (?:as|to be) {_SENTIMENT}\b",
+            # Not as established above, or by the image.
+            r"\bas (?:already )?established,",
+            r"\b(?:I|we) (?:already )?know that the (?:post|sentiment|verdict) is\b",
         )
     ),
     re.IGNORECASE,

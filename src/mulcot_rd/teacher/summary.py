@@ -18,7 +18,7 @@ from mulcot_rd.teacher.questions import Asked, Request
 
 logger = logging.getLogger(__name__)
 
-Verdicts = tuple[list[Sentiment | None], list[Sentiment]]
+StageOneLabels = tuple[list[Sentiment | None], list[Sentiment]]
 # Of long lists the summary keeps as many; the whole is in the quarantine file.
 LISTED = 10
 STAGES = {
@@ -29,7 +29,7 @@ STAGES = {
 }
 
 
-def stage_one_verdicts(outcomes: Sequence[Outcome]) -> Verdicts:
+def stage_one_labels(outcomes: Sequence[Outcome]) -> StageOneLabels:
     """What stage one said of each post (``None``: no answer was usable), and the gold labels."""
     first = [reasoning_of(outcome.stages[0]) for outcome in outcomes]
     predictions = [None if reasoning is None else reasoning.prediction for reasoning in first]

@@ -1,7 +1,7 @@
 """The assistant's distributions at target positions (paper, Eq. 10).
 
-The objective takes all kinds alike: ``distributions[rows]`` are those of some positions, and ``divergence`` is Eq. 11.
-Stored kinds never hold all positions by all token ids.
+``divergence`` is Eq. 11 in plain form. Training reads the fields of the stored kinds in
+:func:`mulcot_rd.training.gradients.chunk_gradient`; these never hold all positions by all token ids.
 """
 
 from dataclasses import dataclass, replace
@@ -205,6 +205,6 @@ def _top_and_rest(log_probs: Tensor, ids: Tensor) -> Tensor:
 
 
 def _divergence(assistant_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
-    """KL(teacher, student) of each row."""
+    """KL(assistant, student) of each row."""
     # kl_div takes the student's log-probabilities first.
     return F.kl_div(student_log_probs, assistant_log_probs, reduction="none", log_target=True).sum(dim=-1)

@@ -1,6 +1,6 @@
 """Losses of a chunk of positions and their gradient with respect to the logits, in closed form (Eqs. 5, 9 to 11).
 
-What :func:`mulcot_rd.training.objective.task_loss` and autograd give, in three pieces of memory of the size of a
+What :func:`mulcot_rd.training.objective.plain_loss` and autograd give, in three pieces of memory of the size of a
 chunk's logits, taken once. Autograd takes about ten of them anew for each chunk, and ``torch.utils.checkpoint``
 computes the logits of both heads twice. Each function overwrites the logits with the gradient. Of shifted logits z,
 e = exp(z / tau) gives the softened distribution, and e ** tau the plain one.

@@ -28,7 +28,6 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.loaded import LoadedModel, checkpoint_encoder, fresh_model
 from mulcot_rd.models.lora import merged_adapter
 from mulcot_rd.models.sharding import shard_frozen, unsharded
-from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TrainingRow
 from mulcot_rd.training.assistant import AssistantObjective
 from mulcot_rd.training.batches import Batch, Example, micro_batches, training_examples, windows
@@ -102,10 +101,18 @@ class TrainingJob(Job):
     @cached_property
     def validation(self) -> ValidationParameters:
         """How epochs are scored: by those of the tasks that are learned."""
-        parameters = self.parameters
+        tasks, validation = self.parameters.method.tasks, self.parameters.training.optimisation.validation
         if not self.examples:
             raise UserError(f"the {self.name} has no training rows: give the training split posts with reasonings")
-        return _validation(self.name, self._dev, parameters.method.tasks, parameters.training.optimisation.validation)
+        if not self._dev:
+            raise UserError(f"the dev split is empty, so no epoch of the {self.name} can be scored: give it posts")
+        learned = [task for task in validation.tasks if task in tasks]
+        if not learned:
+            raise UserError(
+                f"the {self.name} learns {' and '.join(tasks)}, and its epochs are to be scored by "
+                f"{' and '.join(validation.tasks)}: name a task that it learns under validation.tasks"
+            )
+        return validation.model_copy(update={"tasks": learned})
 
     @cached_property
     def scored(self) -> list[Post]:
@@ -243,21 +250,6 @@ class TrainingJob(Job):
         write_text(result / CARD, model_card(manifest, self.encoder))
         write_manifest(result, manifest)
         return {**manifest, "folder": str(result)}
-
-
-def _validation(
-    name: str, dev: Sequence[Post], tasks: Sequence[Task], validation: ValidationParameters
-) -> ValidationParameters:
-    """How epochs are scored: by those of the tasks that are learned."""
-    if not dev:
-        raise UserError(f"the dev split is empty, so no epoch of the {name} can be scored: give it posts")
-    learned = [task for task in validation.tasks if task in tasks]
-    if not learned:
-        raise UserError(
-            f"the {name} learns {' and '.join(tasks)}, and its epochs are to be scored by "
-            f"{' and '.join(validation.tasks)}: name a task that it learns under validation.tasks"
-        )
-    return validation.model_copy(update={"tasks": learned})
 
 
 def _score(

@@ -153,9 +153,9 @@ def score_run(
 ) -> dict[str, Any]:
     """Compute all metrics of a run, as fractions (Tables 3 to 5), with what they are of and the sizes of its data.
 
-    A model that the variant does without is ``None``, and so is the assistant of another run; the student after
-    preference optimisation is there in a variant with that. The teacher's references
-    of another run's student may be missing: its reasonings then have no scores against them.
+    A model that the variant does without is ``None``, and so is the assistant of another run. The student after
+    preference optimisation is there if the variant has that. Where the student is another run's and the teacher's
+    references are missing, its reasonings have no scores against them.
     """
     models = _answered(assistant_test, student_test, student_preference_test)
     records: PostRecords = {

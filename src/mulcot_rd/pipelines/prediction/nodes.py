@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from mulcot_rd.prediction.predict import PredictionPipelineParameters, judge_posts
+from mulcot_rd.prediction.predict import PredictionPipelineParameters, predict_posts
 
 
-def judge(prediction: PredictionPipelineParameters) -> list[dict[str, Any]]:
-    """Let a trained model judge posts that have no label, as ``kedro predict`` does."""
-    return judge_posts(prediction.posts, prediction.student, prediction.output, prediction)
+def predict(prediction: PredictionPipelineParameters) -> list[dict[str, Any]]:
+    """Let a trained model answer for posts that have no label, as ``kedro predict`` does."""
+    return predict_posts(prediction.posts, prediction.student, prediction.output, prediction)

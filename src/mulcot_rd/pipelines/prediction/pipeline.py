@@ -2,9 +2,9 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mulcot_rd.pipelines.prediction.nodes import judge
+from mulcot_rd.pipelines.prediction.nodes import predict
 
 
 def create_pipeline() -> Pipeline:
     """Any posts and a student -> verdicts."""
-    return Pipeline([Node(judge, inputs="params:prediction", outputs="verdicts", name="judge_posts")])
+    return Pipeline([Node(predict, inputs="params:prediction", outputs="verdicts", name="predict_posts")])

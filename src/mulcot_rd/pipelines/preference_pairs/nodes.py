@@ -18,7 +18,7 @@ from mulcot_rd.preference.scoring import checks
 from mulcot_rd.prompts import Task
 from mulcot_rd.reasoning import write
 from mulcot_rd.schema import CaptionRecord, ExpansionRecord, Post, PredictionRecord, PreferencePair, TeacherRecord
-from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, Verdict, judge_conclusions
+from mulcot_rd.teacher.judge import Conclusion, JudgedLabel, JudgeParameters, judge_conclusions
 from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 
@@ -132,7 +132,7 @@ def _judged(
     judge: JudgeParameters,
     credentials: Credentials,
     ledger: Path,
-) -> dict[tuple[str, str], Verdict]:
+) -> dict[tuple[str, str], JudgedLabel]:
     """What a judge reads from the conclusions of the samples about these posts, by post id and conclusion."""
     if not posts:
         return {}
