@@ -132,6 +132,7 @@ def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> 
     """
     from pydantic import ValidationError
 
+    from mulcot_rd.credentials import Credentials
     from mulcot_rd.prediction.predict import PredictionParameters, predict_posts
     from mulcot_rd.prediction.verdicts_file import write_verdicts
 
@@ -140,7 +141,9 @@ def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> 
     except ValidationError as error:
         refused = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise UserError(f"parameters refused: {'; '.join(refused)}") from error
-    rows = predict_posts(posts, folder, output, parameters)
+    served = parameters.generation.served.base_url
+    api_key = Credentials(_credentials("openai")).api_key(served) if served else None
+    rows = predict_posts(posts, folder, output, parameters, api_key)
     write_verdicts(rows, output)
     errors = sum(row["error"] is not None for row in rows)
     click.echo(f"{output}: {len(rows)} rows" + (f", {errors} of them with an error" if errors else ""))
@@ -162,17 +165,17 @@ def export(folder: Path, out: Path, adapter_only: bool, repository: str | None) 
     from mulcot_rd.models.hub import HubRepository
 
     # Whatever the hub refuses, it refuses before the work.
-    hub = HubRepository(repository, _hub_token()) if repository else None
+    hub = HubRepository(repository, _credentials("huggingface").get("token")) if repository else None
     export_model(folder, out, evaluation=find_evaluation(folder), adapter_only=adapter_only)
     click.echo(str(out))
     if hub is not None:
         click.echo(hub.upload(out))
 
 
-def _hub_token() -> str | None:
-    """The hub's token in the credentials."""
+def _credentials(name: str) -> dict[str, Any]:
+    """An entry of the credentials, empty where there is none."""
     context, _ = run_context({}, None)
-    return context.config_loader["credentials"].get("huggingface", {}).get("token")
+    return context.config_loader["credentials"].get(name) or {}
 
 
 @cli.command()

@@ -194,7 +194,7 @@ def check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Check that the checkpoints of all roles are within reach, before hours of work need the last of them.
 
     Raises:
-        WeightsError: If a checkpoint's configuration and processor can't be loaded.
+        WeightsError: If a checkpoint's configuration and processor can't be loaded, or are of another family.
     """
     for role in ("assistant", "student"):
         name = f"params:{role}"
@@ -203,9 +203,11 @@ def check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:
         backbone = catalog.load(name).backbone
         if backbone.model is not None:
             # Imported here: most commands need no torch.
-            from mulcot_rd.models import family_named, load_processor
+            from mulcot_rd.models import check_family, family_named, load_processor
 
-            load_processor(family_named(backbone.family), backbone.model, backbone.revision)
+            checkpoint = family_named(backbone.family), backbone.model, backbone.revision
+            check_family(*checkpoint)
+            load_processor(*checkpoint)
 
 
 def _place(catalog: DataCatalog, name: str) -> str:

@@ -67,6 +67,11 @@ def test_the_launcher_leaves_nothing_among_temporary_files(tmp_path, monkeypatch
     assert not list(tmp_path.glob("torchelastic*"))
 
 
+def test_a_folder_may_have_blanks_and_accents(tmp_path):
+    folder = tmp_path / "my drive #1, café 50%"
+    assert launch(Calls(), cluster(2, max_failures=0), folder / "job", most=9)["gathered"] == [0, 1]
+
+
 def test_no_more_processes_than_parts(tmp_path):
     assert launch(Calls(), cluster(3), tmp_path / "job", most=2)["gathered"] == [0, 1]
 

@@ -198,7 +198,7 @@ def test_a_cut_reasoning_is_asked_again_and_never_kept(role, posts, reasonings, 
         ("reasoning", [("ended", True)] * 3, False),
         ("reasoning", [("ended", True)] * 4, True),
         # A request that a server refused.
-        ("reasoning", [("", False)] * 3, False),
+        ("reasoning", [("", False, "too long")], True),
         ("label", [("cut", False)] * 3, False),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.fingerprint import file_fingerprint
@@ -183,6 +184,24 @@ def test_missing_weights_are_one_sentence_with_the_cure(backbone_parameters, loc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match=location):
         load_backbone(backbone_parameters, location)
+
+
+def test_a_checkpoint_of_another_family_is_refused_and_not_filled_up_at_random(backbone_parameters, checkpoint):
+    own = backbone_parameters.family
+    other = "qwen3_vl" if own == "qwen2_5_vl" else "qwen2_5_vl"
+    with pytest.raises(WeightsError, match=rf"of the family {own}, and this architecture's model is of {other}"):
+        load_backbone(backbone_parameters.model_copy(update={"family": other}), checkpoint["location"])
+
+
+def test_a_checkpoint_without_some_weights_is_refused(backbone_parameters, checkpoint, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint["location"], folder)
+    weights = load_file(folder / "model.safetensors")
+    removed = next(name for name in sorted(weights) if "layernorm" in name.casefold() or "layer_norm" in name)
+    del weights[removed]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(WeightsError, match="lacks 1 weights"):
+        load_backbone(backbone_parameters, str(folder))
 
 
 def test_an_unknown_family_names_the_known_ones():

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd.cli import cli
+from mulcot_rd.credentials import Credentials
 from mulcot_rd.datasets import VerdictsDataset
 from mulcot_rd.generation import trained
 from mulcot_rd.pipeline_registry import stage
@@ -185,13 +186,41 @@ def test_the_pipeline_writes_the_same(student, folder):
     asked = {"generation": {"max_new_tokens": 12, "max_label_tokens": 6, "max_retries": 1}}
     given = PredictionPipelineParameters(posts=posts, student=student, output=outs[1], **asked)
     catalog = DataCatalog(
-        {"params:prediction": MemoryDataset(given), "verdicts": VerdictsDataset(filepath=str(outs[1]))}
+        {
+            "params:prediction": MemoryDataset(given),
+            "teacher_credentials": MemoryDataset(Credentials()),
+            "verdicts": VerdictsDataset(filepath=str(outs[1])),
+        }
     )
     SequentialRunner().run(stage("prediction"), catalog)
     assert outs[1].read_bytes() == outs[0].read_bytes()
     verdicts = catalog.load("verdicts")
     assert list(verdicts["id"]) == ["1", "2"]
     assert list(verdicts["agrees"].isna()) == [False, True]
+
+
+def test_a_post_that_a_server_refuses_has_the_reason_and_is_asked_once(student, folder):
+    posts, out = folder / "posts.csv", folder / "out.jsonl"
+    posts.write_text("id,text,image\na,fine,one.png\nb,refused,one.png\n")
+
+    def reply(body):
+        return write(REASONING) if "Text_analysis" in text_of(body["messages"][0]) else write_label(Sentiment.NEUTRAL)
+
+    def refuse(method, path, headers, body):
+        if method == "POST" and "refused" in body.decode():
+            return 400, {}, json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}})
+        return None
+
+    with FaultServer(reply=reply, models=("student",)).running() as server:
+        server.other = refuse
+        served = f"generation.backend=served,generation.served.base_url={server.url},generation.served.model=student"
+        done = predict(posts, student, out, "--params", served)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["label"] for row in rows] == ["neutral", None]
+    assert rows[0]["error"] is None
+    assert "too long" in rows[1]["error"]
+    assert (rows[1]["attempts"], rows[1]["label_attempts"]) == (1, 1)
 
 
 def test_a_server_answers_and_gives_no_probabilities(student, folder):

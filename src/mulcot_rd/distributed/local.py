@@ -100,9 +100,11 @@ def _work(assignment: Assignment) -> Any:
     if assignment.on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # A store of its own for each start: in the launcher's the addresses of workers that died would still be there.
-    store = (assignment.folder / f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}").as_uri()
+    # Not by its address: torch does not decode one, and a space or an accent in the path would stay %20 or %C3%A9.
+    store = dist.FileStore(str(assignment.folder / f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}"), size)
+    store.set_timeout(TIMEOUT)
     backend = "cpu:gloo,cuda:nccl" if assignment.on_gpu else "gloo"
-    dist.init_process_group(backend, init_method=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         return do_part(assignment, Group(rank, size))
     finally:

@@ -29,6 +29,7 @@ class Answer(NamedTuple):
         text: What the model wrote.
         finished: Whether the model ended its turn before the length limit; a cut reasoning is never complete.
             ``None`` while the model is still writing.
+        refusal: Why a server gave no answer, where it gave none.
     """
 
     task: Task
@@ -36,6 +37,7 @@ class Answer(NamedTuple):
     attempt: int
     text: str
     finished: bool | None
+    refusal: str | None = None
 
     @property
     def reasoning(self) -> Reasoning:
@@ -52,17 +54,19 @@ class Answer(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """Whether the model wrote on to the length limit; an empty answer is a request that a server refused."""
-        return self.finished is False and self.text != ""
+        """Whether the model wrote on to the length limit."""
+        return self.finished is False and self.refusal is None
 
     def is_last(self, parameters: GenerationParameters) -> bool:
         """Whether nothing more is asked after this answer: it is usable, or there were enough retries (Appendix E).
 
         Ours: a retry of a reasoning that is cut is the last. A model that does not end when it samples will hardly end
-        at the third try, and each such answer takes the longest time. Samples are asked for in any case.
+        at the third try, and each such answer takes the longest time. A server that refused a prompt would refuse it
+        again. Samples are asked for in any case.
         """
         endless = self.task == "reasoning" and self.is_cut and self.attempt > 1
-        enough = self.shortcomings == 0 or endless or self.attempt > parameters.max_retries
+        hopeless = endless or self.refusal is not None
+        enough = self.shortcomings == 0 or hopeless or self.attempt > parameters.max_retries
         return self.attempt > parameters.samples and enough
 
 

@@ -71,7 +71,8 @@ def served_answers(
 
     The prompts of a post follow each other, so that a server with prefix caching reads image and post once. Arguments
     are those of :class:`~mulcot_rd.generation.AnsweringJob`; ``folder`` keeps what this model answered.
-    Where the work need not be ``complete``, a prompt without an answer has an empty one, and a line in the log.
+    A prompt that the server refuses has an empty answer that says why, and a line in the log; where the work need not
+    be ``complete``, so has one whose request was lost.
 
     Raises:
         TeacherError: If the server can answer nothing at all; before the first prompt, if it can't be reached or has no
@@ -115,7 +116,7 @@ def served_answers(
                     failed.append(f"post {post.id}: {error}")
                     return given
                 logger.warning("post %s has no answer: %s", post.id, error)
-                given.append(Answer(task, post.id, attempt, "", False))
+                given.append(Answer(task, post.id, attempt, "", False, str(error)))
             else:
                 given.append(Answer(task, post.id, attempt, reply.text, reply.finish_reason == "stop"))
         return given

@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -166,14 +166,16 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
         device: Where to put the model; by default the GPU where there is one.
 
     Raises:
-        WeightsError: If the weights are not at ``location``, not cached, or not loadable.
+        WeightsError: If the weights are not at ``location``, not cached, not loadable, of another family, or not
+            complete.
     """
     family = family_named(parameters.family)
+    check_family(family, location, parameters.revision)
     device = device or device_at_hand()
     # Steps of a training are lost on weights in bfloat16.
     whole = parameters.adapter.full and parameters.dtype == "auto"
     dtype = resolved_dtype("float32" if whole else parameters.dtype, device)
-    model = from_checkpoint(
+    model, report = from_checkpoint(
         location,
         parameters.revision,
         lambda: family.model_class.from_pretrained(
@@ -182,9 +184,33 @@ def load_backbone(parameters: BackboneParameters, location: str, device: torch.d
             dtype=dtype,
             attn_implementation=parameters.attn_implementation,
             use_safetensors=True,
+            output_loading_info=True,
         ),
     )
+    # transformers would draw them at random, each time others.
+    if missing := sorted(report["missing_keys"]):
+        raise WeightsError(
+            f"{location} lacks {len(missing)} weights of a {family.name} model, first {missing[0]}: set the role's "
+            "`model` to a whole checkpoint of this family"
+        )
     return Backbone(family, model.to(device).eval(), load_processor(family, location, parameters.revision))
+
+
+def check_family(family: Family, location: str, revision: str | None = None) -> None:
+    """Check that a checkpoint is not one of another family, whose weights have other names.
+
+    Raises:
+        WeightsError: If it is, or if its configuration can't be loaded.
+    """
+    load = partial(family.config_class.get_config_dict, location, revision=revision)
+    found = from_checkpoint(location, revision, load)[0].get("model_type")
+    own = family.config_class.model_type
+    others = [other.name for other in FAMILIES.values() if found == other.config_class.model_type != own]
+    if others:
+        raise WeightsError(
+            f"{location} is a checkpoint of the family {others[0]}, and this architecture's model is of {family.name}: "
+            "correct the role's `model`, or choose another architecture (`arch`)"
+        )
 
 
 def from_checkpoint(location: str, revision: str | None, load: Callable[[], LoadedT]) -> LoadedT:

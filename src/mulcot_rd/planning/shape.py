@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.models import BackboneParameters, Family, base_model, family_named
-from mulcot_rd.models.backbone import from_checkpoint
+from mulcot_rd.models.backbone import check_family, from_checkpoint
 from mulcot_rd.models.counts import kept_dimensions
 from mulcot_rd.models.lora import TrainedModel, attach_adapter, parameter_numbers
 from mulcot_rd.models.tiny import chat_tokenizer
@@ -147,5 +147,6 @@ def _config(family: Family, parameters: BackboneParameters, vocabulary_size: int
         raise UserError("a backbone has none of model, encoder and tiny: give it one of them")
     if location in family.full_configs:
         return family.config_class(**kept_dimensions(location)[1])
+    check_family(family, location, revision)
     load = partial(family.config_class.from_pretrained, location, revision=revision)
     return from_checkpoint(location, revision, load)

@@ -36,7 +36,9 @@ class PredictionPipelineParameters(PredictionParameters):
     output: _Path = Field(description="File of verdicts: JSON lines, CSV or Parquet, by its ending")
 
 
-def predict_posts(posts: Path, student: Path, output: Path, parameters: PredictionParameters) -> list[dict[str, Any]]:
+def predict_posts(
+    posts: Path, student: Path, output: Path, parameters: PredictionParameters, api_key: str | None = None
+) -> list[dict[str, Any]]:
     """Judge posts: a row for each, in their order, with a verdict or the reason why there is none.
 
     Answers are kept beside the output, in ``<output>.work``: the same command goes on after an interruption. The caller
@@ -47,6 +49,7 @@ def predict_posts(posts: Path, student: Path, output: Path, parameters: Predicti
         student: Folder of a trained student or assistant, or a merged checkpoint.
         output: The file that the caller will write: JSON lines, CSV or Parquet by its ending.
         parameters: How the model is asked.
+        api_key: Of the server, where one answers.
 
     Returns:
         Rows of :func:`~mulcot_rd.prediction.verdicts_file.verdict_row`.
@@ -60,21 +63,23 @@ def predict_posts(posts: Path, student: Path, output: Path, parameters: Predicti
     model = model_in_use(student)
     rows = read_rows(posts, model.encoder)
     contents = [row.content for row in rows if row.content is not None]
-    given = iter(_verdicts(model, contents, output.with_name(f"{output.name}.work"), parameters) if contents else [])
-    return [
-        verdict_row(
-            row.id,
-            row.aspect,
-            next(given) if row.content is not None else None,
-            None if row.error is None else f"{row.place}: {row.error}",
-        )
-        for row in rows
-    ]
+    folder = output.with_name(f"{output.name}.work")
+    given = iter(_verdicts(model, contents, folder, parameters, api_key) if contents else [])
+    judged = []
+    for row in rows:
+        said, error = (None, row.error) if row.content is None else next(given)
+        judged.append(verdict_row(row.id, row.aspect, said, None if error is None else f"{row.place}: {error}"))
+    return judged
 
 
 def _verdicts(
-    model: ModelInUse, contents: Sequence[PostContent], folder: Path, parameters: PredictionParameters
-) -> list[Verdict]:
+    model: ModelInUse,
+    contents: Sequence[PostContent],
+    folder: Path,
+    parameters: PredictionParameters,
+    api_key: str | None,
+) -> list[tuple[Verdict, str | None]]:
+    """Of each post the verdict, and what a server refused of it."""
     job = AnsweringJob(
         model=model.stored,
         posts=list(contents),
@@ -84,5 +89,7 @@ def _verdicts(
         folder=folder,
         scored=list(contents) if "label" in model.tasks else [],
     )
-    given, scores = job.ask(parameters.cluster)
-    return verdicts(kept_answers(given, contents, model.tasks), scores, model.temperature)
+    given, scores = job.ask(parameters.cluster, api_key)
+    refused = {answer.post_id: answer.refusal for answer in given if answer.refusal is not None}
+    said = verdicts(kept_answers(given, contents, model.tasks), scores, model.temperature)
+    return [(each, refused.get(post.id)) for post, each in zip(contents, said, strict=True)]

@@ -108,7 +108,8 @@ class SentimentReasoner:
 
         Raises:
             UserError: As :meth:`predict`, for the first post that can't be judged; the message says which.
-            TeacherError: If the server can't answer.
+            TeacherError: If the server answers nothing. Of posts that it refuses beside others the verdicts are empty,
+                and the log says why.
         """
         from mulcot_rd.generation import answer_posts, kept_answers
         from mulcot_rd.generation.label_scores import label_scores
@@ -122,9 +123,13 @@ class SentimentReasoner:
             if self._base is None:
                 with extra("teacher"):
                     from mulcot_rd.generation.served import served_answers
+                    from mulcot_rd.teacher.errors import TeacherError
 
                 asked = encoder, contents, tasks, self._generation
                 given = served_answers(*asked, folder=Path(folder), complete=False)
+                refused = [answer.refusal for answer in given if answer.refusal is not None]
+                if len(refused) == len(given):
+                    raise TeacherError(f"the server answered nothing: {refused[0]}")
                 return verdicts(kept_answers(given, contents, tasks))
             description = f"{len(contents)} posts" if show_progress else None
             given = answer_posts(
@@ -188,11 +193,15 @@ class SentimentReasoner:
             raise UserError(f"post {number} has {unknown.pop()!r}; a post has {', '.join(PostGiven.__annotations__)}")
         encoder = self._model.encoder
         image = post.get("image") if "image" in encoder.reads else None
-        given = {
-            "text": (post.get("text") or "").strip(),
-            "aspect": (post.get("aspect") or "").strip() or None,
-            "caption": post.get("caption"),
-        }
+        image = None if isinstance(image, float) else image
+        # A table has NaN where a file has nothing.
+        text, aspect, caption = (
+            None if value is None or value != value else value  # noqa: PLR0124 - NaN is not itself
+            for value in map(post.get, ("text", "aspect", "caption"))
+        )
+        if wrong := [value for value in (text, aspect, caption) if not isinstance(value, str | None)]:
+            raise UserError(f"post {number}: {wrong[0]!r} is no text")
+        given = {"text": (text or "").strip(), "aspect": (aspect or "").strip() or None, "caption": caption}
         if problem := fault({**given, "image": "given" if image is not None else None}, encoder):
             raise UserError(f"post {number}: {problem}")
         if isinstance(image, str | Path):

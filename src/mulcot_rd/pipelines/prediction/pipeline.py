@@ -7,4 +7,5 @@ from mulcot_rd.pipelines.prediction.nodes import predict
 
 def create_pipeline() -> Pipeline:
     """Any posts and a student -> verdicts."""
-    return Pipeline([Node(predict, inputs="params:prediction", outputs="verdicts", name="predict_posts")])
+    inputs = ["params:prediction", "teacher_credentials"]
+    return Pipeline([Node(predict, inputs=inputs, outputs="verdicts", name="predict_posts")])
