@@ -199,7 +199,8 @@ def test_the_pipeline_writes_the_same(student, folder):
     assert list(verdicts["agrees"].isna()) == [False, True]
 
 
-def test_a_post_that_a_server_refuses_has_the_reason_and_is_asked_once(student, folder):
+def test_a_post_that_a_server_refuses_has_the_reason_and_is_asked_once(student, folder, monkeypatch):
+    monkeypatch.setattr("mulcot_rd.cli._credentials", lambda name: {})
     posts, out = folder / "posts.csv", folder / "out.jsonl"
     posts.write_text("id,text,image\na,fine,one.png\nb,refused,one.png\n")
 
@@ -223,7 +224,8 @@ def test_a_post_that_a_server_refuses_has_the_reason_and_is_asked_once(student, 
     assert (rows[1]["attempts"], rows[1]["label_attempts"]) == (1, 1)
 
 
-def test_a_server_answers_and_gives_no_probabilities(student, folder):
+def test_a_server_answers_and_gives_no_probabilities(student, folder, monkeypatch):
+    monkeypatch.setattr("mulcot_rd.cli._credentials", lambda name: {})
     posts, out = folder / "posts.csv", folder / "out.jsonl"
     posts.write_text("id,text,image\na,fine,one.png\n")
 
