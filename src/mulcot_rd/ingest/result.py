@@ -76,7 +76,7 @@ def check_rejected_share(
     """
     if not result.rows and not result.rejected:
         raise IngestError(f"data set {dataset} has no rows: its files hold headers at most; put the posts into them")
-    where = f"every reason is in data/03_primary/{dataset}/rejected.csv"
+    where = f"every reason is in rejected.csv (03_primary/{dataset} below results_root)"
     # Rounding: a share that equals the threshold must pass whatever order the floats were multiplied in.
     if round(result.rejected_share - parameters.max_rejected_share, 12) > 0:
         kinds = Counter(row.reason.split(":")[0] for row in result.damaged or result.rejected)

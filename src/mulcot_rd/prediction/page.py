@@ -48,7 +48,9 @@ def newest_student(results: Path) -> Path:
     Raises:
         UserError: If there is none.
     """
-    found = results.glob("06_models/*/*/student/*/student/manifest.json")
+    # With versions, and without.
+    places = ("student/*/student", "student")
+    found = [path for place in places for path in results.glob(f"06_models/*/*/{place}/manifest.json")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
         raise UserError(f"{results} holds no trained student: do kedro run first, or name one with --student FOLDER")

@@ -42,6 +42,9 @@ CAPTIONS = {
     "table_6": "The method without one of its parts, percent (Table 6)",
     "table_7": "Architectures, percent (Table 7)",
     "table_8": "The assistant on the training split during data expansion, percent (Table 8)",
+    "table_10": "Parameters of each model (Table 10)",
+    "table_11": "Cost of one prediction at batch size 1, MVSA-Single (Table 11)",
+    "table_12": "Cost of one prediction at batch size 1, Twitter-2015 (Table 12)",
     "table_scores": "Every score of every run, percent, with its interval",
     "table_seeds": "Scores over seeds, percent",
 }
