@@ -17,6 +17,7 @@ from kedro.framework.cli.project import run as kedro_run
 from mulcot_rd.checks import check_selection
 from mulcot_rd.cli_options import in_one_sentence, project_folder, run_context, run_options, split_params
 from mulcot_rd.cli_results import lineage, runs, versions
+from mulcot_rd.credentials import Credentials
 from mulcot_rd.errors import DryRunEnded, UserError
 from mulcot_rd.extras import extra
 from mulcot_rd.files import read_text
@@ -132,7 +133,6 @@ def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> 
     """
     from pydantic import ValidationError
 
-    from mulcot_rd.credentials import Credentials
     from mulcot_rd.prediction.predict import PredictionParameters, predict_posts
     from mulcot_rd.prediction.verdicts_file import write_verdicts
 
@@ -142,7 +142,7 @@ def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> 
         refused = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise UserError(f"parameters refused: {'; '.join(refused)}") from error
     served = parameters.generation.served.base_url
-    api_key = Credentials(_credentials("openai")).api_key(served) if served else None
+    api_key = _credentials("openai").api_key(served) if served else None
     rows = predict_posts(posts, folder, output, parameters, api_key)
     write_verdicts(rows, output)
     errors = sum(row["error"] is not None for row in rows)
@@ -172,10 +172,10 @@ def export(folder: Path, out: Path, adapter_only: bool, repository: str | None) 
         click.echo(hub.upload(out))
 
 
-def _credentials(name: str) -> dict[str, Any]:
+def _credentials(name: str) -> Credentials:
     """An entry of the credentials, empty where there is none."""
     context, _ = run_context({}, None)
-    return context.config_loader["credentials"].get(name) or {}
+    return Credentials(context.config_loader["credentials"].get(name) or {})
 
 
 @cli.command()

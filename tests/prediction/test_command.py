@@ -199,23 +199,33 @@ def test_the_pipeline_writes_the_same(student, folder):
     assert list(verdicts["agrees"].isna()) == [False, True]
 
 
-def test_a_post_that_a_server_refuses_has_the_reason_and_is_asked_once(student, folder, monkeypatch):
-    monkeypatch.setattr("mulcot_rd.cli._credentials", lambda name: {})
-    posts, out = folder / "posts.csv", folder / "out.jsonl"
-    posts.write_text("id,text,image\na,fine,one.png\nb,refused,one.png\n")
+@pytest.fixture
+def server(monkeypatch):
+    """A server with the student, outside of any project and its credentials."""
+    monkeypatch.setattr("mulcot_rd.cli._credentials", lambda name: Credentials())
 
     def reply(body):
         return write(REASONING) if "Text_analysis" in text_of(body["messages"][0]) else write_label(Sentiment.NEUTRAL)
+
+    with FaultServer(reply=reply, models=("student",)).running() as server:
+        yield server
+
+
+def served_by(server):
+    return f"generation.backend=served,generation.served.base_url={server.url},generation.served.model=student"
+
+
+def test_a_post_that_a_server_refuses_has_the_reason_and_is_asked_once(student, folder, server):
+    posts, out = folder / "posts.csv", folder / "out.jsonl"
+    posts.write_text("id,text,image\na,fine,one.png\nb,refused,one.png\n")
 
     def refuse(method, path, headers, body):
         if method == "POST" and "refused" in body.decode():
             return 400, {}, json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}})
         return None
 
-    with FaultServer(reply=reply, models=("student",)).running() as server:
-        server.other = refuse
-        served = f"generation.backend=served,generation.served.base_url={server.url},generation.served.model=student"
-        done = predict(posts, student, out, "--params", served)
+    server.other = refuse
+    done = predict(posts, student, out, "--params", served_by(server))
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["label"] for row in rows] == ["neutral", None]
@@ -224,17 +234,11 @@ def test_a_post_that_a_server_refuses_has_the_reason_and_is_asked_once(student, 
     assert (rows[1]["attempts"], rows[1]["label_attempts"]) == (1, 1)
 
 
-def test_a_server_answers_and_gives_no_probabilities(student, folder, monkeypatch):
-    monkeypatch.setattr("mulcot_rd.cli._credentials", lambda name: {})
+def test_a_server_answers_and_gives_no_probabilities(student, folder, server):
     posts, out = folder / "posts.csv", folder / "out.jsonl"
     posts.write_text("id,text,image\na,fine,one.png\n")
 
-    def reply(body):
-        return write(REASONING) if "Text_analysis" in text_of(body["messages"][0]) else write_label(Sentiment.NEUTRAL)
-
-    with FaultServer(reply=reply, models=("student",)).running() as server:
-        served = f"generation.served.base_url={server.url},generation.served.model=student"
-        done = predict(posts, student, out, "--params", f"generation.backend=served,{served}")
+    done = predict(posts, student, out, "--params", served_by(server))
     assert done.exit_code == 0, done.output
     row = json.loads(out.read_text())
     assert (row["label"], row["reasoning_label"], row["agrees"]) == ("neutral", "positive", False)

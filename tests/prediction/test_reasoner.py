@@ -131,6 +131,8 @@ def test_a_file_is_read_anew_for_each_question(reasoner, posts, family_name, tmp
     ("other", "error", "message"),
     [
         ({"text": " "}, UserError, "post 0: empty text"),
+        ({"text": float("nan")}, UserError, "post 0: empty text"),
+        ({"text": 7}, UserError, "post 0: text must be text, and is 7"),
         ({"image": None, "caption": None}, UserError, "post 0: empty (image|caption): .* trained on posts with text"),
         ({"text": "x" * 100_000}, UserError, "text of 100,000 characters: at most 10,000"),
         ({"text": "\ud800"}, UserError, "text is not Unicode"),

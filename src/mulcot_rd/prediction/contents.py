@@ -1,13 +1,25 @@
 """What a user gives of a post, as a model reads it: checked, with a sentence about what is wrong."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.schema import length_fault
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is not there: pandas writes NaN for one that is missing."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def type_fault(name: str, value: Any) -> str | None:
+    """What is wrong with a value that must be text."""
+    return None if isinstance(value, str) else f"{name} must be text, and is {value!r:.60}"
 
 
 def fault(values: Mapping[str, str | None], encoder: InputEncoder) -> str | None:

@@ -1,7 +1,6 @@
 """A file or a folder of posts to judge, row by row: one that can't be read costs itself alone."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from mulcot_rd.files import read_bytes, read_text
 from mulcot_rd.images import image_problems
 from mulcot_rd.ingest.lines import MISSING, comma_separated
 from mulcot_rd.models.inputs import InputEncoder
-from mulcot_rd.prediction.contents import fault, image_path
+from mulcot_rd.prediction.contents import fault, image_path, is_missing, type_fault
 from mulcot_rd.prediction.verdicts_file import check_format
 from mulcot_rd.schema import PostContent
 
@@ -136,14 +135,13 @@ def _values(record: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
     """The values of known columns that are there, and what is wrong with the first that is no text."""
     values: dict[str, str] = {}
     for name in _COLUMNS:
-        value = record.get(name)
+        value: Any = record.get(name)
         if name == "id" and isinstance(value, int):
             value = str(value)
-        # NaN is what pandas writes for a value that is missing.
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+        if is_missing(value):
             continue
-        if not isinstance(value, str):
-            return values, f"{name} must be text, and is {value!r:.60}"
+        if problem := type_fault(name, value):
+            return values, problem
         if value.strip() and value.strip() not in MISSING:
             values[name] = value.strip()
     return values, None

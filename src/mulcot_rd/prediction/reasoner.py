@@ -187,21 +187,21 @@ class SentimentReasoner:
 
     def _content(self, number: int, post: Mapping[str, Any], folder: Path) -> PostContent:
         """A post as the model reads it; its image is written to the folder unless it is a file."""
-        from mulcot_rd.prediction.contents import fault, image_path
+        from mulcot_rd.prediction.contents import fault, image_path, is_missing, type_fault
 
         if unknown := post.keys() - PostGiven.__annotations__.keys():
             raise UserError(f"post {number} has {unknown.pop()!r}; a post has {', '.join(PostGiven.__annotations__)}")
         encoder = self._model.encoder
-        image = post.get("image") if "image" in encoder.reads else None
-        image = None if isinstance(image, float) else image
-        # A table has NaN where a file has nothing.
-        text, aspect, caption = (
-            None if value is None or value != value else value  # noqa: PLR0124 - NaN is not itself
-            for value in map(post.get, ("text", "aspect", "caption"))
-        )
-        if wrong := [value for value in (text, aspect, caption) if not isinstance(value, str | None)]:
-            raise UserError(f"post {number}: {wrong[0]!r} is no text")
-        given = {"text": (text or "").strip(), "aspect": (aspect or "").strip() or None, "caption": caption}
+        known = {name: value for name, value in post.items() if not is_missing(value)}
+        image = known.pop("image", None) if "image" in encoder.reads else None
+        for name in ("text", "aspect", "caption"):
+            if problem := type_fault(name, known.get(name, "")):
+                raise UserError(f"post {number}: {problem}")
+        given = {
+            "text": known.get("text", "").strip(),
+            "aspect": known.get("aspect", "").strip() or None,
+            "caption": known.get("caption"),
+        }
         if problem := fault({**given, "image": "given" if image is not None else None}, encoder):
             raise UserError(f"post {number}: {problem}")
         if isinstance(image, str | Path):

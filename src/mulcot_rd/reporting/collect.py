@@ -9,7 +9,7 @@ import pandas as pd
 
 from mulcot_rd.reporting.cells import REASONING_METRICS, REFERENCE_METRICS, intervals, percent
 from mulcot_rd.reporting.comparisons import comparison_table
-from mulcot_rd.reporting.costs import cost_table, parameter_table
+from mulcot_rd.reporting.costs import COST_CAPTIONS, cost_table, parameter_table
 from mulcot_rd.reporting.preference_table import preference_table
 from mulcot_rd.reporting.published import DIST_NOTE, published_rows
 from mulcot_rd.reporting.quality_tables import qualities_table
@@ -42,9 +42,7 @@ CAPTIONS = {
     "table_6": "The method without one of its parts, percent (Table 6)",
     "table_7": "Architectures, percent (Table 7)",
     "table_8": "The assistant on the training split during data expansion, percent (Table 8)",
-    "table_10": "Parameters of each model (Table 10)",
-    "table_11": "Cost of one prediction at batch size 1, MVSA-Single (Table 11)",
-    "table_12": "Cost of one prediction at batch size 1, Twitter-2015 (Table 12)",
+    **COST_CAPTIONS,
     "table_scores": "Every score of every run, percent, with its interval",
     "table_seeds": "Scores over seeds, percent",
 }

@@ -12,6 +12,11 @@ from mulcot_rd.reporting.sources import PUBLISHED, source_of
 from mulcot_rd.reporting.writers import ReportTable
 
 COMPUTED = "computed from the configuration"
+COST_CAPTIONS = {
+    "table_10": "Parameters under LoRA, and the percentage that is trained (Table 10)",
+    "table_11": "Cost of one prediction at batch size 1 (Table 11)",
+    "table_12": "Cost of one prediction at batch size 1 (Table 12)",
+}
 _PARAMETERS = ("parameters", "trainable_parameters", "trainable_percent")
 _COSTS = ("parameters_billion", "tflops", "latency_ms", "latency_p90_ms", "memory_gb")
 
@@ -30,7 +35,7 @@ def parameter_table(runs: list[RunMetrics]) -> ReportTable:
     frame = pd.DataFrame([*rows, *counted.values()], columns=["method", "source", *_PARAMETERS])
     return ReportTable(
         frame.astype({"parameters": "Int64", "trainable_parameters": "Int64"}),
-        "Parameters under LoRA, and the percentage that is trained (Table 10)",
+        COST_CAPTIONS["table_10"],
         "Computed rows are counted in models that are built from their configuration, without weights.",
         {"trainable_percent": (4, 4)},
     )
@@ -55,9 +60,9 @@ def cost_table(runs: list[RunMetrics], number: int, printed: str, datasets: tupl
     columns = ["dataset", "method", "run", "source", "prompt", "device", *_COSTS, "memory_of", "posts"]
     return ReportTable(
         pd.DataFrame(rows, columns=columns).astype({"posts": "Int64"}),
-        f"Cost of one prediction at batch size 1 (Table {number})",
-        "The paper names no device for its numbers; they are of samples of the test split. Measured latencies are the"
-        " median and the 90th percentile of one greedy answer, one token at a time, from the image on disk to the "
+        COST_CAPTIONS[f"table_{number}"],
+        "The paper names no device for its numbers; they are of samples of the test split. Measured latencies are the "
+        "median and the 90th percentile of one greedy answer, one token at a time, from the image on disk to the "
         "text, over the first posts of the test split (posts says how many); operations are those of PyTorch's "
         "counter (matrix products, convolutions, attention) for the first of them; latencies and memory of different "
         "devices don't compare.",
