@@ -25,6 +25,8 @@ def main() -> None:
     arguments.add_argument("--trl", metavar="PYTHON", help="Python of an environment with TRL, to stand beside ours")
     options = arguments.parse_args()
     os.chdir(ROOT)
+    # The rows are the progress.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     print("| name | scale | ours | reference | reference_name | ratio | unit | repetitions |")
     print("| --- | --- | ---: | ---: | --- | ---: | --- | ---: |", flush=True)
     found: list[dict] = []

@@ -61,8 +61,9 @@ def rows(scratch: Path, repetitions: int) -> Iterator[dict]:
 def _ten_times_the_posts(scratch: Path) -> dict:
     """Peak memory of the same model with all the sample's training rows, and with a tenth of them."""
     setting = Setting("tiny", scratch / "many", MANY_POSTS)
-    assistant = setting.role("assistant")
-    examples = setting.examples(assistant)
+    # The checkpoints are made here, before several workers look for them.
+    student, assistant = setting.role("student"), setting.role("assistant")
+    examples = setting.examples(student)
     setting.soft_labels(assistant, examples)
     many, few = (_peak_of("ours", setting, rows) for rows in (len(examples), len(examples) // 10))
     name = f"{len(examples) // 10} rows in place of {len(examples)}"
