@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-export HF_HUB_OFFLINE ?= 1
+# The sample needs no hub. A plan, a notebook or a page may load models of the user's from there.
+run test test-fast docs bench: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: run test test-fast lint format docs bench experiments viz notebooks clean
 
@@ -49,6 +50,8 @@ notebooks: $(READY)
 
 # torch first and alone: asked for by another package, pip may take a build for GPUs that is gigabytes larger.
 $(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock

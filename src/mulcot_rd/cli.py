@@ -72,6 +72,19 @@ def _end_cleanly_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
+class LocalPath(click.Path):
+    """A path of this machine; a URL would be taken for a folder of a strange name."""
+
+    def __init__(self, *, dir_okay: bool = True) -> None:
+        super().__init__(dir_okay=dir_okay, resolve_path=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a URL."""
+        if "://" in str(value):
+            self.fail(f"{value} is a URL: copy it to this machine and name the copy", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.group(cls=type(project_group), name="mulcot_rd")
 def cli() -> None:
     """Commands of the project."""
@@ -102,18 +115,18 @@ _student = click.option(
     "--student",
     "folder",
     required=True,
-    type=click.Path(resolve_path=True, path_type=Path),
+    type=LocalPath(),
     help="Folder of a trained student, or of an assistant.",
 )
 
 
 @cli.command()
-@click.argument("posts", type=click.Path(resolve_path=True, path_type=Path))
+@click.argument("posts", type=LocalPath())
 @_student
 @click.option(
     "--output",
     required=True,
-    type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="File to write: JSON lines, CSV or Parquet, by its ending.",
 )
 @click.option(
@@ -151,7 +164,7 @@ def predict(posts: Path, folder: Path, output: Path, params: dict[str, Any]) -> 
 
 @cli.command()
 @_student
-@click.argument("out", type=click.Path(resolve_path=True, path_type=Path))
+@click.argument("out", type=LocalPath())
 @click.option("--adapter-only", is_flag=True, help="Write the adapter as peft has it, to load onto its base model.")
 @click.option("--push", "repository", help="Upload OUT to this repository of the hub, such as user/student.")
 @in_one_sentence
@@ -184,7 +197,7 @@ def _credentials(name: str) -> Credentials:
     "--student",
     "folders",
     multiple=True,
-    type=click.Path(resolve_path=True, path_type=Path),
+    type=LocalPath(),
     help="Folder of a trained student, or one that `kedro export` wrote; by default the student that was trained last. "
     "Give two to see them side by side.",
 )
@@ -235,10 +248,11 @@ def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
     from mulcot_rd.ratings import make_sheet, write_sheet
 
     context, folder = run_context(params, env)
-    names = ["teacher_references", "assistant_test", "student_test"]
-    if context.catalog.exists("student_preference_test"):
-        names.append("student_preference_test")
-    records = {name: context.catalog.load(name) for name in names}
+    records = {"student_test": context.catalog.load("student_test")}
+    # The evaluation of another run's student has no references, most variants no student after preferences.
+    for name in ("teacher_references", "assistant_test", "student_preference_test"):
+        if context.catalog.exists(name):
+            records[name] = context.catalog.load(name)
     systems = {
         name.rpartition("_")[0]: {record.id: record.reasoning for record in rows}
         for name, rows in records.items()
@@ -256,7 +270,7 @@ def sheet(params: dict[str, Any], env: str | None, posts_rated: int) -> None:
 
 @ratings.command()
 @run_options
-@click.argument("files", nargs=-1, required=True, type=click.Path(resolve_path=True, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=LocalPath())
 @in_one_sentence
 def score(params: dict[str, Any], env: str | None, files: tuple[Path, ...]) -> None:
     """Score FILES, the filled sheets, one a rater: means of each system, and how far the raters agree."""

@@ -75,18 +75,19 @@ def read_text(path: Path, error: type[Exception]) -> str:
         ) from problem
 
 
-def local_path(path: str, what: str) -> Path:
+def local_path(path: str, what: str, cure: str = "correct data_root") -> Path:
     """The path of a folder or file that must lie on a file system that every process of a run sees.
 
     Args:
         path: As the catalog names it.
         what: What lies there, for the message.
+        cure: What to do about a URL, for the message.
 
     Raises:
         UserError: If it is a URL of another file system.
     """
     if "://" in path:
-        raise UserError(f"{path}: {what} must be in a folder that all processes share, not at a URL: correct data_root")
+        raise UserError(f"{path}: {what} must be in a folder that all processes share, not at a URL: {cure}")
     return Path(path).expanduser()
 
 

@@ -7,7 +7,7 @@ from tests.project.conftest import load
 from tests.soft_labels import store_soft_labels
 
 from mulcot_rd.kept import Kept
-from mulcot_rd.models import BackboneParameters, WeightsError, parameter_counts
+from mulcot_rd.models import BackboneParameters, WeightsError, base_model, parameter_counts
 from mulcot_rd.models.loaded import fresh_model
 from mulcot_rd.models.lora import parameter_numbers
 from mulcot_rd.parameters import InputParameters
@@ -58,7 +58,7 @@ def test_bytes_of_the_weights_are_those_of_the_models_tensors(scale):
         found = model_shape(parameters.backbone, parameters.inputs)
         model = meta_model(parameters.backbone, parameters.inputs.tiny_vocabulary_size)[1]
         sizes = [each.numel() * (4 if each.requires_grad else found.item) for each in model.parameters()]
-        assert cost.frozen_bytes(found) + cost.TRAINED_BYTES * found.trained / 4 == sum(sizes)
+        assert cost.frozen_bytes(found) + 4 * found.trained == sum(sizes)
 
 
 def test_soft_labels_take_what_is_written(checkpoint, backbone_parameters, posts, reasonings, tmp_path):
@@ -75,6 +75,29 @@ def test_soft_labels_take_what_is_written(checkpoint, backbone_parameters, posts
         expected = cost.soft_label_bytes(positions, replace(found, vocabulary=vocabulary), parameters)
         # Beside the tensors a file has a header and each row's number of targets.
         assert expected <= labels.manifest.bytes <= expected + 3000
+
+
+def test_features_of_an_image_take_what_is_written(checkpoint, backbone_parameters, posts):
+    role = fresh_model("student", backbone_parameters, checkpoint, image_size=56, seed=1)
+    found = model_shape(backbone_parameters, InputParameters(image_size=56))
+    features = {}
+    if found.vision is not None:
+        images = role.encoder.images([posts[0].image, posts[1].image])
+        features = role.encoder.family.encode_images(base_model(role.model), images)
+        found = replace(found, vision=replace(found.vision, trained=0))
+        assert cost.image_feature_bytes(replace(found, vision=replace(found.vision, trained=1)), 2) == 0
+    assert cost.image_feature_bytes(found, 2) == sum(
+        each.nbytes for each in features.values() if each.is_floating_point()
+    )
+
+
+def test_test_posts_alone_are_planned(posts):
+    """Such as those on which another run's student is scored."""
+    given = settings(arch=5, scale="full")
+    rows = captioned([post.model_copy(update={"split": "test"}) for post in posts], 80)
+    plan = make_plan(given, rows)
+    assert [role.name for role in plan.models] == ["assistant", "student"]
+    assert all((work.hours > 0) == (work.stage == "evaluation") for work in plan.work)
 
 
 def test_recomputed_activations_take_less(student):
@@ -149,6 +172,7 @@ def test_memory_of_training_is_near_what_was_measured(student, assistant, checkp
     parts = (
         cost.frozen_bytes(student),
         cost.TRAINED_BYTES * student.trained,
+        cost.gradient_sum_bytes(student, "float64"),
         cost.logit_bytes(student.vocabulary),
         assistant.head * assistant.item,
         cost.activation_bytes(student, 2 * MEASURED_ROW.tokens, 2, checkpointing=checkpointing),

@@ -1,6 +1,7 @@
 """`kedro ratings`: a sheet of a finished run, and what filled sheets come to."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -87,3 +88,14 @@ def test_a_sheet_that_is_not_filled_in_is_one_sentence(project):
     assert "Error: " in refused.stderr
     assert re.search("item-001-[0-9a-f]{6}: sentiment is ''", refused.stderr)
     assert "Traceback" not in refused.stderr
+
+
+def test_a_run_without_references_has_a_sheet_of_its_models(project):
+    """As where the student of another run is scored."""
+    shutil.copytree(
+        project / "data/07_model_output/sample/arch4-tiny-full", project / "data/07_model_output/sample/elsewhere"
+    )
+    made = kedro(project, "ratings", "sheet", "--params", "run=elsewhere")
+    assert made.returncode == 0, made.stderr
+    (key,) = (project / "data").glob("08_reporting/sample/elsewhere/**/key.csv")
+    assert set(pd.read_csv(key)["system"]) == {"student"}

@@ -17,7 +17,7 @@ class VerdictsDataset(AbstractDataset[list[dict[str, Any]], pd.DataFrame]):
 
             verdicts:
               type: mulcot_rd.datasets.VerdictsDataset
-              filepath: data/07_model_output/verdicts.jsonl
+              filepath: data/07_model_output/sample/arch4-tiny-full/verdicts.jsonl
 
         >>> from mulcot_rd.prediction.verdicts_file import verdict_row
         >>> dataset = VerdictsDataset(filepath=str(tmp_path / "verdicts.csv"))

@@ -18,8 +18,8 @@ from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout
 from mulcot_rd.training.soft_labels import SoftLabelParameters, expected_bytes
 
 GIB = 2**30
-# Trained weights, gradients and AdamW's two moments, in float32 each.
-TRAINED_BYTES = 16
+# Trained weights and AdamW's two moments, in float32 each.
+TRAINED_BYTES = 12
 # Pieces of CHUNK_BYTES that the student's loss holds: its logits, the assistant's, scratch (training/gradients.py).
 LOGIT_BUFFERS = 3
 
@@ -131,6 +131,11 @@ def answering_bytes(shape: Shape) -> int:
     return frozen_bytes(shape) + (4 * shape.trained if shape.text.trained_whole else 0)
 
 
+def gradient_sum_bytes(shape: Shape, gradient_sum: str) -> int:
+    """Bytes of the sum of a step's gradients: 8 a trained parameter in float64, 4 in float32."""
+    return {"float64": 8, "float32": 4}[gradient_sum] * shape.trained
+
+
 def activation_bytes(shape: Shape, positions: float, images: float, *, checkpointing: bool) -> float:
     """Bytes of a micro-batch's activations between forward and backward pass; ``positions`` are its tokens.
 
@@ -162,6 +167,13 @@ def logit_bytes(vocabulary: int) -> int:
 def cache_bytes(shape: Shape, columns: float, rows: int) -> float:
     """Bytes of the KV cache: rows x columns x units of keys and values x ``item``."""
     return rows * columns * shape.text.keys_values * shape.item
+
+
+def image_feature_bytes(shape: Shape, images: int) -> int:
+    """Bytes on disk of what a frozen vision tower makes of so many images; none where the tower is trained."""
+    if shape.vision is None or shape.vision.trained:
+        return 0
+    return images * shape.image_tokens * shape.text.width * shape.feature_layers * shape.item
 
 
 def soft_label_bytes(positions: float, assistant: Shape, parameters: SoftLabelParameters) -> float:

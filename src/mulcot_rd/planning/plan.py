@@ -83,7 +83,9 @@ class Role:
         activations = partial(cost.activation_bytes, self.shape, images * self.row.tokens, images)
         return {
             "frozen weights": cost.frozen_bytes(self.shape),
-            "trained, gradients, AdamW": cost.TRAINED_BYTES * self.shape.trained,
+            "trained weights, AdamW": cost.TRAINED_BYTES * self.shape.trained,
+            "sum of the gradients": cost.gradient_sum_bytes(self.shape, self.parameters.cluster.gradient_sum),
+            "gradients": 4 * self.shape.trained,
             "activations, recomputed": activations(checkpointing=True),
             "activations, kept": activations(checkpointing=False),
             "logits": cost.logit_bytes(self.shape.vocabulary),
@@ -92,9 +94,13 @@ class Role:
 
     @property
     def training_peak(self) -> float:
-        """Bytes of training as configured."""
-        unused = f"activations, {'kept' if self.parameters.backbone.gradient_checkpointing else 'recomputed'}"
-        return sum(size for part, size in self.training_bytes.items() if part != unused)
+        """Bytes of training as configured: of activations and gradients the more, since these replace those."""
+        parts = dict(self.training_bytes)
+        if not parts:
+            return 0.0
+        kept, recomputed = parts.pop("activations, kept"), parts.pop("activations, recomputed")
+        activations = recomputed if self.parameters.backbone.gradient_checkpointing else kept
+        return max(activations, parts.pop("gradients")) + sum(parts.values())
 
     @property
     def answering_bytes(self) -> dict[str, float]:
@@ -200,8 +206,7 @@ def make_plan(groups: dict[str, Any], posts: Sequence[Post]) -> Plan:
         Role(name, groups[name], shapes[name], mean_row(posts, shapes[name], groups[name]), rows[name], heads[name])
         for name in rows
     ]
-    # A variant without assistant has no rows for it.
-    models = [role for role in roles if role.rows or not method.trained]
+    models = roles if method.trains_assistant or not method.trained else [student]
     work: list[Work] = []
     disk: dict[str, float] = {}
     if method.trains_assistant:
@@ -226,6 +231,8 @@ def make_plan(groups: dict[str, Any], posts: Sequence[Post]) -> Plan:
         if method.trained:
             disk[f"{role.name}, trained weights"] = 4 * role.shape.trained
             disk[f"{role.name}, checkpoint in work"] = 12 * role.shape.trained
+            if features := cost.image_feature_bytes(role.shape, counts["train"]):
+                disk[f"{role.name}, features of the images"] = features
     return Plan(counts, kept, roles, models, work, disk)
 
 

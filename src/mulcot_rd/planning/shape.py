@@ -62,6 +62,7 @@ class Shape:
     vision: Stack | None  # where the input view has an image
     image_tokens: int  # positions of the text model that an image takes
     patches: int  # positions of the vision tower that an image takes
+    feature_layers: int  # layers of the text model that read an image's features: the first, and those of DeepStack
 
     @property
     def head(self) -> int:
@@ -101,11 +102,12 @@ def _built_shape(parameters: BackboneParameters, inputs: InputParameters) -> Sha
     text = Stack(text_config.num_hidden_layers, text_config.hidden_size)
     reader = base.encoder.config if family.encoder_decoder else None
     encoder = None if reader is None else Stack(reader.num_hidden_layers, reader.hidden_size)
-    vision, tokens, patches = None, 0, 0
+    vision, tokens, patches, layers = None, 0, 0, 0
     if family.image_token is not None and inputs.input_view.image:
         tokens, patches = family.image_positions(config, inputs.image_size)
         lists = [m for tower in family.vision_modules(base) for m in tower.modules() if isinstance(m, nn.ModuleList)]
         vision = Stack(max(map(len, lists)), config.vision_config.hidden_size)
+        layers = 1 + len(getattr(config.vision_config, "deepstack_visual_indexes", ()))
     in_vision = {id(each) for module in family.vision_modules(base) for each in module.modules()}
     in_encoder = {id(each) for each in base.encoder.modules()} if family.encoder_decoder else set()
     for name, module in trained.named_modules():
@@ -117,7 +119,8 @@ def _built_shape(parameters: BackboneParameters, inputs: InputParameters) -> Sha
     total, number = parameter_numbers(trained)
     whole = parameters.adapter.full and parameters.dtype == "auto"
     item = 4 if whole or parameters.dtype == "float32" else 2
-    return Shape(parameters.name, total, number, item, text_config.vocab_size, text, encoder, vision, tokens, patches)
+    vocabulary = text_config.vocab_size
+    return Shape(parameters.name, total, number, item, vocabulary, text, encoder, vision, tokens, patches, layers)
 
 
 def _add(stack: Stack, name: str, module: nn.Linear) -> None:

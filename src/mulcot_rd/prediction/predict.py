@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mulcot_rd.distributed import ClusterParameters
 from mulcot_rd.errors import UserError
+from mulcot_rd.files import local_path
 from mulcot_rd.generation import AnsweringJob, GenerationParameters, kept_answers
 from mulcot_rd.generation.predict import verdicts
 from mulcot_rd.prediction.model import ModelInUse, model_in_use
@@ -15,7 +16,12 @@ from mulcot_rd.prediction.posts_file import read_rows
 from mulcot_rd.prediction.verdicts_file import check_format, verdict_row
 from mulcot_rd.schema import PostContent, Verdict
 
-_Path = Annotated[Path, AfterValidator(Path.expanduser)]
+
+def _local(path: Any) -> Path:
+    return local_path(str(path), "posts, student and verdicts of a prediction", "copy it into one, and name that")
+
+
+_Path = Annotated[Path, BeforeValidator(_local)]
 
 
 class PredictionParameters(BaseModel):

@@ -70,16 +70,34 @@ def sample_student_reasonings(
     return with_fingerprints(records, training)
 
 
-def pair_reasonings(
+def judge_samples(
     posts: pd.DataFrame,
     student_samples: list[PredictionRecord],
-    assistant_rejected: list[ExpansionRecord],
-    teacher_reasoning: list[TeacherRecord],
-    teacher_rejected: list[TeacherRecord],
     preference: PreferenceParameters,
     judge: JudgeParameters,
     credentials: Credentials,
     ledger: Path,
+) -> dict[tuple[str, str], JudgedLabel]:
+    """Let a judge read the conclusions about the first ``judged_posts`` training posts; by post id and conclusion."""
+    rows = checked_posts(posts, {"student_samples": student_samples})
+    judged = [post for post in rows if post.split == "train"][: preference.pairs.judged_posts]
+    if not judged:
+        return {}
+    aspects = {post.id: post.aspect for post in judged}
+    asked = dict.fromkeys((record.id, record.final_conclusion) for record in student_samples if record.id in aspects)
+    conclusions = [Conclusion(post_id, aspects[post_id], text) for post_id, text in asked]
+    verdicts = judge_conclusions(conclusions, judge.teacher, ledger, credentials.api_key(judge.teacher.base_url))
+    return {key: said for key, said in zip(asked, verdicts, strict=True) if said is not None}
+
+
+def pair_reasonings(
+    posts: pd.DataFrame,
+    student_samples: list[PredictionRecord],
+    judged: dict[tuple[str, str], JudgedLabel],
+    assistant_rejected: list[ExpansionRecord],
+    teacher_reasoning: list[TeacherRecord],
+    teacher_rejected: list[TeacherRecord],
+    preference: PreferenceParameters,
 ) -> tuple[list[PreferencePair], dict[str, Any]]:
     """Score the reasonings by what can be checked, and pair a better one with a worse one of the same post."""
     records: PostRecords = {
@@ -89,9 +107,6 @@ def pair_reasonings(
         "teacher_rejected": teacher_rejected,
     }
     training = {post.id: post for post in checked_posts(posts, records) if post.split == "train"}
-    judged = _judged(
-        list(training.values())[: preference.pairs.judged_posts], student_samples, judge, credentials, ledger
-    )
     own = [
         Candidate(
             record.id,
@@ -124,21 +139,3 @@ def pair_reasonings(
 
 def _candidates(records: Sequence[ExpansionRecord | TeacherRecord], posts: dict[str, Post]) -> list[Candidate]:
     return [Candidate(record.id, record.reasoning, checks(record.reasoning, posts[record.id])) for record in records]
-
-
-def _judged(
-    posts: Sequence[Post],
-    samples: Sequence[PredictionRecord],
-    judge: JudgeParameters,
-    credentials: Credentials,
-    ledger: Path,
-) -> dict[tuple[str, str], JudgedLabel]:
-    """What a judge reads from the conclusions of the samples about these posts, by post id and conclusion."""
-    if not posts:
-        return {}
-    aspects = {post.id: post.aspect for post in posts}
-    asked = dict.fromkeys((record.id, record.final_conclusion) for record in samples if record.id in aspects)
-    conclusions = [Conclusion(post_id, aspects[post_id], text) for post_id, text in asked]
-    api_key = credentials.api_key(judge.teacher.base_url)
-    verdicts = judge_conclusions(conclusions, judge.teacher, ledger, api_key)
-    return {key: said for key, said in zip(asked, verdicts, strict=True) if said is not None}

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mulcot_rd.pipelines.preference_pairs.nodes import pair_reasonings, sample_student_reasonings
+from mulcot_rd.pipelines.preference_pairs.nodes import judge_samples, pair_reasonings, sample_student_reasonings
 
 
 def create_pipeline() -> Pipeline:
@@ -24,17 +24,28 @@ def create_pipeline() -> Pipeline:
                 name="sample_student_reasonings",
             ),
             Node(
-                pair_reasonings,
+                judge_samples,
                 inputs=[
                     "posts",
                     "student_samples",
-                    "assistant_rejected",
-                    "teacher_reasoning",
-                    "teacher_rejected",
                     "params:preference",
                     "params:judge",
                     "teacher_credentials",
                     "teacher_ledger",
+                ],
+                outputs="judged_samples",
+                name="judge_samples",
+            ),
+            Node(
+                pair_reasonings,
+                inputs=[
+                    "posts",
+                    "student_samples",
+                    "judged_samples",
+                    "assistant_rejected",
+                    "teacher_reasoning",
+                    "teacher_rejected",
+                    "params:preference",
                 ],
                 outputs=["preference_pairs", "preference_statistics"],
                 name="pair_reasonings",
