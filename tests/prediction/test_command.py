@@ -8,12 +8,12 @@ from click.testing import CliRunner
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from PIL import Image
+from pydantic import ValidationError
 from tests.teacher.fault_server import FaultServer, text_of
 
 from mulcot_rd.cli import cli
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.datasets import VerdictsDataset
-from mulcot_rd.errors import UserError
 from mulcot_rd.generation import trained
 from mulcot_rd.pipeline_registry import stage
 from mulcot_rd.prediction.predict import PredictionPipelineParameters
@@ -276,9 +276,10 @@ def test_what_cannot_be_done_is_one_sentence(student, folder, asked, out, params
     assert message in " ".join(done.output.split())
 
 
-def test_a_student_at_a_url_is_refused(folder):
-    done = predict(folder / "posts.csv", "s3://bucket/student", folder / "out.jsonl")
+def test_a_student_at_a_url_is_refused(student, folder):
+    url = f"s3:/{student}"
+    done = predict(folder / "posts.csv", url, folder / "out.jsonl")
     assert done.exit_code == 2
-    assert "s3://bucket/student is a URL: copy it to this machine" in done.output
-    with pytest.raises(UserError, match=r"s3://bucket/student: posts, student and verdicts .* not at a URL: copy it"):
-        PredictionPipelineParameters(posts="posts.csv", student="s3://bucket/student", output="out.jsonl")
+    assert f"{url} is a URL: copy it to this machine" in " ".join(done.output.split())
+    with pytest.raises(ValidationError, match=r"s3://.*: posts, student and verdicts .* not at a URL: copy it"):
+        PredictionPipelineParameters(posts="posts.csv", student=url, output="out.jsonl")

@@ -168,6 +168,7 @@ def test_every_dataset_of_the_pipelines_that_others_or_users_read_has_an_entry()
         "assistant_evaluated",
         "student_evaluated",
         "student_preference_evaluated",
+        "judged_samples",
         "answers_shown",
         "origin_shown",
     }
