@@ -23,6 +23,7 @@ def blank_figure(rows: int, columns: int, *, width: float, height: float) -> tup
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
         panel.grid(alpha=0.25)
+        panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
     return figure, panels
 

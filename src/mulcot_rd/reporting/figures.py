@@ -242,7 +242,10 @@ def flan_t5_figure(number: int, runs: Sequence[RunMetrics]) -> Figure:
         for offset, (role, colour) in enumerate(zip(("teacher", "assistant", "student"), COLOURS, strict=False)):
             _draw_bars(panel, members, role, metric, 0.26 * (offset - 1), colour)
         panel.set_xticks(range(len(members)), [run.run.dataset for run in members])
-        panel.set_xlim(-0.6, max(len(members), 3) - 0.4)
+        # Bars of one width, in the middle, however few data sets there are.
+        middle, half = (len(members) - 1) / 2, max(len(members), 3) / 2
+        panel.set_xlim(middle - half, middle + half)
+        panel.grid(visible=False, axis="x")
         panel.set_title(f"{run_name}: {source}", fontsize=9, parse_math=False)
         panel.set(ylabel=f"{name} (percent)", ylim=(0, 108))
         panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
