@@ -226,7 +226,7 @@ def from_checkpoint(location: str, revision: str | None, load: Callable[[], Load
     except (OSError, LocalEntryNotFoundError, HfHubHTTPError) as error:
         if looks_local(location):
             raise WeightsError(
-                f"the checkpoint in {location} can't be loaded ({str(error).splitlines()[0]}): put a whole checkpoint "
+                f"the checkpoint in {location} can't be loaded ({error}): put a whole checkpoint "
                 "there, or correct the role's `model`"
             ) from error
         at = f"{location} (revision {revision})" if revision else location

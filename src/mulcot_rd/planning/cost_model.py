@@ -132,8 +132,8 @@ def answering_bytes(shape: Shape) -> int:
 
 
 def gradient_sum_bytes(shape: Shape, gradient_sum: str) -> int:
-    """Bytes of the sum of a step's gradients: 8 a trained parameter in float64, 4 in float32."""
-    return {"float64": 8, "float32": 4}[gradient_sum] * shape.trained
+    """Bytes of the sum of a step's gradients, of the type that ``cluster.gradient_sum`` names."""
+    return getattr(torch, gradient_sum).itemsize * shape.trained
 
 
 def activation_bytes(shape: Shape, positions: float, images: float, *, checkpointing: bool) -> float:

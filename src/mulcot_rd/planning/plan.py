@@ -95,12 +95,13 @@ class Role:
     @property
     def training_peak(self) -> float:
         """Bytes of training as configured: of activations and gradients the more, since these replace those."""
-        parts = dict(self.training_bytes)
-        if not parts:
+        sizes = self.training_bytes
+        if not sizes:
             return 0.0
-        kept, recomputed = parts.pop("activations, kept"), parts.pop("activations, recomputed")
-        activations = recomputed if self.parameters.backbone.gradient_checkpointing else kept
-        return max(activations, parts.pop("gradients")) + sum(parts.values())
+        activations = f"activations, {'recomputed' if self.parameters.backbone.gradient_checkpointing else 'kept'}"
+        passing = ("gradients", "activations, recomputed", "activations, kept")
+        lasting = sum(size for part, size in sizes.items() if part not in passing)
+        return lasting + max(sizes["gradients"], sizes[activations])
 
     @property
     def answering_bytes(self) -> dict[str, float]:

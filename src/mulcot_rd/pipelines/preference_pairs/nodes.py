@@ -79,10 +79,10 @@ def judge_samples(
     ledger: Path,
 ) -> dict[tuple[str, str], JudgedLabel]:
     """Let a judge read the conclusions about the first ``judged_posts`` training posts; by post id and conclusion."""
+    if not preference.pairs.judged_posts:
+        return {}
     rows = checked_posts(posts, {"student_samples": student_samples})
     judged = [post for post in rows if post.split == "train"][: preference.pairs.judged_posts]
-    if not judged:
-        return {}
     aspects = {post.id: post.aspect for post in judged}
     asked = dict.fromkeys((record.id, record.final_conclusion) for record in student_samples if record.id in aspects)
     conclusions = [Conclusion(post_id, aspects[post_id], text) for post_id, text in asked]
