@@ -4,6 +4,7 @@ A new process spends seconds on imports, a forked one none. Tests that are about
 """
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -108,6 +109,9 @@ def _serve() -> _Asked | None:
     # What metrics read once a process.
     import_module("mulcot_rd.metrics.wordnet").wordnet()
     import_module("mulcot_rd.metrics.embeddings").sentence_encoder()
+    # Else each fork would copy all of this memory to look for garbage in it.
+    gc.collect()
+    gc.freeze()
     while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:
