@@ -1,7 +1,11 @@
 """Fixtures that every test area shares."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# The models of the tests are so small that a second thread costs more than it gives. Before NumPy is there, which reads it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -24,7 +28,6 @@ from mulcot_rd.schema import InputView, Post, Sentiment, TeacherRecord
 
 # Tests compare bytes, and tiny models gain nothing from a GPU: those that need one move there themselves.
 backbone.device_at_hand = lambda: torch.device("cpu")
-# The models of the tests are so small that a second thread costs more than it gives.
 torch.set_num_threads(1)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
