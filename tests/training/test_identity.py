@@ -80,7 +80,9 @@ SOFT_LABELS = {
 }
 ONE_BY_ONE = GenerationParameters(batch_size=1)
 QUICK = AssistantTrainingParameters(
-    optimisation=OptimisationParameters(epochs=1, batch_size=3, gradient_accumulation_steps=2)
+    optimisation=OptimisationParameters(
+        epochs=1, batch_size=3, gradient_accumulation_steps=2, validation=ValidationParameters(max_new_tokens=8)
+    )
 )
 
 
