@@ -105,6 +105,8 @@ def test_the_cluster_has_the_workstations_models_and_runs_the_sample_on_one_mach
     parameters = tiny["parameters"]
     assert ClusterParameters(**parameters["cluster"]) == ClusterParameters(engine="ray", workers=2, cpus_per_worker=1)
     assert parameters["assistant"]["cluster"] == parameters["student"]["cluster"] == parameters["cluster"]
+    # A student in use is one of full size, of which not each processor can have its own.
+    assert ClusterParameters(**parameters["prediction"]["cluster"]) == ClusterParameters(engine="ray", workers=2)
     settings = RunParameters(**parameters["run_settings"])
     assert (settings.engine, settings.name, settings.data_root) == ("ray", "arch4-tiny-full", "data")
     with pytest.raises(ValidationError, match=r"worker\n  Extra inputs"):
