@@ -52,7 +52,8 @@ _LABEL_LINE = re.compile(
     re.IGNORECASE,
 )
 _OPENING, _CLOSING = ('"', "“"), ('"', "”")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Half of a pair, as a text has it that was cut there: no file takes it.
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # What a thinking model's answer begins with, where its prompt or its server does not say it already.
 THOUGHTS_BEGIN = "<think>"
 _THOUGHTS = re.compile(r"<(?P<end>/?)think(?:ing)?>", re.IGNORECASE)
@@ -112,7 +113,7 @@ def parse(text: str) -> Reasoning:
     if found is None:
         found, rest = _from_markers(body)
     # Half of an emoji's escape is a character that no file can hold.
-    found = {key: _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) for key, value in found.items()}
+    found = {key: LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) for key, value in found.items()}
     # A section without a letter or digit is the template's own "...".
     sections = {key.lower(): found.get(key, "") for key in SECTION_KEYS}
     sections = {key: value if any(map(str.isalnum, value)) else "" for key, value in sections.items()}

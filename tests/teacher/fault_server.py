@@ -229,6 +229,7 @@ class FaultServer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     log: list[Logged] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
     url: str = ""
@@ -310,6 +311,7 @@ class FaultServer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, path, _ = head[0].split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+        self.headers.append(headers)
         data = await reader.readexactly(int(headers.get("content-length", 0)))
         other = self.other(method, path, headers, data)
         if other is not None:

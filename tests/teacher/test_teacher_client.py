@@ -125,6 +125,23 @@ def test_a_server_that_refuses_everything_is_left_soon(server, parameters, make_
         annotate([make_post(number) for number in range(200)], [], parameters(), tmp_path / "l.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "meant"),
+    [
+        (400, "Your credit balance is too low to access the API.", "quota is spent"),
+        (400, "Billing hard limit has been reached", "quota is spent"),
+        (400, "API key not valid. Please pass a valid API key.", "refuses the API key"),
+    ],
+)
+def test_an_account_without_money_ends_a_run_whatever_the_status(
+    server, parameters, posts, tmp_path, status, said, meant
+):
+    annotate(posts[:1], [], parameters(), tmp_path / "l.jsonl")
+    server.faults = [(status, {}, error(said))] * 40
+    with pytest.raises(TeacherError, match=meant):
+        annotate(posts, [], parameters(max_concurrency=1), tmp_path / "l.jsonl")
+
+
 def test_a_moderated_post_is_no_wrong_key(server, parameters, posts, tmp_path):
     server.faults = [(403, {}, error("Your chosen model requires moderation and your input was flagged"))]
     result = annotate(posts, [], parameters(), tmp_path / "l.jsonl")
@@ -155,6 +172,9 @@ def test_a_stage_whose_conversation_grows_too_long_ends_with_the_answers_that_it
         {"choices": [{"message": {"content": "Good"}}], "usage": {"prompt_tokens": "many"}},
         {"choices": "none"},
         {"error": {"message": "the provider is down", "code": 502}},
+        {"error": {"message": "slow down", "code": "429"}},
+        {"choices": [{"message": {"content": "The text"}, "finish_reason": "error"}]},
+        {"choices": [{"message": {"content": ""}, "error": {"message": "Provider returned error", "code": 502}}]},
         [],
     ],
 )
@@ -281,6 +301,31 @@ def test_an_answer_is_read_wherever_the_server_puts_it(server, parameters, make_
     result = annotate([make_post()], [], parameters(), tmp_path / "l.jsonl")
     assert [(record.prediction, record.attempts) for record in result.reasoning] == [("positive", 1)]
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "attempts"), [("end_turn", 1), ("eos_token", 1), ("MAX_TOKENS", 2), ("SAFETY", 2), ("recitation", 2)]
+)
+def test_how_an_answer_ended_is_read_in_other_servers_words(server, parameters, make_post, tmp_path, word, attempts):
+    message = {"content": reasoning_text("positive")}
+    server.faults = [(200, {}, json.dumps({"choices": [{"message": message, "finish_reason": word}]}))]
+    result = annotate([make_post()], [], parameters(), tmp_path / "l.jsonl")
+    assert [record.attempts for record in result.reasoning] == [attempts]
+
+
+def test_an_empty_answer_is_no_empty_turn(server, parameters, make_post, tmp_path):
+    server.faults = [(200, {}, json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}))]
+    result = annotate([make_post()], [], parameters(), tmp_path / "l.jsonl")
+    assert [record.attempts for record in result.reasoning] == [2]
+    assert all(turn["content"] for body in server.requests for turn in body["messages"])
+
+
+def test_half_an_emoji_in_an_answer_is_kept_as_a_mark(server, parameters, make_post, tmp_path):
+    body = json.dumps({"choices": [{"message": {"content": reasoning_text("positive").replace(".", "\ud83d.", 1)}}]})
+    server.faults = [(200, {}, body)]
+    result = annotate([make_post()], [], parameters(), tmp_path / "l.jsonl")
+    assert len(server.requests) == len(result.reasoning) == 1
+    assert "\ufffd" in result.reasoning[0].model_dump_json()
 
 
 def test_a_label_in_thoughts_that_were_cut_is_a_draft(server, parameters, make_post, tmp_path):

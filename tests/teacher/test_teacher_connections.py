@@ -197,6 +197,18 @@ def test_the_key_of_openai_goes_to_no_other_server(make_post, tmp_path, monkeypa
         annotate([make_post()], [], settings(server.url, api_key_env="NO_KEY"), tmp_path / "3.jsonl")
 
 
+def test_what_the_sdk_takes_from_the_environment_goes_to_no_other_server(make_post, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer sk-openai\nX-Gateway-Key: secret")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org")
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    with FaultServer().running() as server:
+        annotate([make_post(1)], [], settings(server.url, max_retries=0), tmp_path / "1.jsonl")
+        annotate([make_post(1)], [], settings(server.url, max_retries=0, api_key_env="MY_KEY"), tmp_path / "2.jsonl")
+    assert set(server.keys) == {None, "Bearer sk-mine"}
+    sent = {name.lower() for headers in server.headers for name in headers}
+    assert not sent & {"x-gateway-key", "openai-organization", "openai-project"}
+
+
 def test_each_server_has_the_key_of_its_own_entry(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     kept = Credentials({"api_key": "sk-openai", "servers": {"http://host:8000/v1/": {"api_key": "sk-host"}}})
@@ -215,6 +227,16 @@ def test_each_server_has_the_key_of_its_own_entry(monkeypatch):
 
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": 10}, {"completion_tokens": 5}])
+def test_thoughts_that_are_counted_in_the_total_alone_are_paid_for(server, make_post, tmp_path):
+    parameters, spent = settings(server.url), {}
+    for name, total in (("apart", 1550), ("within", 850)):
+        usage = {"prompt_tokens": 600, "completion_tokens": 250, "total_tokens": total}
+        server.faults = [(200, {}, json.dumps({"choices": [{"message": {"content": server.reply({})}}], "usage": usage}))]
+        annotate([make_post()], [], parameters, tmp_path / f"{name}.jsonl")
+        spent[name] = spent_usd(parameters, tmp_path / f"{name}.jsonl")
+    assert spent["apart"] - spent["within"] == pytest.approx(700 * parameters.price.completion_usd / 1e6)
+
+
 def test_an_answer_whose_tokens_are_not_all_counted_costs_what_was_set_aside(server, make_post, tmp_path, usage):
     parameters = settings(server.url)
     annotate([make_post()], [], parameters, tmp_path / "counted.jsonl")

@@ -43,6 +43,15 @@ from mulcot_rd.teacher.leaks import find_leak
         "The post is annotated as negative, which the image supports.",
         "It is in keeping with the gold standard.",
         "Since we already know that the post is negative, the smile is ironic.",
+        "Since we know the sentiment is negative, the text must be read as irony.",
+        "Knowing that the post is negative, the image is ironic.",
+        "It is known that the sentiment is positive.",
+        "The sentiment we were given is positive, and so is the sentiment that was provided.",
+        "As instructed, the prediction is negative.",
+        "Per the instructions, the prediction is positive.",
+        "The final sentiment must be negative as specified.",
+        "This fits the pre-labeled sentiment.",
+        "It is consistent with the overall positive sentiment label.",
     ],
 )
 def test_leaks_are_found(sentence):
@@ -57,6 +66,7 @@ def test_leaks_are_found(sentence):
         "The true sentiment behind the words is ironic.",
         "The record label is named in the caption.",
         "She was told to wait in line, which annoys her.",
+        "We know the place is closed, as the sign says, and as instructed by it people leave.",
         "According to the user, the food was great, as mentioned by the user twice.",
         "The man with the label on the shirt smiles.",
         "The crowd gives the target aspect a positive light.",

@@ -142,9 +142,13 @@ def _run_kedro(
         assert process.stdout is not None
         try:
             _copy(process.stdout, kept)
-        except BaseException:
-            # Ctrl-C: the run keeps its checkpoints, and the plan goes on there.
-            process.terminate()
+        except BaseException as error:
+            try:
+                # Ctrl-C reaches the run, too: it ends by itself, with all that is paid for. A second one ends it at once.
+                if isinstance(error, KeyboardInterrupt):
+                    _copy(process.stdout, kept)
+            finally:
+                process.terminate()
             raise
     if process.returncode == 0:
         return None

@@ -15,8 +15,11 @@ _WHO = "|".join(
 _LEAKS = re.compile(
     "|".join(
         (
-            rf"\b(?:given|provided|supplied|pre-?determined|pre-?established|predefined|established|assigned|annotated"
-            rf"|gold|known|specified|stated|required|requested)[ -](?:gold |correct |true |{_SENTIMENT} )?{_LABEL}\b",
+            rf"\b(?:given|provided|supplied|pre-?labell?ed|pre-?determined|pre-?established|predefined|established|assigned"
+            rf"|annotated|gold|known|specified|stated|required|requested)[ -](?:gold |correct |true |{_SENTIMENT} )?{_LABEL}\b",
+            r"\b(?:sentiment|label) (?:(?:that |which )?(?:I|we) (?:was|were) (?:given|told)|(?:that|which) (?:was|is) "
+            r"(?:given|provided))\b",
+            r"\bas (?:instructed|specified)(?=[,.;]|$)|\bper the instructions?\b",
             r"\bthe sentiment (?:given|provided|established|assigned|specified) (?:is|was|here|for th(?:is|e) post)\b",
             r"\b(?:correct|true|target|actual) label\b|\bcorrect (?:answer|sentiment)\b",
             r"\bground[ -]?truth\b|\bgold[ -]standard\b",
@@ -33,14 +36,15 @@ _LEAKS = re.compile(
             r"\b(?:known|decided|established|determined) (?:to (?:me|us) )?(?:beforehand|in advance)\b",
             r"\b(?:the|this) label (?:is|was|says|states|indicates|confirms|given|provided|of)\b",
             # A label on a shirt is another one.
-            r"\b(?:with|matche?s?|matching|support(?:s|ing)?|justif(?:y|ies|ying)|to) the (?:[a-z]+ ){0,2}label\b"
+            r"\b(?:with|matche?s?|matching|support(?:s|ing)?|justif(?:y|ies|ying)|to) the (?:[a-z]+ ){0,3}label\b"
             r"(?! (?:on|of the)\b)",
             rf"\b(?:labell?ed|annotated) (?:as )?{_SENTIMENT}\b",
             # That something is determined to be negative follows from evidence; that it has been, from before.
             rf"\b(?:already|been) (?:established|determined) (?:as|to be) {_SENTIMENT}\b",
             # Not as established above, or by the image.
             r"\bas (?:already )?established,",
-            r"\b(?:I|we) (?:already )?know that the (?:post|sentiment|verdict) is\b",
+            r"\b(?:(?:I|we) (?:already )?know|knowing) (?:that )?the (?:post|sentiment|verdict|label) is\b",
+            r"\bknown that the (?:sentiment|verdict|label)\b",
         )
     ),
     re.IGNORECASE,

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import httpx2
@@ -14,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mulcot_rd.credentials import OPENAI_URL, is_local, is_openai, password_of, server_key, without_password
 from mulcot_rd.images import data_uri, load_image
-from mulcot_rd.reasoning import THOUGHTS_BEGIN
+from mulcot_rd.reasoning import LONE_SURROGATE, THOUGHTS_BEGIN
 from mulcot_rd.schema import Usage
 from mulcot_rd.teacher.budget import Budget
 from mulcot_rd.teacher.capabilities import Capabilities
@@ -34,6 +35,18 @@ JPEG_QUALITY = 90
 # A post's retries and stage two follow soon after its first request; 2,048 images of 280 pixels are some 50 MB.
 CACHED_IMAGES = 2048
 CONNECT_TIMEOUT_S = 30.0
+# Other servers' words for the API's.
+FINISH_REASONS = {
+    "max_tokens": "length",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "eos_token": "stop",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+    "prohibited_content": "content_filter",
+}
+# The server gave up in the middle; a gateway tells of its provider's failure so, with status 200.
+GAVE_UP = ("error", "abort", "network_error", "insufficient_system_resource")
 # The last two: the body of a response with status 200 that is no JSON.
 SDK_ERRORS = (TimeoutError, openai.APIError, json.JSONDecodeError, UnicodeDecodeError)
 
@@ -74,7 +87,7 @@ class OpenAITeacher:
             http_client=openai.DefaultAsyncHttpxClient(
                 trust_env=not is_local(address),
                 limits=httpx2.Limits(max_keepalive_connections=parameters.max_concurrency),
-                event_hooks={} if key or password else {"request": [_leave_key_out]},
+                event_hooks={} if is_openai(parameters.base_url) else {"request": [partial(_own_headers, key, password)]},
             ),
         )
         self.capabilities = Capabilities(
@@ -216,17 +229,21 @@ class OpenAITeacher:
         except ValidationError:
             raise TransientFaultError("the server's answer is no chat completion", maybe_billed=True) from None
         choice, tokens = whole.choices[0], whole.usage or _Tokens()
+        ended = (choice.finish_reason or "stop").lower()
+        if choice.error or ended in GAVE_UP:
+            raise TransientFaultError("the server broke its answer off", maybe_billed=True)
+        ended = FINISH_REASONS.get(ended, ended)
         text, refusal = choice.message.text, choice.message.refusal
-        if text and choice.finish_reason == "length" and not choice.message.said:
+        if text and ended == "length" and not choice.message.said:
             # Thoughts that were cut: a label in them is a draft.
             text = f"{THOUGHTS_BEGIN}{text}"
-        usage = Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.completion_tokens or 0)
+        usage = Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.written or 0)
         counted = tokens.prompt_tokens and tokens.completion_tokens is not None
         return Answer(
-            text=text or refusal or "",
-            model=whole.model or self._parameters.model,
+            text=LONE_SURROGATE.sub("\ufffd", text or refusal or ""),
+            model=LONE_SURROGATE.sub("\ufffd", whole.model or self._parameters.model),
             usage=usage,
-            finish_reason="refusal" if refusal and not text else choice.finish_reason or "stop",
+            finish_reason="refusal" if refusal and not text else ended,
             latency_s=latency_s,
             cost_usd=self.budget.pricing.usd(usage.prompt_tokens, usage.completion_tokens) if counted else None,
         )
@@ -256,11 +273,20 @@ class _Message(BaseModel):
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _Tokens(BaseModel):
     prompt_tokens: int | None = Field(None, ge=0)
     completion_tokens: int | None = Field(None, ge=0)
+    total_tokens: int | None = Field(None, ge=0)
+
+    @property
+    def written(self) -> int | None:
+        """Tokens that are charged as output; some servers count those of thoughts in the total alone."""
+        if self.completion_tokens is None:
+            return None
+        return max(self.completion_tokens, (self.total_tokens or 0) - (self.prompt_tokens or 0))
 
 
 class _Completion(BaseModel):
@@ -271,6 +297,12 @@ class _Completion(BaseModel):
     model: str | None = None
 
 
-async def _leave_key_out(request: httpx2.Request) -> None:
-    """The SDK can't be without a key; a server that has none is sent none."""
-    del request.headers["Authorization"]
+async def _own_headers(key: str | None, password: str | None, request: httpx2.Request) -> None:
+    """Send a server that is not OpenAI's own its own key or none; the SDK takes more for it from the environment."""
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    for name in ("OpenAI-Organization", "OpenAI-Project", *(line.partition(":")[0].strip() for line in lines)):
+        request.headers.pop(name, None)
+    if key:
+        request.headers["Authorization"] = f"Bearer {key}"
+    elif not password:
+        request.headers.pop("Authorization", None)

@@ -93,7 +93,8 @@ class Question(ABC):
         """The conversation: prompt, then every unusable answer with what was wrong with it."""
         turns = [Message("user", self.prompt)]
         for earlier in self.history:
-            turns.append(Message("assistant", earlier.answer.text))
+            # Some servers refuse a conversation with an empty turn.
+            turns.append(Message("assistant", earlier.answer.text.strip() and earlier.answer.text or "(no answer)"))
             turns.append(Message("user", self.retry_prompt(list(earlier.problems))))
         return turns
 

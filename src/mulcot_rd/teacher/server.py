@@ -105,12 +105,8 @@ class Server:
             from mulcot_rd.teacher.batch import BatchTeacher, open_batches  # noqa: PLC0415
             from mulcot_rd.teacher.openai_client import OpenAITeacher  # noqa: PLC0415
 
-        if parameters.mode == "online" and (notes := open_batches(parameters.model, ledger)):
-            # Their questions would be paid for online as well.
-            raise TeacherError(
-                f"{len(notes)} batch(es) of an earlier run are not collected: run the same command with "
-                f"teacher.mode=batch to collect them, or delete {min(notes).parent} to have their questions asked again"
-            )
+        notes = open_batches(parameters.model, ledger) if parameters.mode == "online" else {}
+        self._in_batches = {key: path for path, note in notes.items() for key in note.questions}
         self._asked = 0
         self._remembered = 0
         self._parameters = parameters
@@ -145,6 +141,13 @@ class Server:
 
     async def _ask(self, key: str, question: Question) -> Answer:
         try:
+            if key in self._in_batches:
+                # It would be paid for online as well.
+                raise TeacherError(
+                    "batches of an earlier run are not collected: run the same command with teacher.mode=batch (for "
+                    f"captions teacher.captions.mode=batch), or delete {self._in_batches[key].parent} to have their "
+                    "questions asked again"
+                )
             if self._check is not None:
                 self._checked = self._checked or asyncio.ensure_future(self._check(self._client))
                 await asyncio.shield(self._checked)

@@ -19,6 +19,10 @@ KEY_HELP = "set OPENAI_API_KEY, or openai.api_key in conf/local/credentials.yml"
 # Raised before anything of a request is sent: no route, name, port, TLS or proxy.
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached"}
+# How servers that answer everything with 400 or 403 say that the account has no money (Anthropic, OpenAI), or that the
+# key is wrong (Google).
+_SPENT = ("credit balance is too low", "billing hard limit", "exceeded your current quota", "insufficient credit")
+_WRONG_KEY = ("api key not valid", "api key expired", "invalid api key")
 # Statuses besides 5xx that heal; of a server that may have gone on working.
 _HEALING = (408, 409, 425, 429)
 _MAYBE_BILLED = (408, 504, 524)
@@ -70,11 +74,14 @@ class ServerErrors:
 
     def _fatal(self, status: int, error: dict[str, Any], said: str) -> TeacherError | None:
         """Why no request can succeed any more, if that is what a status means."""
-        if status == 402 or (status == 429 and {error.get("code"), error.get("type")} & _NO_QUOTA):
+        in_words = said.lower() if status in (400, 403) else ""
+        no_quota = status in (400, 403, 429) and _NO_QUOTA & {error.get("code"), error.get("type")}
+        if status == 402 or no_quota or any(words in in_words for words in _SPENT):
             return TeacherError(f"the account's quota is spent ({said}); top it up and run the same command again")
         if status == 407:
             return self._proxy_password()
-        if status == 401 or (status == 403 and not any(word in said.lower() for word in _MODERATED)):
+        no_access = status == 403 and not any(word in in_words for word in _MODERATED)
+        if status == 401 or no_access or any(words in in_words for words in _WRONG_KEY):
             cure = KEY_HELP
             if not is_openai(self._base_url):
                 cure = (
@@ -97,8 +104,9 @@ class ServerErrors:
     def of_answer(self, body: dict[str, Any], *, answered: bool) -> Exception:
         """What an error means that came with status 200."""
         error = error_in(body)
-        if isinstance(error.get("code"), int) and error["code"] >= 400:
-            return self.of_status(error["code"], body)
+        code = str(error.get("code"))
+        if code.isdecimal() and int(code) >= 400:
+            return self.of_status(int(code), body)
         said = f"the server at {self._base_url} answered with an error ({self.said(error)})"
         if answered:
             return RequestRefusedError(said)

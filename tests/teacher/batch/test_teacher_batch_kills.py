@@ -147,6 +147,14 @@ def test_nobody_else_is_asked_what_is_in_a_batch(server, parameters, posts, left
     assert len(server.paid) == len(set(server.paid))
 
 
+def test_a_batch_is_in_the_way_of_its_own_questions_alone(server, parameters, make_post, posts, left_batch):
+    others = [make_post(number) for number in range(700, 703)]
+    assert len(annotate(others, [], parameters(mode="online"), left_batch).reasoning) == len(others)
+    assert len(notes(left_batch)) == 1
+    annotate(posts, [], parameters(), left_batch)
+    assert len(server.paid) == len(set(server.paid))
+
+
 def test_answers_that_nobody_waits_for_any_more_are_kept(server, parameters, posts, left_batch):
     annotate(posts[:3], [], parameters(), left_batch)
     assert notes(left_batch) == []
