@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-# The models of the tests are so small that a second thread costs more than it gives. Before NumPy is there, which reads it.
+# Models and tables of the tests are so small that a second thread costs more than it gives. NumPy reads this, too.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest

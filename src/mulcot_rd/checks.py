@@ -32,6 +32,7 @@ def check_parameters(loader: ProjectConfigLoader) -> None:
         for name in layer:
             if name not in base and not str(name).startswith("_"):
                 raise UserError(f'there is no parameter "{name}"; {nearest(name, base)}')
+    _check_names_inside(base, environment, loader.runtime_params)
     parameters = loader.parameters()
     for name, group in CHOICES.items():
         if str(parameters[name]) not in parameters[group]:
@@ -50,6 +51,26 @@ def check_parameters(loader: ProjectConfigLoader) -> None:
                 _check_read(loader, path[: depth + 1], nearest(piece, there))
                 break
     _check_served(parameters)
+
+
+def _check_names_inside(base: dict[str, Any], environment: list[dict[str, Any]], given: dict[str, Any]) -> None:
+    """Check names that would change nothing: those in an entry of a choice, which nodes don't read, and derived ones.
+
+    Raises:
+        UserError: If one does.
+    """
+    for layer in (*environment, given):
+        for name in layer.get("run_settings") or ():
+            flat = "run" if name == "name" else name
+            raise UserError(f"run_settings.{name} follows from other parameters: give {flat}")
+    for layer in environment:
+        for group in CHOICES.values():
+            known = {name for entry in base[group].values() for name in entry or ()}
+            for path, _ in leaves({group: layer.get(group) or {}}):
+                if len(path) > 2 and path[2] not in known:
+                    raise UserError(
+                        f'there is no parameter "{".".join(map(str, path[:3]))}"; {nearest(path[2], known)}'
+                    )
 
 
 def _check_served(parameters: DictConfig) -> None:

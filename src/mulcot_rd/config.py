@@ -38,7 +38,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
     parameter holds everywhere, wherever it is set. The catalog knows every parameter as ``${_name}``.
 
     The environment is the one that is named, else ``conf/local``. Credentials of ``conf/local`` are read in every
-    environment. A ``globals.yml`` with names of parameters still sets them.
+    environment, whose own come before them. A ``globals.yml`` with names of parameters still sets them.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         environment = self.env or self.default_run_env
         environments = [self.base_env, *([environment] if environment != self.base_env else [])]
         if key == "credentials" and self.default_run_env not in environments:
-            environments.append(self.default_run_env)
+            environments.insert(1, self.default_run_env)
         return [self._read(name, key) for name in environments]
 
     def _read(self, environment: str, key: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from fsspec import AbstractFileSystem
 from kedro.io import DataCatalog
 
 from mulcot_rd.datasets.versioned import VersionedFiles, record_at
@@ -55,7 +56,7 @@ def stored_versions(catalog: DataCatalog) -> list[StoredVersion]:
     results, root = where_results_lie(catalog)
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for layer in _LAYERS:
-        for path, info in results.find(str(root / layer), detail=True).items():
+        for path, info in _files(results, str(root / layer)).items():
             parts = PurePosixPath(path).relative_to(root).parts
             level = next((number for number, part in enumerate(parts) if _VERSION.fullmatch(part)), None)
             if level is not None:
@@ -92,6 +93,13 @@ def remove(catalog: DataCatalog, versions: Sequence[StoredVersion]) -> None:
     results, root = where_results_lie(catalog)
     for one in versions:
         results.rm(str(root / one.path / one.version), recursive=True)
+
+
+def _files(results: AbstractFileSystem, folder: str) -> dict[str, dict[str, Any]]:
+    """All files below a folder, also those below links to other folders, which fsspec takes for files."""
+    found = results.find(folder, detail=True)
+    links = [path for path, info in found.items() if info.get("islink") and results.isdir(path)]
+    return found | {path: info for link in links for path, info in _files(results, link).items()}
 
 
 def _is_whole(name: str, files: dict[str, Any]) -> bool:

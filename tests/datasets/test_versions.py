@@ -133,6 +133,16 @@ def test_what_is_saved_last_is_the_newest_whenever_its_run_began(kind, root):
     assert len(opened(kind, root).list_versions(full_path=False)) == 2
 
 
+def test_what_is_saved_after_a_clock_was_ahead_is_the_newest(kind, root, caplog):
+    *_, one, other = kind
+    opened(kind, root, save="2099-12-31T23.59.59.999Z").save(one)
+    first = loaded(opened(kind, root))
+    opened(kind, root, save="2026-01-01T10.00.00.000Z").save(other)
+    assert loaded(opened(kind, root)) != first
+    assert opened(kind, root).list_versions(full_path=False)[0] == "2100-01-01T00.00.00.000Z"
+    assert "clock was ahead" in caplog.text
+
+
 def test_a_file_of_an_earlier_release_is_the_oldest_version(kind, root):
     dataset, arguments, name, one, other = kind
     dataset(filepath=f"{root}/{name}", **arguments).save(one)

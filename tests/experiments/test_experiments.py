@@ -1,12 +1,18 @@
 """A plan carried out by the command: finished runs are skipped, stale ones done again, failed ones reported."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from mulcot_rd.experiments.execute import _run_kedro
 from tests.commands import command, environment
 from tests.project.conftest import current, kedro, project  # noqa: F401 - fixtures
 
@@ -118,6 +124,23 @@ def test_an_ended_plan_leaves_no_run_behind(project):  # noqa: F811
     assert plan.wait(timeout=60) != 0
     plan.stderr.close()
     assert not psutil.wait_procs(running, timeout=30)[1]
+
+
+def test_an_interrupted_run_ends_by_itself(tmp_path, monkeypatch):
+    """Answers of a teacher that are on their way are paid for."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho started\nsleep 1\ntouch ended\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _run_kedro(SimpleNamespace(params_option="", env=None), ["reporting"], tmp_path, tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "ended").exists()
+    assert (tmp_path / "log").read_text() == "started\n"
 
 
 def test_a_dry_run_is_no_experiment(project, kedro):  # noqa: F811

@@ -81,6 +81,21 @@ def test_faulty_rows_are_named_by_the_line_they_begin_on(tmp_path, row, reason):
     assert [post.id for post in result.posts] == ["a1", "c", "a2", "a3"]
 
 
+def test_the_first_row_of_an_id_that_can_be_used_is_kept(tmp_path):
+    make(
+        tmp_path,
+        [*ROWS, "b,train,text,,none.png,neutral", "b,train,text,,one.png,neutral", "b,dev,text,,one.png,neutral"],
+    )
+
+    result = read(tmp_path)
+
+    assert [(rejected.row, rejected.reason[:9]) for rejected in result.rejected] == [
+        ("6", "image not"),
+        ("8", "duplicate"),
+    ]
+    assert "b" in [post.id for post in result.posts]
+
+
 def test_broken_quotes_missing_columns_and_encodings_are_refused_as_a_whole(tmp_path):
     make(tmp_path, [*ROWS, 'd,train,"never closed,x,one.png,neutral', "e,train,lost,x,one.png,neutral"])
     with pytest.raises(IngestError, match=r"posts\.csv: row 6 is not valid CSV"):

@@ -185,6 +185,9 @@ def test_the_users_credentials_are_read_in_every_environment(tmp_path, env):
     (tmp_path / "base" / "credentials.yml").write_text("openai: {}\n")
     (tmp_path / "local" / "credentials.yml").write_text("openai: {api_key: made-up}\n")
     assert _load(env, conf=tmp_path)["credentials"] == {"openai": {"api_key": "made-up"}}
+    (tmp_path / "workstation" / "credentials.yml").write_text("openai: {api_key: the-workstations}\n")
+    own = "the-workstations" if env else "made-up"
+    assert _load(env, conf=tmp_path)["credentials"] == {"openai": {"api_key": own}}
 
 
 FLAT = {"arch": 1, "scale": "full", "seed": 7, "dataset": "twitter2017", "limit": 5}
@@ -346,7 +349,7 @@ def test_other_values_are_read_as_yaml():
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"name": name} for name in ("a/b", "..", ".a", "a.", "a ", " a", "", "a\n", "ä", "captions.jsonl")),
+        *({"name": name} for name in ("a/b", "..", ".a", "a.", "a ", " a", "", "a\n", "ä", "teacher_ledger.jsonl")),
         *({"dataset": name} for name in ("a/b", "tables", "Figures", "a.")),
         {"seed": "042"},
         {"seed": 1.5},
@@ -436,6 +439,23 @@ def test_names_that_only_a_user_knows_are_taken(tmp_path):
     loader = _load(conf=conf, arch=9, student_training={"optimisation": {"weight_decay": 0.1}})
     check_parameters(loader)
     assert loader["parameters"]["teacher"]["model"] == "gpt-4o"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            "scales: {tiny: {student_trainin: {optimisation: {epochs: 1}}}}",
+            r"scales\.tiny\.student_trainin.*student_training",
+        ),
+        ("architectures: {4: {max_new_token: 99}}", r"architectures\.4\.max_new_token.*max_new_tokens"),
+        ("architectures: {9: {teacher: gpt-4o, asistant: x}}", r"architectures\.9\.asistant.*assistant"),
+        ("run_settings: {seed: 7}", r"run_settings\.seed follows from other parameters: give seed"),
+    ],
+)
+def test_a_name_that_nothing_reads_is_refused_in_a_file_too(tmp_path, given, said):
+    with pytest.raises(UserError, match=said):
+        check_parameters(_load(conf=_conf(tmp_path, local__parameters=given)))
 
 
 def test_one_served_model_is_not_two_trained_ones():

@@ -11,14 +11,12 @@ import pytest
 from PIL import Image
 
 from mulcot_rd.credentials import Credentials
-from mulcot_rd.datasets import JSONLinesDataset
 from mulcot_rd.demo.image_caption import describe_image
 from mulcot_rd.errors import UserError
 from mulcot_rd.frames import posts_to_frame
 from mulcot_rd.images import ImageError
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.teacher_annotation.nodes import annotate_posts, caption_posts
-from mulcot_rd.schema import CaptionRecord
 from mulcot_rd.teacher import DryRunFinished, TeacherError, TeacherParameters, caption_images, with_captions
 
 SAMPLE = Path(__file__).parents[2] / "data" / "01_raw" / "sample"
@@ -188,16 +186,3 @@ def test_a_text_only_teacher_reads_the_caption_in_place_of_the_image(server, par
     assert len(reasoning) == 1
     assert "data:image" not in json.dumps(server.requests)
     assert all(captions[0].caption in json.dumps(body) for body in server.requests)
-
-
-def test_runs_of_a_data_set_add_to_its_captions(tmp_path):
-    path = str(tmp_path / "captions.jsonl")
-    dataset = JSONLinesDataset(filepath=path, record="mulcot_rd.schema.CaptionRecord", merge_by="image")
-
-    def record(image: str, caption: str) -> CaptionRecord:
-        return CaptionRecord(image=image, caption=caption, model="m", attempts=1)
-
-    dataset.save([record("a", "old"), record("b", "old")])
-    dataset.save([record("b", "new"), record("c", "new")])
-    dataset.save([])
-    assert {row.image: row.caption for row in dataset.load()} == {"a": "old", "b": "new", "c": "new"}

@@ -230,7 +230,9 @@ def test_thoughts_that_are_counted_in_the_total_alone_are_paid_for(server, make_
     parameters, spent = settings(server.url), {}
     for name, total in (("apart", 1550), ("within", 850)):
         usage = {"prompt_tokens": 600, "completion_tokens": 250, "total_tokens": total}
-        server.faults = [(200, {}, json.dumps({"choices": [{"message": {"content": server.reply({})}}], "usage": usage}))]
+        server.faults = [
+            (200, {}, json.dumps({"choices": [{"message": {"content": server.reply({})}}], "usage": usage}))
+        ]
         annotate([make_post()], [], parameters, tmp_path / f"{name}.jsonl")
         spent[name] = spent_usd(parameters, tmp_path / f"{name}.jsonl")
     assert spent["apart"] - spent["within"] == pytest.approx(700 / 1e6)

@@ -2,10 +2,11 @@
 
 import copy
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -19,10 +20,33 @@ from mulcot_rd.files import locked, replace_file
 from mulcot_rd.fingerprint import bytes_fingerprint
 from mulcot_rd.versions import RECORD
 
+logger = logging.getLogger(__name__)
+
 # The files of a dataset, by what each adds to the dataset's path.
 Content = dict[str, bytes]
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
+
+
+def _after(version: str) -> str:
+    """The name of a version that is saved now, behind this one."""
+    now = generate_timestamp()
+    if now > version:
+        return now
+    try:
+        ahead = datetime.strptime(version, "%Y-%m-%dT%H.%M.%S.%fZ")
+    except ValueError:
+        # A folder that somebody named by hand: it stays the newest.
+        return now
+    logger.warning(
+        "the version %s is of the future: a clock was ahead, and what is saved now is named behind it", version
+    )
+    return _stamp(ahead + timedelta(milliseconds=1))
+
+
+def _stamp(time: datetime) -> str:
+    """The name of a version as Kedro writes it."""
+    return f"{time:%Y-%m-%dT%H.%M.%S}.{time.microsecond // 1000:03d}Z"
 
 
 def record_at(files: fsspec.AbstractFileSystem, path: str) -> dict[str, Any]:
@@ -98,7 +122,7 @@ class VersionedFiles:
                 path = self._get_save_path()
                 if there is not None and self._get_version_from_path(there) > self._get_version_from_path(str(path)):
                     # A run that began later has saved before: what is saved last is the newest.
-                    path = self._get_versioned_path(generate_timestamp())
+                    path = self._get_versioned_path(_after(self._get_version_from_path(there)))
                 self._write_record(path, fingerprint)
                 write(path)
                 self._fs.invalidate_cache()
@@ -185,7 +209,7 @@ class VersionedFiles:
         if not self._is_there(str(self._filepath)):
             return None
         written: datetime = self._fs.modified(self._marker(self._filepath))
-        return f"{written.astimezone(UTC):%Y-%m-%dT%H.%M.%S}.{written.microsecond // 1000:03d}Z"
+        return _stamp(written.astimezone(UTC))
 
     def _moving(self: Any) -> str:
         return str(self._filepath.with_name(f".{self._filepath.name}.versions"))

@@ -144,7 +144,7 @@ def _run_kedro(
             _copy(process.stdout, kept)
         except BaseException as error:
             try:
-                # Ctrl-C reaches the run, too: it ends by itself, with all that is paid for. A second one ends it at once.
+                # Ctrl-C reaches the run, too: it ends by itself, with all that is paid for. A second one ends it now.
                 if isinstance(error, KeyboardInterrupt):
                     _copy(process.stdout, kept)
             finally:

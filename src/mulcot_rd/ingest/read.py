@@ -33,15 +33,15 @@ def read_posts(dataset: str, raw_dir: Path, parameters: IngestParameters, seed: 
     folder = raw_dir / (parameters.folder or dataset)
     rows = list(_read_rows(dataset, folder, parameters, seed))
     candidates = [row for row in rows if isinstance(row, Candidate)]
-    faults = _duplicate_ids(candidates) | _long_texts(candidates)
-    posts: list[Post] = []
+    faults = _long_texts(candidates)
     for split in SPLITS:
         of_split = [row for row in candidates if row.post.split == split and _key(row) not in faults]
-        good, broken = _open_images(of_split, split)
-        posts += good
-        faults |= broken
+        faults |= _broken_images(of_split, split)
+    # Last: the first row of an id that can be used is kept.
+    faults |= _duplicate_ids([row for row in candidates if _key(row) not in faults])
+    good = [row.post for row in candidates if _key(row) not in faults]
     return IngestResult(
-        posts=posts,
+        posts=sorted(good, key=lambda post: SPLITS.index(post.split)),
         rejected=list(_rejected(rows, faults)),
         rows=sum(isinstance(row, Candidate) or not row.reason.startswith(LEFT_OUT_BY_DESIGN) for row in rows),
     )
@@ -100,15 +100,10 @@ def _long_texts(candidates: list[Candidate]) -> dict[tuple[str, str], str]:
     return {_key(row): fault for row in candidates if (fault := length_fault("text", row.post.text))}
 
 
-def _open_images(candidates: list[Candidate], split: str) -> tuple[list[Post], dict[tuple[str, str], str]]:
-    """Decode the images of one split, each file once.
-
-    Returns:
-        The good posts, and the reasons of the others by split and row.
-    """
+def _broken_images(candidates: list[Candidate], split: str) -> dict[tuple[str, str], str]:
+    """Reasons of the rows of one split whose image can't be decoded, by split and row; each file is opened once."""
     problems = image_problems((row.post.image for row in candidates), f"opening images of {split}")
-    good = [row.post for row in candidates if problems[row.post.image] is None]
-    return good, {_key(row): problem for row in candidates if (problem := problems[row.post.image]) is not None}
+    return {_key(row): problem for row in candidates if (problem := problems[row.post.image]) is not None}
 
 
 def _rejected(rows: list[RawRow], faults: dict[tuple[str, str], str]) -> Iterable[Rejected]:

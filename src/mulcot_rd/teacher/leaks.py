@@ -16,7 +16,8 @@ _LEAKS = re.compile(
     "|".join(
         (
             rf"\b(?:given|provided|supplied|pre-?labell?ed|pre-?determined|pre-?established|predefined|established|assigned"
-            rf"|annotated|gold|known|specified|stated|required|requested)[ -](?:gold |correct |true |{_SENTIMENT} )?{_LABEL}\b",
+            rf"|annotated|gold|known|specified|stated|required|requested)"
+            rf"[ -](?:gold |correct |true |{_SENTIMENT} )?{_LABEL}\b",
             r"\b(?:sentiment|label) (?:(?:that |which )?(?:I|we) (?:was|were) (?:given|told)|(?:that|which) (?:was|is) "
             r"(?:given|provided))\b",
             r"\bas (?:instructed|specified)(?=[,.;]|$)|\bper the instructions?\b",

@@ -87,7 +87,9 @@ class OpenAITeacher:
             http_client=openai.DefaultAsyncHttpxClient(
                 trust_env=not is_local(address),
                 limits=httpx2.Limits(max_keepalive_connections=parameters.max_concurrency),
-                event_hooks={} if is_openai(parameters.base_url) else {"request": [partial(_own_headers, key, password)]},
+                event_hooks={}
+                if is_openai(parameters.base_url)
+                else {"request": [partial(_own_headers, key, password)]},
             ),
         )
         self.capabilities = Capabilities(

@@ -94,7 +94,7 @@ class Question(ABC):
         turns = [Message("user", self.prompt)]
         for earlier in self.history:
             # Some servers refuse a conversation with an empty turn.
-            turns.append(Message("assistant", earlier.answer.text.strip() and earlier.answer.text or "(no answer)"))
+            turns.append(Message("assistant", (earlier.answer.text.strip() and earlier.answer.text) or "(no answer)"))
             turns.append(Message("user", self.retry_prompt(list(earlier.problems))))
         return turns
 
