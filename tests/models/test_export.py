@@ -22,6 +22,7 @@ from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.images import load_image
 from mulcot_rd.models import AdapterParameters, load_backbone
+from mulcot_rd.models.checkpoint import base_fingerprint
 from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_model
 from mulcot_rd.models.lora import without_adapter
@@ -222,9 +223,9 @@ def test_a_head_stays_a_copy_of_the_embeddings_unless_training_parted_them(
     )
     base = load_backbone(parameters, parameters.model).model
     assert base.get_output_embeddings().weight is base.get_input_embeddings().weight
-    student = write_trained(
-        base, parameters, {"location": parameters.model, "fingerprint": "tied"}, tmp_path / "student"
-    )
+    below = base_fingerprint(parameters, tmp_path)
+    checkpoint = {"location": parameters.model, "revision": None, "fingerprint": below}
+    student = write_trained(base, parameters, checkpoint, tmp_path / "student")
     export_model(student, tmp_path / "merged", evaluation=None)
     written = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert written["tie_word_embeddings"] == written["text_config"]["tie_word_embeddings"] == (not whole)

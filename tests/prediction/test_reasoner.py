@@ -10,15 +10,18 @@ from itertools import pairwise
 import pytest
 import torch
 from PIL import Image
+from tests.conftest import write_trained
 
 from mulcot_rd import SentimentReasoner
 from mulcot_rd.errors import StaleInputError, UserError
+from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters, answer_posts, kept_answers
 from mulcot_rd.generation.label_scores import label_scores, probabilities
 from mulcot_rd.generation.predict import predictions
 from mulcot_rd.images import ImageError
 from mulcot_rd.kept import DamagedError, read_manifest, write_manifest
-from mulcot_rd.models import family_named
+from mulcot_rd.models import family_named, load_backbone
+from mulcot_rd.models.checkpoint import base_fingerprint, located
 from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_model, model_identity
 from mulcot_rd.models.lora import without_adapter
@@ -188,6 +191,40 @@ def test_a_model_of_other_prompts_is_refused(copied, student):
     folder = copied(inputs={**read_manifest(student)["inputs"], "prompts": "others"})
     with pytest.raises(StaleInputError, match=r"trained with other prompts .* version that trained it \(0\.1\.0"):
         SentimentReasoner.load(folder)
+
+
+def spoil(path):
+    """Change the last weight of a checkpoint."""
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_other_weights_in_the_folder_of_the_base_model_are_refused(backbone_parameters, checkpoint, alone, tmp_path):
+    base, run = shutil.copytree(checkpoint["location"], tmp_path / "base model"), tmp_path / "run"
+    parameters = backbone_parameters.model_copy(update={"model": str(base)})
+    below = {"location": str(base), "revision": None, "fingerprint": base_fingerprint(parameters, run)}
+    folder = write_trained(load_backbone(parameters, str(base)).model, parameters, below, run / "student")
+    if alone:
+        folder = shutil.move(folder, tmp_path / "elsewhere" / "student")
+    SentimentReasoner.load(folder)
+    spoil(base / "model.safetensors")
+    with pytest.raises(DamagedError, match=r"base model, .* holds other weights .*: put the checkpoint .* back there"):
+        SentimentReasoner.load(folder)
+    if alone:
+        assert [path.name for path in folder.parent.iterdir()] == ["student"]
+    named = {"location": "owner/model", "revision": "main", "fingerprint": fingerprint("owner/model", "main")}
+    assert located(parameters, named, run)["location"] == str(base)
+
+
+def test_an_exported_adapter_checks_the_tiny_model_below_it(copied, family_name, tmp_path):
+    if family_named(family_name).trained_whole:
+        pytest.skip("has no adapter")
+    export_model(copied(), tmp_path / "adapter", evaluation=None, adapter_only=True)
+    SentimentReasoner.load(tmp_path / "adapter")
+    (weights,) = tmp_path.glob("run/base/*/model.safetensors")
+    spoil(weights)
+    with pytest.raises(DamagedError, match=r"model\.safetensors is missing or not the file"):
+        SentimentReasoner.load(tmp_path / "adapter")
 
 
 def calibrated(folder, **temperatures):
