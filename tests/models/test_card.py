@@ -86,6 +86,21 @@ def test_a_trained_model_that_was_not_evaluated_says_so(student, manifest, tmp_p
         assert "calibrated" not in text
 
 
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        (["aspect"], "of a post toward an aspect: positive"),
+        (["post"], "of a post: positive"),
+        (["aspect", "post"], "of a post, or its sentiment toward an aspect: positive"),
+    ],
+)
+def test_the_card_asks_as_training_asked(student, manifest, evaluation, about, sentence):
+    for scored in ({}, {"evaluation": evaluation}):
+        card = model_card({**manifest, **scored, "asked_about": about}, load_encoder(student))
+        assert f"This model judges the sentiment {sentence}" in card
+        assert (', aspect="..."' in card) == ("aspect" in about)
+
+
 def test_the_licence_is_the_base_models_where_its_checkpoint_names_one(student, manifest, tmp_path):
     base = deepcopy(manifest)
     base["config"]["backbone"]["model"] = "owner/some-model"

@@ -193,6 +193,25 @@ def test_a_model_of_other_prompts_is_refused(copied, student):
         SentimentReasoner.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("trained", "aspects", "warning"),
+    [
+        (["aspect"], [None, "soup", None], "trained on posts with an aspect, and 2 of 3 posts are given without one"),
+        (["post"], [None, "soup"], "trained on posts without an aspect, and 1 of 2 posts are given with one"),
+        (["aspect"], ["soup"], None),
+        (["aspect", "post"], [None, "soup"], None),
+        (None, [None, "soup"], None),
+    ],
+)
+def test_questions_that_training_never_asked_are_told_once(copied, posts, trained, aspects, warning, caplog):
+    changes = {} if trained is None else {"asked_about": trained}
+    reasoner = SentimentReasoner.load(copied(**changes), generation=PARAMETERS)
+    reasoner.predict_many([given(posts[0], aspect=aspect) for aspect in aspects])
+    told = [record.message for record in caplog.records if "trained on posts" in record.message]
+    assert len(told) == (warning is not None)
+    assert all(warning in message for message in told)
+
+
 def spoil(path):
     """Change the last weight of a checkpoint."""
     path.write_bytes(path.read_bytes()[:-1] + b"x")
