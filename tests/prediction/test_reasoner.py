@@ -1,6 +1,7 @@
 """A trained model in Python: what it says is what the evaluation says, wherever it lies and however a post is given."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from mulcot_rd.models.checkpoint import base_fingerprint, located
 from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_model, model_identity
 from mulcot_rd.models.lora import without_adapter
+from mulcot_rd.prediction.predict import PredictionParameters, predict_posts
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write_label
 from mulcot_rd.schema import Sentiment, TemperatureRecord
@@ -191,6 +193,22 @@ def test_a_model_of_other_prompts_is_refused(copied, student):
     folder = copied(inputs={**read_manifest(student)["inputs"], "prompts": "others"})
     with pytest.raises(StaleInputError, match=r"trained with other prompts .* version that trained it \(0\.1\.0"):
         SentimentReasoner.load(folder)
+
+
+def test_a_post_that_is_too_long_for_the_family_costs_itself_alone(reasoner, student, posts, family_name, tmp_path):
+    if family_named(family_name).longest_text is None:
+        pytest.skip("holds posts of any length")
+    long, file = "so it is " * 1_000, tmp_path / "posts.csv"
+    file.write_text(f"id,text,caption\na,fine,A lake.\nb,{long},A lake.\nc,fine,{long}\n")
+    rows = predict_posts(file, student, tmp_path / "out.csv", PredictionParameters(generation=PARAMETERS))
+    assert [(row["id"], row["error"] is None, row["probability_neutral"] is None) for row in rows] == [
+        ("a", True, False),
+        ("b", False, True),
+        ("c", False, True),
+    ]
+    assert re.match(r"line 3: post b takes \d+ tokens, .* hold 512: shorten it, leave it out", rows[1]["error"])
+    with pytest.raises(UserError, match=r"^post 1 takes \d+ tokens, .* hold 512: shorten it"):
+        reasoner.predict_many([given(posts[0]), given(posts[0], text=long)])
 
 
 @pytest.mark.parametrize(

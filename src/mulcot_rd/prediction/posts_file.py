@@ -185,10 +185,16 @@ def _content(
     while own in taken:
         number += 1
         own = f"{wanted} ({number})"
-    taken.add(own)
     content = PostContent(
         id=own, text=values.get("text") or "", aspect=values["aspect"], image=image, caption=values.get("caption")
     )
+    if encoder.family.longest_text is not None:
+        try:
+            # The encoder of such a family reads the same text for every task.
+            encoder.prompt(content, "label")
+        except UserError as error:
+            return None, str(error)
+    taken.add(own)
     return content, None
 
 
