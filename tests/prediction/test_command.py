@@ -1,6 +1,7 @@
 """``kedro predict``: a file of posts in, a row with a verdict or a reason for each out."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -140,6 +141,22 @@ def test_a_known_column_that_stands_twice_is_refused(student, folder, form):
         return
     with pytest.raises(UserError, match=r"column aspect stands twice.*; keep one of them"):
         read_rows(posts, load_encoder(student))
+
+
+def test_a_tilde_is_the_home_folder_or_part_of_a_name(student, folder, monkeypatch):
+    posts = folder / "posts.csv"
+    (folder / "home").mkdir()
+    for path in ("~2.png", "home/one.png"):
+        shutil.copy(folder / "one.png", folder / path)
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    posts.write_text("id,text,image\na,fine,~2.png\nb,fine,~/one.png\nc,fine,~\\one.png\nd,fine,~nobody/one.png\n")
+    rows = read_rows(posts, load_encoder(student))
+    assert [row.content and row.content.image for row in rows] == [
+        str(folder / "~2.png"),
+        *[str(folder / "home/one.png")] * 2,
+        None,
+    ]
+    assert rows[3].error == f"image not found: {folder}/~nobody/one.png"
 
 
 def test_rows_of_json_that_are_none_come_back(student, folder):
