@@ -294,6 +294,39 @@ def test_every_model_finds_the_temperature_that_was_fitted_for_it_in_its_folder_
         SentimentReasoner.load(folder)
 
 
+def test_a_model_without_a_temperature_is_told_once(copied, caplog):
+    def told(folder):
+        caplog.clear()
+        SentimentReasoner.load(folder)
+        return [record.message for record in caplog.records if "not calibrated" in record.message]
+
+    folder = copied()
+    (message,) = told(folder)
+    assert message.startswith(f"{folder} has no temperature")
+    assert "kedro export" in message
+    calibrated(folder, **{model_identity(read_manifest(folder)): 10.0})
+    assert told(folder) == []
+    assert told(copied(config={"method": {"tasks": ["reasoning"]}}, weights="others")) == []
+
+
+def test_a_folder_may_be_named_by_a_dot(copied, monkeypatch):
+    folder = copied()
+    calibrated(folder, **{model_identity(read_manifest(folder)): 10.0})
+    monkeypatch.chdir(folder)
+    assert temperature_of(".") == 10.0
+    version = folder / "2026-01-01" / "student"
+    shutil.copytree(folder, version)
+    for place, path in ((folder, "."), (version, "."), (version.parent, "..")):
+        monkeypatch.chdir(place)
+        assert temperature_of(path) == 10.0
+
+
+def test_a_bare_copy_of_a_tiny_model_says_how_to_move_it(student, tmp_path):
+    copy = shutil.copytree(student, tmp_path / "elsewhere" / "student")
+    with pytest.raises(DamagedError, match=r"the model before training, is missing: .* with `kedro export`"):
+        SentimentReasoner.load(copy)
+
+
 def test_a_temperature_evens_the_probabilities_out(copied, posts, reasoner):
     folder = copied()
     calibrated(folder, **{model_identity(read_manifest(folder)): 10.0})

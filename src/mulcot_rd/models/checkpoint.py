@@ -154,7 +154,10 @@ def located(backbone: BackboneParameters, base: Mapping[str, Any], models: Path)
 def _verify_built(folder: Path, wanted: str) -> None:
     manifest = read_manifest(folder)
     if manifest is None or manifest["fingerprint"] != wanted:
-        raise DamagedError(f"{folder}, the model before training, is missing: run the training pipeline again")
+        raise DamagedError(
+            f"{folder}, the model before training, is missing: run the training pipeline again, or, where the trained "
+            "model was copied out of its run, write the copy there with `kedro export`"
+        )
     verify(folder, manifest["files"])
 
 

@@ -67,6 +67,12 @@ def model_in_use(folder: Path) -> ModelInUse:
         )
     fitted = model_temperature(folder)
     tasks = manifest["config"]["method"]["tasks"]
+    if fitted is None and "label" in tasks:
+        logger.warning(
+            "%s has no temperature, its probabilities are not calibrated: no evaluation of its run has fitted one, or "
+            "the folder was copied out of the run (move a model with `kedro export`)",
+            folder,
+        )
     temperature = 1.0 if fitted is None else fitted.temperature
     # Earlier versions did not write what the prompts are about.
     return ModelInUse(stored, encoder, tasks, temperature, manifest.get("asked_about"))
