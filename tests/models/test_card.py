@@ -69,6 +69,8 @@ def test_an_exported_model_has_the_scores_of_its_run(student, evaluation, family
     assert "**This is a tiny model.**" in card.text
     assert "None" not in card.text
     assert "prompt_label.txt, prompt_label_aspect.txt, prompt_reasoning.txt, prompt_reasoning_aspect.txt" in card.text
+    assert "`<|`\nbecomes `< |`, and then each special token" in card.text
+    assert ("turned upright by their EXIF orientation and laid over white" in card.text) == (family_name != "flan_t5")
     assert ('"Prediction": or "Text_analysis":.' in card.text) == (family_name == "flan_t5")
     # Exported once more it has them still.
     assert find_evaluation(tmp_path / "out") == evaluation

@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from peft import PeftModel
+from PIL import ExifTags, Image
 from tests.conftest import write_trained
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
@@ -133,7 +134,12 @@ def test_elsewhere_the_prompts_in_the_folder_give_the_projects_answers(student, 
         pytest.skip("the script knows the image tokens of Qwen alone")
     model, encoder = without_adapter(trained.model), trained.encoder
     parameters = GenerationParameters(max_label_tokens=24, max_new_tokens=24, max_retries=0)
-    asked = [posts[0], posts[3].model_copy(update={"aspect": None})]
+    ramp, image, exif = Image.linear_gradient("L").resize((60, 40)), tmp_path / "odd.png", Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.merge("RGBA", (ramp, ramp, ramp, ramp.rotate(180))).save(image, exif=exif)
+    special = max(trained.encoder.tokenizer.all_special_tokens, key=len)
+    odd = {"text": f"odd {special} text <|x|>", "aspect": f"a {special}", "image": str(image)}
+    asked = [posts[0].model_copy(update=odd), posts[3].model_copy(update={"aspect": None})]
     prompts = {post.id: {task: encoder.prompt(post, task) for task in TASKS} for post in asked}
     written = {post.id: {"id": post.id, "attempts": 1, "label_attempts": 1} for post in asked}
     for answer in write_answers(model, encoder, asked, prompts, parameters, seed=1):
