@@ -19,7 +19,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters, answer_posts, kept_answers
 from mulcot_rd.generation.label_scores import label_scores, probabilities
 from mulcot_rd.generation.predict import predictions
-from mulcot_rd.images import ImageError
+from mulcot_rd.images import ImageError, load_image
 from mulcot_rd.kept import DamagedError, read_manifest, write_manifest
 from mulcot_rd.models import family_named, load_backbone
 from mulcot_rd.models.checkpoint import base_fingerprint, located
@@ -119,6 +119,17 @@ def test_an_image_may_come_in_any_form(reasoner, posts, family_name):
         for image in (path, f"file://{path}", content, Image.open(path))
     ]
     assert all(verdict == said[0] for verdict in said)
+
+
+def test_an_image_in_memory_takes_the_disk_of_what_the_model_sees_of_it(reasoner, posts, family_name, tmp_path):
+    if family_named(family_name).image_token is None:
+        pytest.skip("opens no image")
+    ramp = Image.linear_gradient("L").resize((600, 400))
+    for number, image in enumerate([Image.merge("RGBA", (ramp, ramp.rotate(180), ramp, ramp.rotate(90))), ramp]):
+        kept = reasoner._content(number, given(posts[0], image=image), tmp_path).image
+        size = reasoner._model.encoder.image_size
+        assert Image.open(kept).size == (size, size)
+        assert load_image(kept, size).tobytes() == load_image(image, size).tobytes()
 
 
 def test_a_file_is_read_anew_for_each_question(reasoner, posts, family_name, tmp_path):

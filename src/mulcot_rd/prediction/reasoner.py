@@ -210,6 +210,7 @@ class SentimentReasoner:
             image = image_path(str(image), Path())
         elif image is not None:
             path = folder / f"{number}.png"
-            load_image(image).save(path)
+            # As large as the model sees it: a thousand photos would fill the disk.
+            load_image(image, encoder.image_size).save(path)
             image = str(path)
         return PostContent(id=str(number), image=image, **given)
