@@ -11,6 +11,7 @@ Qwen2.5-VL and Qwen3-VL::
 import argparse
 import csv
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,7 @@ if find_spec("mulcot_rd"):
     sys.exit("mulcot_rd can be imported, so this would say nothing of a machine without it")
 
 import torch  # noqa: E402
-from PIL import Image  # noqa: E402
+from PIL import Image, ImageOps  # noqa: E402
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer  # noqa: E402
 
 # What the project's predictions call the answer to each prompt, and the attempts that it took.
@@ -42,6 +43,8 @@ class Student:
         self.model = AutoModelForImageTextToText.from_pretrained(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.images = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        special = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        self.special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
         # The head is wider than the tokenizer.
         beyond = list(range(len(self.tokenizer), self.model.get_output_embeddings().weight.shape[0]))
         self.settings = {"max_new_tokens": max_new_tokens, "suppress_tokens": beyond or None}
@@ -49,18 +52,30 @@ class Student:
     def answer(self, task: str, text: str, image: Path, aspect: str | None) -> str:
         """The answer to one prompt of a post."""
         name = f"prompt_{task}{'_aspect' if aspect else ''}.txt"
-        quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in (("text", text), ("aspect", aspect))}
+        given = {"text": text, **({"aspect": aspect} if aspect else {})}
+        quoted = {key: json.dumps(self.plain(value), ensure_ascii=False) for key, value in given.items()}
         prompt = Template((self.folder / name).read_text(encoding="utf-8")).substitute(quoted)
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
         chat = self.tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-        square = Image.open(image).convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
-        inputs = self.images(images=[square], return_tensors="pt")
+        inputs = self.images(images=[self.square(image)], return_tensors="pt")
         pad = self.tokenizer.convert_ids_to_tokens(self.model.config.image_token_id)
         tokens = int(inputs["image_grid_thw"].prod()) // self.images.merge_size**2
         ids = self.tokenizer(chat.replace(pad, pad * tokens), add_special_tokens=False, return_tensors="pt")
         image_positions = (ids["input_ids"] == self.model.config.image_token_id).int()
         written = self.model.generate(**inputs, **ids, mm_token_type_ids=image_positions, **self.settings)
         return self.tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def plain(self, text: str) -> str:
+        """The text with special tokens taken apart, as the model card says."""
+        return self.special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text.replace("<|", "< |"))
+
+    def square(self, path: Path) -> Image.Image:
+        """The image as the model card says: upright, over white, resized."""
+        image = ImageOps.exif_transpose(Image.open(path))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
 
 
 def main() -> None:

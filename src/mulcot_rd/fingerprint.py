@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def remembered_fingerprint(path: Path, memory: Path) -> str:
     """A hash of a large file's bytes, read once: ``memory`` keeps it under the file's name, size and time.
 
     The time is that of the last change of the file on this disk, which no copy or archive brings along. A memory that
-    can't be read is begun anew: it holds nothing that the files don't.
+    can't be read is begun anew, and one that can't be written is done without: it holds nothing that the files don't.
     """
     stat = path.stat()
     key = f"{path.name} {stat.st_size} {stat.st_ctime_ns}"
@@ -50,7 +51,8 @@ def remembered_fingerprint(path: Path, memory: Path) -> str:
         known = {}
     if key not in known:
         known[key] = file_fingerprint(path)
-        write_json(memory, known)
+        with suppress(OSError):
+            write_json(memory, known)
     return known[key]
 
 

@@ -174,7 +174,8 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def run_folder(result: Path) -> Path:
     """The run's folder that a result lies in, whichever of its places it is in."""
-    above = result.resolve().parents
+    result = result.resolve()
+    above = result.parents
     if result.name == "result":
         return above[3]
     if above[0].name == "earlier":

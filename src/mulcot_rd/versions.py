@@ -10,7 +10,9 @@ RECORD = "made_from.json"
 
 def newest(path: Path) -> Path:
     """What a path of the catalog stands for: its newest version, or itself where it has none."""
-    return max(path.glob(f"*/{path.name}"), default=path)
+    # The paths "." and ".." don't say how their folder is called.
+    name = path.resolve().name if path.name in ("", "..") else path.name
+    return max(path.glob(f"*/{name}"), default=path)
 
 
 def link_folder(source: Path, target: Path) -> None:

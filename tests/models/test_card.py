@@ -69,6 +69,8 @@ def test_an_exported_model_has_the_scores_of_its_run(student, evaluation, family
     assert "**This is a tiny model.**" in card.text
     assert "None" not in card.text
     assert "prompt_label.txt, prompt_label_aspect.txt, prompt_reasoning.txt, prompt_reasoning_aspect.txt" in card.text
+    assert "`<|`\nbecomes `< |`, and then each special token" in card.text
+    assert ("turned upright by their EXIF orientation and laid over white" in card.text) == (family_name != "flan_t5")
     assert ('"Prediction": or "Text_analysis":.' in card.text) == (family_name == "flan_t5")
     # Exported once more it has them still.
     assert find_evaluation(tmp_path / "out") == evaluation
@@ -84,6 +86,21 @@ def test_a_trained_model_that_was_not_evaluated_says_so(student, manifest, tmp_p
     for text in (exported, trained):
         assert "teacher |" not in text
         assert "calibrated" not in text
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        (["aspect"], "of a post toward an aspect: positive"),
+        (["post"], "of a post: positive"),
+        (["aspect", "post"], "of a post, or its sentiment toward an aspect: positive"),
+    ],
+)
+def test_the_card_asks_as_training_asked(student, manifest, evaluation, about, sentence):
+    for scored in ({}, {"evaluation": evaluation}):
+        card = model_card({**manifest, **scored, "asked_about": about}, load_encoder(student))
+        assert f"This model judges the sentiment {sentence}" in card
+        assert (', aspect="..."' in card) == ("aspect" in about)
 
 
 def test_the_licence_is_the_base_models_where_its_checkpoint_names_one(student, manifest, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from peft import PeftModel
+from PIL import ExifTags, Image
 from tests.conftest import write_trained
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
@@ -22,6 +23,7 @@ from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.generation.engine import write_answers
 from mulcot_rd.images import load_image
 from mulcot_rd.models import AdapterParameters, load_backbone
+from mulcot_rd.models.checkpoint import base_fingerprint
 from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_model
 from mulcot_rd.models.lora import without_adapter
@@ -132,7 +134,12 @@ def test_elsewhere_the_prompts_in_the_folder_give_the_projects_answers(student, 
         pytest.skip("the script knows the image tokens of Qwen alone")
     model, encoder = without_adapter(trained.model), trained.encoder
     parameters = GenerationParameters(max_label_tokens=24, max_new_tokens=24, max_retries=0)
-    asked = [posts[0], posts[3].model_copy(update={"aspect": None})]
+    ramp, image, exif = Image.linear_gradient("L").resize((60, 40)), tmp_path / "odd.png", Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.merge("RGBA", (ramp, ramp, ramp, ramp.rotate(180))).save(image, exif=exif)
+    special = max(trained.encoder.tokenizer.all_special_tokens, key=len)
+    odd = {"text": f"odd {special} text <|x|>", "aspect": f"a {special}", "image": str(image)}
+    asked = [posts[0].model_copy(update=odd), posts[3].model_copy(update={"aspect": None})]
     prompts = {post.id: {task: encoder.prompt(post, task) for task in TASKS} for post in asked}
     written = {post.id: {"id": post.id, "attempts": 1, "label_attempts": 1} for post in asked}
     for answer in write_answers(model, encoder, asked, prompts, parameters, seed=1):
@@ -222,9 +229,9 @@ def test_a_head_stays_a_copy_of_the_embeddings_unless_training_parted_them(
     )
     base = load_backbone(parameters, parameters.model).model
     assert base.get_output_embeddings().weight is base.get_input_embeddings().weight
-    student = write_trained(
-        base, parameters, {"location": parameters.model, "fingerprint": "tied"}, tmp_path / "student"
-    )
+    below = base_fingerprint(parameters, tmp_path)
+    checkpoint = {"location": parameters.model, "revision": None, "fingerprint": below}
+    student = write_trained(base, parameters, checkpoint, tmp_path / "student")
     export_model(student, tmp_path / "merged", evaluation=None)
     written = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert written["tie_word_embeddings"] == written["text_config"]["tie_word_embeddings"] == (not whole)

@@ -1,6 +1,7 @@
 """``kedro predict``: a file of posts in, a row with a verdict or a reason for each out."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -14,8 +15,11 @@ from tests.teacher.fault_server import FaultServer, text_of
 from mulcot_rd.cli import cli
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.datasets import VerdictsDataset
+from mulcot_rd.errors import UserError
 from mulcot_rd.generation import trained
+from mulcot_rd.models.loaded import load_encoder
 from mulcot_rd.pipeline_registry import stage
+from mulcot_rd.prediction.posts_file import read_rows
 from mulcot_rd.prediction.predict import PredictionPipelineParameters
 from mulcot_rd.reasoning import write, write_label
 from mulcot_rd.schema import Reasoning, Sentiment
@@ -90,16 +94,22 @@ def test_every_row_of_a_broken_file_comes_back(student, folder):
             assert row["label"] is row["attempts"] is row["agrees"] is None
 
 
+def write_posts(frame, path):
+    """A table of posts in the form that its ending says."""
+    writers = {
+        ".csv": lambda: frame.to_csv(path, index=False),
+        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        ".parquet": lambda: frame.to_parquet(path),
+    }
+    writers[path.suffix]()
+    return path
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
 def test_every_form_is_read_and_written(student, folder, form):
     posts, out = folder / f"posts.{form}", folder / f"out.{form}"
     frame = pd.DataFrame({"id": [1, 2, 3], "text": ["a", "b", None], "image": "one.png", "likes": 3})
-    writers = {
-        "csv": lambda: frame.to_csv(posts, index=False),
-        "jsonl": lambda: frame.to_json(posts, orient="records", lines=True),
-        "parquet": lambda: frame.to_parquet(posts),
-    }
-    writers[form]()
+    write_posts(frame, posts)
     done = predict(posts, student, out, "--params", FAST)
     assert done.exit_code == 0, done.output
     readers = {
@@ -112,6 +122,41 @@ def test_every_form_is_read_and_written(student, folder, form):
     assert list(written["error"].isna()) == [True, True, False]
     assert written["error"][2].endswith("empty text: the model was trained on posts with text and image")
     assert written["probability_neutral"][:2].between(0, 1).all()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_letter_case_in_names_of_columns_does_not_matter(student, folder, form):
+    frame = pd.DataFrame({"ID": ["a"], "Text": ["fine"], " image": ["one.png"], "Aspect": ["soup|waiter"]})
+    rows = read_rows(write_posts(frame, folder / f"posts.{form}"), load_encoder(student))
+    assert [(row.aspect, row.error) for row in rows] == [("soup", None), ("waiter", None)]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_known_column_that_stands_twice_is_refused(student, folder, form):
+    frame = pd.DataFrame({"id": ["a"], "text": ["fine"], "image": ["one.png"], "Aspect": ["soup"], "aspect": ["tea"]})
+    posts = write_posts(frame, folder / f"posts.{form}")
+    if form == "jsonl":
+        (row,) = read_rows(posts, load_encoder(student))
+        assert row.error == "column aspect stands twice; keep one of them"
+        return
+    with pytest.raises(UserError, match=r"column aspect stands twice.*; keep one of them"):
+        read_rows(posts, load_encoder(student))
+
+
+def test_a_tilde_is_the_home_folder_or_part_of_a_name(student, folder, monkeypatch):
+    posts = folder / "posts.csv"
+    (folder / "home").mkdir()
+    for path in ("~2.png", "home/one.png"):
+        shutil.copy(folder / "one.png", folder / path)
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    posts.write_text("id,text,image\na,fine,~2.png\nb,fine,~/one.png\nc,fine,~\\one.png\nd,fine,~nobody/one.png\n")
+    rows = read_rows(posts, load_encoder(student))
+    assert [row.content and row.content.image for row in rows] == [
+        str(folder / "~2.png"),
+        *[str(folder / "home/one.png")] * 2,
+        None,
+    ]
+    assert rows[3].error == f"image not found: {folder}/~nobody/one.png"
 
 
 def test_rows_of_json_that_are_none_come_back(student, folder):

@@ -1,6 +1,7 @@
 """A trained model in Python: what it says is what the evaluation says, wherever it lies and however a post is given."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,18 +11,22 @@ from itertools import pairwise
 import pytest
 import torch
 from PIL import Image
+from tests.conftest import write_trained
 
 from mulcot_rd import SentimentReasoner
 from mulcot_rd.errors import StaleInputError, UserError
+from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.generation import GenerationParameters, answer_posts, kept_answers
 from mulcot_rd.generation.label_scores import label_scores, probabilities
 from mulcot_rd.generation.predict import predictions
-from mulcot_rd.images import ImageError
+from mulcot_rd.images import ImageError, load_image
 from mulcot_rd.kept import DamagedError, read_manifest, write_manifest
-from mulcot_rd.models import family_named
+from mulcot_rd.models import family_named, load_backbone
+from mulcot_rd.models.checkpoint import base_fingerprint, located
 from mulcot_rd.models.export import export_model
 from mulcot_rd.models.loaded import load_model, model_identity
 from mulcot_rd.models.lora import without_adapter
+from mulcot_rd.prediction.predict import PredictionParameters, predict_posts
 from mulcot_rd.prompts import TASKS
 from mulcot_rd.reasoning import write_label
 from mulcot_rd.schema import Sentiment, TemperatureRecord
@@ -116,6 +121,17 @@ def test_an_image_may_come_in_any_form(reasoner, posts, family_name):
     assert all(verdict == said[0] for verdict in said)
 
 
+def test_an_image_in_memory_takes_the_disk_of_what_the_model_sees_of_it(reasoner, posts, family_name, tmp_path):
+    if family_named(family_name).image_token is None:
+        pytest.skip("opens no image")
+    ramp = Image.linear_gradient("L").resize((600, 400))
+    for number, image in enumerate([Image.merge("RGBA", (ramp, ramp.rotate(180), ramp, ramp.rotate(90))), ramp]):
+        kept = reasoner._content(number, given(posts[0], image=image), tmp_path).image
+        size = reasoner._model.encoder.image_size
+        assert Image.open(kept).size == (size, size)
+        assert load_image(kept, size).tobytes() == load_image(image, size).tobytes()
+
+
 def test_a_file_is_read_anew_for_each_question(reasoner, posts, family_name, tmp_path):
     if family_named(family_name).image_token is None:
         pytest.skip("reads text alone")
@@ -190,6 +206,75 @@ def test_a_model_of_other_prompts_is_refused(copied, student):
         SentimentReasoner.load(folder)
 
 
+def test_a_post_that_is_too_long_for_the_family_costs_itself_alone(reasoner, student, posts, family_name, tmp_path):
+    if family_named(family_name).longest_text is None:
+        pytest.skip("holds posts of any length")
+    long, file = "so it is " * 1_000, tmp_path / "posts.csv"
+    file.write_text(f"id,text,caption\na,fine,A lake.\nb,{long},A lake.\nc,fine,{long}\n")
+    rows = predict_posts(file, student, tmp_path / "out.csv", PredictionParameters(generation=PARAMETERS))
+    assert [(row["id"], row["error"] is None, row["probability_neutral"] is None) for row in rows] == [
+        ("a", True, False),
+        ("b", False, True),
+        ("c", False, True),
+    ]
+    assert re.match(r"line 3: post b takes \d+ tokens, .* hold 512: shorten it, leave it out", rows[1]["error"])
+    with pytest.raises(UserError, match=r"^post 1 takes \d+ tokens, .* hold 512: shorten it"):
+        reasoner.predict_many([given(posts[0]), given(posts[0], text=long)])
+
+
+@pytest.mark.parametrize(
+    ("trained", "aspects", "warning"),
+    [
+        (["aspect"], [None, "soup", None], "trained on posts with an aspect, and 2 of 3 posts are given without one"),
+        (["post"], [None, "soup"], "trained on posts without an aspect, and 1 of 2 posts are given with one"),
+        (["aspect"], ["soup"], None),
+        (["aspect", "post"], [None, "soup"], None),
+        (None, [None, "soup"], None),
+    ],
+)
+def test_questions_that_training_never_asked_are_told_once(copied, posts, trained, aspects, warning, caplog):
+    changes = {} if trained is None else {"asked_about": trained}
+    reasoner = SentimentReasoner.load(copied(**changes), generation=PARAMETERS)
+    reasoner.predict_many([given(posts[0], aspect=aspect) for aspect in aspects])
+    told = [record.message for record in caplog.records if "trained on posts" in record.message]
+    assert len(told) == (warning is not None)
+    assert all(warning in message for message in told)
+
+
+def spoil(path):
+    """Change the last weight of a checkpoint."""
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_other_weights_in_the_folder_of_the_base_model_are_refused(backbone_parameters, checkpoint, alone, tmp_path):
+    base, run = shutil.copytree(checkpoint["location"], tmp_path / "base model"), tmp_path / "run"
+    parameters = backbone_parameters.model_copy(update={"model": str(base)})
+    below = {"location": str(base), "revision": None, "fingerprint": base_fingerprint(parameters, run)}
+    folder = write_trained(load_backbone(parameters, str(base)).model, parameters, below, run / "student")
+    if alone:
+        folder = shutil.move(folder, tmp_path / "elsewhere" / "student")
+    SentimentReasoner.load(folder)
+    spoil(base / "model.safetensors")
+    with pytest.raises(DamagedError, match=r"base model, .* holds other weights .*: put the checkpoint .* back there"):
+        SentimentReasoner.load(folder)
+    if alone:
+        assert [path.name for path in folder.parent.iterdir()] == ["student"]
+    named = {"location": "owner/model", "revision": "main", "fingerprint": fingerprint("owner/model", "main")}
+    assert located(parameters, named, run)["location"] == str(base)
+
+
+def test_an_exported_adapter_checks_the_tiny_model_below_it(copied, family_name, tmp_path):
+    if family_named(family_name).trained_whole:
+        pytest.skip("has no adapter")
+    export_model(copied(), tmp_path / "adapter", evaluation=None, adapter_only=True)
+    SentimentReasoner.load(tmp_path / "adapter")
+    (weights,) = tmp_path.glob("run/base/*/model.safetensors")
+    spoil(weights)
+    with pytest.raises(DamagedError, match=r"model\.safetensors is missing or not the file"):
+        SentimentReasoner.load(tmp_path / "adapter")
+
+
 def calibrated(folder, **temperatures):
     """Say that an evaluation fitted these temperatures, each for the model of that identity."""
     rows = [TemperatureRecord(model=model, role="student", temperature=value) for model, value in temperatures.items()]
@@ -218,6 +303,39 @@ def test_every_model_finds_the_temperature_that_was_fitted_for_it_in_its_folder_
     file.write_text("{\n")
     with pytest.raises(DamagedError, match=r"temperatures\.jsonl is not what was written .* run the pipeline"):
         SentimentReasoner.load(folder)
+
+
+def test_a_model_without_a_temperature_is_told_once(copied, caplog):
+    def told(folder):
+        caplog.clear()
+        SentimentReasoner.load(folder)
+        return [record.message for record in caplog.records if "not calibrated" in record.message]
+
+    folder = copied()
+    (message,) = told(folder)
+    assert message.startswith(f"{folder} has no temperature")
+    assert "kedro export" in message
+    calibrated(folder, **{model_identity(read_manifest(folder)): 10.0})
+    assert told(folder) == []
+    assert told(copied(config={"method": {"tasks": ["reasoning"]}}, weights="others")) == []
+
+
+def test_a_folder_may_be_named_by_a_dot(copied, monkeypatch):
+    folder = copied()
+    calibrated(folder, **{model_identity(read_manifest(folder)): 10.0})
+    monkeypatch.chdir(folder)
+    assert temperature_of(".") == 10.0
+    version = folder / "2026-01-01" / "student"
+    shutil.copytree(folder, version)
+    for place, path in ((folder, "."), (version, "."), (version.parent, "..")):
+        monkeypatch.chdir(place)
+        assert temperature_of(path) == 10.0
+
+
+def test_a_bare_copy_of_a_tiny_model_says_how_to_move_it(student, tmp_path):
+    copy = shutil.copytree(student, tmp_path / "elsewhere" / "student")
+    with pytest.raises(DamagedError, match=r"the model before training, is missing: .* with `kedro export`"):
+        SentimentReasoner.load(copy)
 
 
 def test_a_temperature_evens_the_probabilities_out(copied, posts, reasoner):

@@ -48,7 +48,7 @@ def tab_separated(path: Path, header: str) -> Iterator[tuple[int, list[str] | No
 
 
 def comma_separated(
-    path: Path, columns: Sequence[str], *, by_row: bool = False
+    path: Path, columns: Sequence[str], *, optional: Sequence[str] = (), by_row: bool = False
 ) -> Iterator[tuple[int, dict[str, str], str | None]]:
     """Read a CSV file in the usual quoting, as Excel, pandas and others write it.
 
@@ -60,6 +60,7 @@ def comma_separated(
     Args:
         path: A UTF-8 file.
         columns: The columns that the header must have, in lower case.
+        optional: Others that are read where they are.
         by_row: Whether broken quotes and bytes that are no UTF-8 are faults of their row, and reading goes on in the
             line below the one where it begins. Where a data set is read they are faults of the file.
 
@@ -85,7 +86,7 @@ def comma_separated(
         header.pop()
     if not header:
         raise IngestError(f"{path} has no header: put {','.join(columns)} into line {begins}")
-    for name in columns:
+    for name in (*columns, *optional):
         if header.count(name) > 1:
             raise IngestError(f"{path}: column {name} stands twice in line {begins}; keep one of them")
     missing = [name for name in columns if name not in header]

@@ -52,7 +52,10 @@ def model_card(manifest: Mapping[str, Any], encoder: InputEncoder, temperature: 
         datasets=[evaluation["run"]["dataset"]] if evaluation else None,
         metrics=["accuracy", "f1"] if evaluation else None,
     )
-    asked = [*reads, *(["aspect"] if evaluation and evaluation["run"]["aspects"] else [])]
+    # Earlier versions did not write it, nor is it known of a model that was not trained.
+    evaluated_on = ["aspect"] if evaluation and evaluation["run"]["aspects"] else ["post"]
+    asked_about = manifest.get("asked_about", evaluated_on)
+    asked = [*reads, *(["aspect"] if "aspect" in asked_about else [])]
     card = _TEMPLATES.get_template("card.md.j2").render(
         manifest=manifest,
         front_matter=front_matter.to_yaml(),
@@ -62,6 +65,7 @@ def model_card(manifest: Mapping[str, Any], encoder: InputEncoder, temperature: 
         adapter=adapter,
         adapted=adapted,
         reads=reads,
+        asked_about=asked_about,
         call=", ".join(f'{name}="{"photo.jpg" if name == "image" else "..."}"' for name in asked),
         prompts=[name for name in manifest["files"] if name.startswith(PROMPT)],
         family=encoder.family,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mulcot_rd.files import empty_folder
-from mulcot_rd.fingerprint import fingerprint, remembered_fingerprint
+from mulcot_rd.fingerprint import file_fingerprint, fingerprint, remembered_fingerprint
 from mulcot_rd.kept import DamagedError, file_hashes, read_manifest, verify, write_manifest
 from mulcot_rd.models.backbone import BackboneParameters, PretrainedEncoder, WeightsError, looks_local
 from mulcot_rd.models.family import Family, TinySize
@@ -54,7 +54,7 @@ def prepare_checkpoint(
         return {**made, "fingerprint": base_fingerprint(backbone, models)}
     family = family_named(backbone.family)
     if backbone.encoder is not None:
-        weights = _content(backbone.encoder.folder, models)
+        weights = _content(backbone.encoder.folder, _memory(models))
         key = fingerprint(family.name, backbone.encoder.layers, weights, seed)
         build = partial(_build_from_encoder, family, backbone.encoder, seed)
     elif backbone.tiny is not None:
@@ -102,16 +102,27 @@ def base_fingerprint(backbone: BackboneParameters, models: Path) -> str | None:
         return None
     if not looks_local(backbone.model):
         return fingerprint(backbone.model, backbone.revision)
-    content = _content(Path(backbone.model), models)
+    return _local_fingerprint(backbone.model, _memory(models))
+
+
+def _local_fingerprint(model: str, memory: Path | None) -> str:
+    content = _content(Path(model), memory)
     if not content:
-        raise WeightsError(f"there is no checkpoint in {backbone.model}: correct the role's `model` parameter")
+        raise WeightsError(f"there is no checkpoint in {model}: correct the role's `model` parameter")
     return fingerprint(content)
 
 
-def _content(folder: Path, models: Path) -> list[list[str]]:
+def _memory(models: Path) -> Path:
+    return models / "base" / "hashes.json"
+
+
+def _content(folder: Path, memory: Path | None) -> list[list[str]]:
     """Names and hashes of a checkpoint's files; empty where there is none."""
     files = sorted(path for kind in ("safetensors", "json", "jinja", "txt") for path in folder.glob(f"*.{kind}"))
-    return [[path.name, remembered_fingerprint(path, models / "base" / "hashes.json")] for path in files]
+    return [
+        [path.name, file_fingerprint(path) if memory is None else remembered_fingerprint(path, memory)]
+        for path in files
+    ]
 
 
 def location_below(checkpoint: Mapping[str, Any], models: Path) -> dict[str, Any]:
@@ -122,16 +133,45 @@ def location_below(checkpoint: Mapping[str, Any], models: Path) -> dict[str, Any
 
 
 def located(backbone: BackboneParameters, base: Mapping[str, Any], models: Path) -> dict[str, Any]:
-    """The base model of a manifest, where it is now: a tiny one in the run's folder, another where parameters say.
+    """The base model of a manifest, where it is now: a built one in the run's folder, another where parameters say.
+
+    A model that was trained above a hub id has no hashes of what lies below it, and nothing is checked.
 
     Raises:
-        DamagedError: If a file of a tiny checkpoint is missing or not the one that was written.
+        DamagedError: If a file of a built checkpoint is missing or not the one that was written, or a local folder
+            holds another checkpoint than at the training.
+        WeightsError: If there is no checkpoint at a local path.
     """
-    if backbone.model is not None:
-        return {**base, "location": backbone.model, "revision": backbone.revision}
-    folder = models / base["location"]
+    if backbone.model is None:
+        folder = models / base["location"]
+        _verify_built(folder, base["fingerprint"])
+        return {**base, "location": str(folder)}
+    if looks_local(backbone.model):
+        _verify_local(backbone.model, base, models)
+    return {**base, "location": backbone.model, "revision": backbone.revision}
+
+
+def _verify_built(folder: Path, wanted: str) -> None:
     manifest = read_manifest(folder)
-    if manifest is None:
-        raise DamagedError(f"{folder}, the model before training, is missing: run the training pipeline again")
+    if manifest is None or manifest["fingerprint"] != wanted:
+        raise DamagedError(
+            f"{folder}, the model before training, is missing: run the training pipeline again, or, where the trained "
+            "model was copied out of its run, write the copy there with `kedro export`"
+        )
     verify(folder, manifest["files"])
-    return {**base, "location": str(folder)}
+
+
+def _verify_local(model: str, base: Mapping[str, Any], models: Path) -> None:
+    if base["fingerprint"] == fingerprint(base["location"], base["revision"]):
+        return
+    if base["location"] == f"base/{base['fingerprint'][:12]}":
+        # An adapter that was exported from above a built checkpoint, which is known by what it was built from.
+        _verify_built(Path(model), base["fingerprint"])
+        return
+    # A run with a local checkpoint remembers hashes; beside an exported adapter nothing is written.
+    memory = _memory(models)
+    if _local_fingerprint(model, memory if memory.is_file() else None) != base["fingerprint"]:
+        raise DamagedError(
+            f"{model}, the model before training, holds other weights or other .json, .jinja or .txt files than at the "
+            "training: put the checkpoint of the training back there, or train again"
+        )

@@ -48,14 +48,15 @@ def image_path(image: str, folder: Path) -> str:
     """The path of an image that is named by a path or a file URL.
 
     Args:
-        image: As it was given; a path may have been written on Windows.
+        image: As it was given; a path may have been written on Windows. ``~`` is the home folder, ``~2.png`` a file.
         folder: Where relative paths begin.
 
     Raises:
         UserError: If it is another URL.
     """
     if "://" not in image:
-        return str(folder / Path(image.replace("\\", "/")).expanduser())
+        path = Path(image.replace("\\", "/"))
+        return str(folder / (path.expanduser() if path.parts[:1] == ("~",) else path))
     try:
         address = urlsplit(image)
     except ValueError as error:

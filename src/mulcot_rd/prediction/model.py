@@ -1,5 +1,7 @@
 """What is known of a trained model before it is loaded."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,10 @@ from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.loaded import StoredModel, model_manifest, model_temperature
 from mulcot_rd.prompts import Task
+from mulcot_rd.schema import PostContent
 from mulcot_rd.versions import newest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,27 @@ class ModelInUse:
         encoder: Makes its inputs.
         tasks: Whose prompts it was trained on.
         temperature: What its scores of labels are divided by: the one that an evaluation fitted, or 1.
+        asked_about: Whether its training asked about an "aspect", the whole "post" or both; ``None`` if not known.
     """
 
     stored: StoredModel
     encoder: InputEncoder
     tasks: list[Task]
     temperature: float
+    asked_about: list[str] | None
+
+    def warn_of_other_questions(self, posts: Sequence[PostContent]) -> None:
+        """Say in the log how many posts have no aspect where training asked about aspects alone, or the reverse."""
+        without = sum(post.aspect is None for post in posts)
+        about = {"aspect": ("with", "without", without), "post": ("without", "with", len(posts) - without)}
+        if self.asked_about is None or len(self.asked_about) > 1:
+            return
+        trained, given, number = about[self.asked_about[0]]
+        if number:
+            logger.warning(
+                "%s was trained on posts %s an aspect, and %d of %d posts are given %s one: its verdicts may be worse",
+                self.stored.folder, trained, number, len(posts), given,
+            )  # fmt: skip
 
 
 def model_in_use(folder: Path) -> ModelInUse:
@@ -47,4 +67,12 @@ def model_in_use(folder: Path) -> ModelInUse:
         )
     fitted = model_temperature(folder)
     tasks = manifest["config"]["method"]["tasks"]
-    return ModelInUse(stored, encoder, tasks, 1.0 if fitted is None else fitted.temperature)
+    if fitted is None and "label" in tasks:
+        logger.warning(
+            "%s has no temperature, its probabilities are not calibrated: no evaluation of its run has fitted one, or "
+            "the folder was copied out of the run (move a model with `kedro export`)",
+            folder,
+        )
+    temperature = 1.0 if fitted is None else fitted.temperature
+    # Earlier versions did not write what the prompts are about.
+    return ModelInUse(stored, encoder, tasks, temperature, manifest.get("asked_about"))

@@ -48,7 +48,8 @@ def read_rows(path: Path, encoder: InputEncoder) -> list[RowToJudge]:
     post's id is the name of its file. Other files, and folders in the folder, are not looked at.
 
     A row with several aspects, parted by ``|``, becomes one row for each. Images are opened; a relative path begins in
-    the file's folder. Columns for what the model does not read may be missing, and others are ignored.
+    the file's folder. Columns for what the model does not read may be missing, and others are ignored; letter case does
+    not matter in their names.
 
     Args:
         path: The file, whose ending says what it is; or the folder.
@@ -84,7 +85,7 @@ def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[
     """The place of each row, its values by column, and what is wrong with it as such."""
     kind = path.suffix.lower()
     if kind == ".csv":
-        for line, values, damage in comma_separated(path, columns, by_row=True):
+        for line, values, damage in comma_separated(path, columns, optional=_COLUMNS, by_row=True):
             yield f"line {line}", values, damage
     elif kind == ".jsonl":
         for number, row in enumerate(read_bytes(path, UserError).split(b"\n"), start=1):
@@ -95,11 +96,25 @@ def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[
             table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path} can't be read as Parquet ({type(error).__name__}): check the file") from error
-        if missing := [name for name in columns if name not in table.column_names]:
+        names = [_column(name) for name in table.column_names]
+        if missing := [name for name in columns if name not in names]:
             raise UserError(f"{path}: column {', '.join(missing)} missing; add it")
-        kept = table.select([name for name in _COLUMNS if name in table.column_names])
+        if problem := _twice(names):
+            raise UserError(f"{path}: {problem}")
+        kept = table.rename_columns(names).select([name for name in _COLUMNS if name in names])
         for number, record in enumerate(kept.to_pylist(), start=1):
             yield f"row {number}", record, None
+
+
+def _column(name: str) -> str:
+    """The name of a column: as in a CSV file, letter case and white space around it don't matter."""
+    return name.strip().lower()
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    """What is wrong with the names of columns if a known one is among them twice."""
+    twice = next((name for name in _COLUMNS if names.count(name) > 1), None)
+    return None if twice is None else f"column {twice} stands twice; keep one of them"
 
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, Mapping[str, Any], str | None]]:
@@ -128,7 +143,9 @@ def _from_json(line: bytes) -> tuple[dict[str, Any], str | None]:
         return {}, "not UTF-8"
     except (ValueError, RecursionError) as error:
         return {}, f"not valid JSON ({error})"
-    return (record, None) if isinstance(record, dict) else ({}, "not a JSON object")
+    if not isinstance(record, dict):
+        return {}, "not a JSON object"
+    return {_column(name): value for name, value in record.items()}, _twice([_column(name) for name in record])
 
 
 def _values(record: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
@@ -168,10 +185,16 @@ def _content(
     while own in taken:
         number += 1
         own = f"{wanted} ({number})"
-    taken.add(own)
     content = PostContent(
         id=own, text=values.get("text") or "", aspect=values["aspect"], image=image, caption=values.get("caption")
     )
+    if encoder.family.longest_text is not None:
+        try:
+            # The encoder of such a family reads the same text for every task.
+            encoder.prompt(content, "label")
+        except UserError as error:
+            return None, str(error)
+    taken.add(own)
     return content, None
 
 

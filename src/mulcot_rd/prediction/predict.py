@@ -69,6 +69,7 @@ def predict_posts(
     model = model_in_use(student)
     rows = read_rows(posts, model.encoder)
     contents = [row.content for row in rows if row.content is not None]
+    model.warn_of_other_questions(contents)
     folder = output.with_name(f"{output.name}.work")
     given = iter(_verdicts(model, contents, folder, parameters, api_key) if contents else [])
     judged = []

@@ -120,6 +120,7 @@ class SentimentReasoner:
             contents = [self._content(number, post, Path(folder)) for number, post in enumerate(posts)]
             if not contents:
                 return []
+            self._model.warn_of_other_questions(contents)
             if self._base is None:
                 with extra("teacher"):
                     from mulcot_rd.generation.served import served_answers
@@ -164,6 +165,7 @@ class SentimentReasoner:
         with TemporaryDirectory(prefix="mulcot-rd-") as folder:
             given = {"text": text, "image": image, "aspect": aspect, "caption": caption}
             post = self._content(0, given, Path(folder))
+            self._model.warn_of_other_questions([post])
             scores = label_scores(self._base, encoder, [post])[0] if "label" in tasks else None
             judged = partial(verdict, scores=scores, temperature=self._model.temperature)
             written = {task: Answer(task, post.id, 0, "", None) for task in tasks}
@@ -208,6 +210,7 @@ class SentimentReasoner:
             image = image_path(str(image), Path())
         elif image is not None:
             path = folder / f"{number}.png"
-            load_image(image).save(path)
+            # As large as the model sees it: a thousand photos would fill the disk.
+            load_image(image, encoder.image_size).save(path)
             image = str(path)
         return PostContent(id=str(number), image=image, **given)
