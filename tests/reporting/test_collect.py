@@ -230,6 +230,18 @@ def test_models_are_compared_on_the_same_posts(add_run, collect):
     assert more[["a", "b"]].map(lambda name: "arch3" in name).any(axis=1).sum() == 2
 
 
+def test_a_comparison_names_the_sources_of_both_sides_where_they_differ(add_run, collect):
+    right = {"student": range(20)}
+    add_run("sample", "large", scale="full", assistant={}, right=right)
+    add_run("sample", "small", assistant={}, right=right)
+    add_run("sample", "smaller", assistant={}, right=right)
+    rows = collect(compare_with="small")["table_comparisons"].set_index(["a", "b"])["source"]
+    assert rows.to_dict() == {
+        ("small, student", "large, student"): f"a: {MEASURED_TINY}; b: measured",
+        ("small, student", "smaller, student"): MEASURED_TINY,
+    }
+
+
 def test_differences_over_seeds(add_run, collect):
     for seed, right in ((42, 12), (43, 8)):
         mark = "" if seed == 42 else f"-seed{seed}"
