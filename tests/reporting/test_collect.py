@@ -195,6 +195,19 @@ def test_runs_of_other_parameters_have_no_mean_over_seeds(add_run, collect):
     assert set(collect()["table_seeds"]["seeds"]) == {"42, 44"}
 
 
+def test_runs_whose_training_data_were_made_otherwise_have_no_mean_over_seeds(add_run, collect):
+    about = {"dataset": "sample", "arch": 4, "scale": "full", "variant": "full", "training": "a"}
+    for seed, kind in ((42, "exact"), (43, "compact"), (44, "exact")):
+        name = "arch4-full-full" if seed == 42 else f"arch4-full-full-seed{seed}"
+        parameters = {"assistant": "a", "soft_labels": kind}
+        add_run("sample", name, run=about | {"run": name, "seed": seed, "parameters": parameters})
+    assert set(collect()["table_seeds"]["seeds"]) == {"42, 44"}
+    # What an earlier version wrote does not say it, and is averaged as it was.
+    name = "arch4-full-full-seed45"
+    add_run("sample", name, run=about | {"run": name, "seed": 45})
+    assert set(collect()["table_seeds"]["seeds"]) == {"42, 43, 44, 45"}
+
+
 def test_runs_that_differ_in_their_seed_alone_get_a_mean(add_run, collect, scores):
     for seed, accuracy in ((42, 0.5), (43, 0.6), (44, 0.7)):
         name = "arch4-tiny-full" if seed == 42 else f"arch4-tiny-full-seed{seed}"
