@@ -243,6 +243,28 @@ def test_models_are_compared_on_the_same_posts(add_run, collect):
     assert more[["a", "b"]].map(lambda name: "arch3" in name).any(axis=1).sum() == 2
 
 
+@pytest.mark.parametrize(
+    ("whole", "part", "compared"),
+    [
+        ({"parameters": {"assistant": "a", "student": "s"}}, {"parameters": {"student": "s"}}, True),
+        ({"parameters": {"assistant": "a", "student": "s"}}, {"parameters": {"student": "t"}}, False),
+        ({"captions": "gpt-4o"}, {"captions": "offline-rules"}, False),
+        # Earlier versions wrote neither.
+        ({"captions": "gpt-4o", "parameters": {"student": "s"}}, {}, True),
+    ],
+)
+def test_an_ablation_is_compared_with_what_differs_from_it_in_that_part_alone(add_run, collect, whole, part, compared):
+    for seed in (42, 43):
+        about = {"dataset": "sample", "arch": 4, "scale": "full", "seed": seed}
+        for variant, own in (("full", whole), ("no_assistant", part)):
+            name = f"arch4-full-{variant}" + ("" if seed == 42 else f"-seed{seed}")
+            run = about | {"run": name, "variant": variant} | own
+            add_run("sample", name, run=run, assistant=None, right={"student": range(seed - 30)})
+    pairs = collect()["table_comparisons"]["a"].tolist()
+    names = ["arch4-full-full, student", "arch4-full-full-seed43, student", "arch4-full-full, student, 2 seeds"]
+    assert pairs == (names if compared else [])
+
+
 def test_a_comparison_names_the_sources_of_both_sides_where_they_differ(add_run, collect):
     right = {"student": range(20)}
     add_run("sample", "large", scale="full", assistant={}, right=right)

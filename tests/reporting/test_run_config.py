@@ -11,6 +11,7 @@ from mulcot_rd.pipeline_registry import STAGES, stage
 from mulcot_rd.pipelines.evaluation.nodes import record_config
 from mulcot_rd.pipelines.evaluation.parameter_hashes import shared_parameters, training_parameters
 from mulcot_rd.reporting.run_config import changed_parameters, parameters_note, run_config
+from mulcot_rd.reporting.runs import ABLATIONS
 
 
 def at_hand(**given):
@@ -125,6 +126,13 @@ def test_runs_that_differ_in_their_seed_alone_have_equal_hashes(variant):
         return hashes(seed, variant=variant, generation={"backend": "served", "served": served})
 
     assert of(42) == of(43)
+
+
+@pytest.mark.parametrize("variant", ABLATIONS)
+def test_an_ablation_shares_its_parameters_with_the_whole_method(variant):
+    (_, whole), (_, part) = hashes(), hashes(variant=variant)
+    assert whole | part == whole
+    assert "student" in part
 
 
 @pytest.mark.parametrize(

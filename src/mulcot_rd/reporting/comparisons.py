@@ -121,12 +121,15 @@ def _pairs(runs: list[RunMetrics], compare_with: str | None) -> Iterator[tuple[_
 
 
 def _ablates(run: RunMetrics, whole: RunMetrics) -> bool:
-    """Whether a run is the other one without a part, all else equal."""
+    """Whether a run is the other one without a part, all else equal, as far as both say it."""
     same = ("dataset", "arch", "scale", "seed", "of_posts", "trained_on", "teacher", "checkpoints", "served")
+    own, others = run.run.parameters, whole.run.parameters
     return (
         whole.run.variant == "full"
         and run.run.variant in ABLATIONS
         and all(getattr(run.run, name) == getattr(whole.run, name) for name in same)
+        and (None in (run.run.captions, whole.run.captions) or run.run.captions == whole.run.captions)
+        and all(own[part] == others[part] for part in own.keys() & others.keys())
     )
 
 
