@@ -195,6 +195,19 @@ def test_runs_of_other_parameters_have_no_mean_over_seeds(add_run, collect):
     assert set(collect()["table_seeds"]["seeds"]) == {"42, 44"}
 
 
+def test_runs_whose_training_data_were_made_otherwise_have_no_mean_over_seeds(add_run, collect):
+    about = {"dataset": "sample", "arch": 4, "scale": "full", "variant": "full", "training": "a"}
+    for seed, kind in ((42, "exact"), (43, "compact"), (44, "exact")):
+        name = "arch4-full-full" if seed == 42 else f"arch4-full-full-seed{seed}"
+        parameters = {"assistant": "a", "soft_labels": kind}
+        add_run("sample", name, run=about | {"run": name, "seed": seed, "parameters": parameters})
+    assert set(collect()["table_seeds"]["seeds"]) == {"42, 44"}
+    # What an earlier version wrote does not say it, and is averaged as it was.
+    name = "arch4-full-full-seed45"
+    add_run("sample", name, run=about | {"run": name, "seed": 45})
+    assert set(collect()["table_seeds"]["seeds"]) == {"42, 43, 44, 45"}
+
+
 def test_runs_that_differ_in_their_seed_alone_get_a_mean(add_run, collect, scores):
     for seed, accuracy in ((42, 0.5), (43, 0.6), (44, 0.7)):
         name = "arch4-tiny-full" if seed == 42 else f"arch4-tiny-full-seed{seed}"
@@ -228,6 +241,40 @@ def test_models_are_compared_on_the_same_posts(add_run, collect):
     assert not any("arch3" in name for pair in rows.index for name in pair)
     more = collect(compare_with="arch3-tiny-no_image")["table_comparisons"]
     assert more[["a", "b"]].map(lambda name: "arch3" in name).any(axis=1).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "compared"),
+    [
+        ({"parameters": {"assistant": "a", "student": "s"}}, {"parameters": {"student": "s"}}, True),
+        ({"parameters": {"assistant": "a", "student": "s"}}, {"parameters": {"student": "t"}}, False),
+        ({"captions": "gpt-4o"}, {"captions": "offline-rules"}, False),
+        # Earlier versions wrote neither.
+        ({"captions": "gpt-4o", "parameters": {"student": "s"}}, {}, True),
+    ],
+)
+def test_an_ablation_is_compared_with_what_differs_from_it_in_that_part_alone(add_run, collect, whole, part, compared):
+    for seed in (42, 43):
+        about = {"dataset": "sample", "arch": 4, "scale": "full", "seed": seed}
+        for variant, own in (("full", whole), ("no_assistant", part)):
+            name = f"arch4-full-{variant}" + ("" if seed == 42 else f"-seed{seed}")
+            run = about | {"run": name, "variant": variant} | own
+            add_run("sample", name, run=run, assistant=None, right={"student": range(seed - 30)})
+    pairs = collect()["table_comparisons"]["a"].tolist()
+    names = ["arch4-full-full, student", "arch4-full-full-seed43, student", "arch4-full-full, student, 2 seeds"]
+    assert pairs == (names if compared else [])
+
+
+def test_a_comparison_names_the_sources_of_both_sides_where_they_differ(add_run, collect):
+    right = {"student": range(20)}
+    add_run("sample", "large", scale="full", assistant={}, right=right)
+    add_run("sample", "small", assistant={}, right=right)
+    add_run("sample", "smaller", assistant={}, right=right)
+    rows = collect(compare_with="small")["table_comparisons"].set_index(["a", "b"])["source"]
+    assert rows.to_dict() == {
+        ("small, student", "large, student"): f"a: {MEASURED_TINY}; b: measured",
+        ("small, student", "smaller, student"): MEASURED_TINY,
+    }
 
 
 def test_differences_over_seeds(add_run, collect):

@@ -98,9 +98,9 @@ def test_axes_of_few_points_have_several_whole_ticks_and_no_marker_on_an_edge():
         assert all(bottom < y < top for line in panel.lines for y in line.get_ydata())
 
 
-def history(weights, role="assistant", run="arch4-tiny", source="tiny models") -> LossHistory:
+def history(weights, role="assistant", run="arch4-tiny", source="tiny models", made_from="") -> LossHistory:
     rows = [{"step": step, "reasoning_loss": 3 / step, "label_loss": weights[1] / step} for step in (1, 2, 3)]
-    return LossHistory("sample", run, role, source, weights, rows)
+    return LossHistory("sample", run, role, source, weights, rows, made_from)
 
 
 def test_figure_5_has_a_line_a_weighting_and_a_panel_a_task():
@@ -113,6 +113,13 @@ def test_figure_5_has_a_line_a_weighting_and_a_panel_a_task():
     assert label.lines[2].get_ydata().tolist() == pytest.approx([0.8, 0.4, 0.8 / 3])
     assert reasoning.lines[0].get_xdata().tolist() == [1, 2, 3]
     assert "tiny models" in words(figure)
+
+
+def test_figure_5_has_no_lines_of_other_trainings_in_a_panel():
+    others = [history(weights, made_from="at another rate") for weights in LOSS_WEIGHTS[1:]]
+    figure = loss_weights_figure([history(LOSS_WEIGHTS[0]), *others])
+    (reasoning, _) = figure.axes
+    assert [line.get_label() for line in reasoning.lines] == ["{0.8, 0.2}: no run", "{0.5, 0.5}", "{0.2, 0.8}"]
 
 
 def test_figure_5_says_which_weighting_was_not_run():

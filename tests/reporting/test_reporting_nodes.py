@@ -128,6 +128,32 @@ def test_runs_of_other_data_sets_are_reported(catalog, tmp_path):
     assert "measured; models: smol" in title
 
 
+def test_losses_are_alike_where_trainings_differ_in_their_weights_alone(tmp_path):
+    def alike(role, *, taught="by one", rate=0.1, label=0.2, rows="by one"):
+        weights = {"label": label, "reasoning": 1 - label}
+        optimisation = {"learning_rate": rate}
+        assistant = {"training_rows": taught, "training": {"weights": weights, "optimisation": optimisation}}
+        own = {"hard": weights, "soft": weights, "kd_ratio": 0.3}
+        student = {"training_rows": rows, "training": {"weights": own, "optimisation": optimisation}}
+        for name, made_from in (("assistant", assistant), ("student", student)):
+            folder = tmp_path / "sample" / "arch4-tiny-full" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            manifest = {
+                "fingerprint": "", "role": name, "backbone": {"model": None}, "task_weights": weights,
+                "made_from": made_from, "files": {},
+            }  # fmt: skip
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+            (folder / "history.jsonl").write_text('{"step": 1, "label_loss": 2.0, "reasoning_loss": null}\n')
+        (found,) = [history for history in read_loss_histories(tmp_path) if history.role == role]
+        return found.made_from
+
+    for role in ("assistant", "student"):
+        usual = alike(role)
+        assert alike(role, label=0.5, rows="and by an assistant of other weights") == usual
+        assert alike(role, taught="by another") != usual
+        assert alike(role, rate=0.2) != usual
+
+
 @pytest.mark.parametrize(
     ("name", "written", "said"),
     [

@@ -1,5 +1,6 @@
 """config.yml: the parameters of a run, as each of its results was made with."""
 
+import pytest
 import yaml
 from kedro.validation.parameter_validator import ParameterValidator
 from tests.project.conftest import load
@@ -8,7 +9,9 @@ from mulcot_rd.credentials import recorded
 from mulcot_rd.hooks import default_parameters
 from mulcot_rd.pipeline_registry import STAGES, stage
 from mulcot_rd.pipelines.evaluation.nodes import record_config
+from mulcot_rd.pipelines.evaluation.parameter_hashes import shared_parameters, training_parameters
 from mulcot_rd.reporting.run_config import changed_parameters, parameters_note, run_config
+from mulcot_rd.reporting.runs import ABLATIONS
 
 
 def at_hand(**given):
@@ -85,3 +88,67 @@ def test_a_model_of_an_earlier_version_shows_what_its_weights_depend_on():
         "training_rows": 9, "backbone": {"model": None}, "training": {"optimisation": {"epochs": 2}}, "seed": 1
     }  # fmt: skip
     assert config["teacher"] == {"models": {"m": 1}}
+
+
+def hashes(seed=42, **given):
+    """What metrics.json says of the parameters of a run; counts and fingerprints of its results are the seed's own."""
+    now = at_hand(seed=seed, **given)
+    assistant, student, preference, method = (
+        now["assistant"], now["student"], now["preference"], now["student"].method
+    )  # fmt: skip
+
+    def result(config, made=True):
+        counts = {"training_rows": seed, "best_epoch": seed} if made else {}
+        return {"config": config, "fingerprint": f"of seed {seed}", "trained": made, **counts}
+
+    def model(parameters, made, soft_labels=None):
+        return result(recorded(parameters, exclude={"generation"}) | {"soft_labels": soft_labels}, made)
+
+    soft_labels = now["soft_labels"].result_settings() if method.trains_assistant else None
+    expansion = result({"generation": recorded(assistant.generation), "seed": seed}) if method.expands else {"kept": 0}
+    optimised = student.model_copy(update={"training": preference.training})
+    config = record_config(
+        {"models": {"m": seed}}, model(assistant, method.trains_assistant), expansion,
+        model(student, method.trained, soft_labels), now, now["run_settings"],
+        result(recorded(preference.pairs) | {"seed": seed}), model(optimised, method.preference),
+    )  # fmt: skip
+    return training_parameters(config), shared_parameters(config)
+
+
+VARIANTS = load()["parameters"]["variants"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_runs_that_differ_in_their_seed_alone_have_equal_hashes(variant):
+    def of(seed):
+        # A server may name a model by its seed.
+        served = {"base_url": "http://localhost:1/v1", "model": f"assistant-{seed}"}
+        return hashes(seed, variant=variant, generation={"backend": "served", "served": served})
+
+    assert of(42) == of(43)
+
+
+@pytest.mark.parametrize("variant", ABLATIONS)
+def test_an_ablation_shares_its_parameters_with_the_whole_method(variant):
+    (_, whole), (_, part) = hashes(), hashes(variant=variant)
+    assert whole | part == whole
+    assert "student" in part
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"soft_labels": {"kind": "compact"}}, {"soft_labels"}),
+        ({"student_training": {"weights": {"kd_ratio": 0.5}}}, {"soft_labels"}),
+        ({"generation": {"max_retries": 1}}, {"expansion"}),
+        ({"preference": {"pairs": {"shuffled": True}}}, {"preference_pairs"}),
+        ({"inputs": {"image_size": 84}}, {"assistant", "student"}),
+        ({"student_training": {"optimisation": {"epochs": 3}}}, {"student"}),
+        ({"student_training": {"optimisation": {"checkpoint_minutes": 3}}}, set()),
+        ({"soft_labels": {"batch_size": 3}, "generation": {"batch_size": 3}}, set()),
+    ],
+)
+def test_a_hash_tells_what_a_part_was_made_with_otherwise(given, part):
+    (_, usual), (_, other) = hashes(variant="preference"), hashes(variant="preference", **given)
+    assert usual.keys() == other.keys() == {"assistant", "student", "soft_labels", "expansion", "preference_pairs"}
+    assert {name for name in usual if usual[name] != other[name]} == part

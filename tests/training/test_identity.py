@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -197,6 +198,23 @@ def test_what_does_not_change_the_weights_leaves_a_finished_adapter(train, backb
     again = train(QUICK.model_copy(update={"optimisation": other}), generation, backbone, base)
     assert again["fingerprint"] == done["fingerprint"]
     assert weights.stat().st_mtime_ns == before
+
+
+def test_a_training_that_begins_anew_asks_its_dev_posts_anew(train):
+    work = Path(train()["folder"]).parent
+    for name in ("result", "training"):
+        shutil.rmtree(work / name)
+    answers = {path: path.read_bytes() for path in work.glob("validation/*/*/unit-*.jsonl")}
+    assert answers
+    for path in answers:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["text"] = "of another training"
+            # Rows of earlier versions have none.
+            del row["hash"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train()
+    assert {path: path.read_bytes() for path in work.glob("validation/*/*/unit-*.jsonl")} == answers
 
 
 def test_an_adapter_whose_manifest_has_earlier_names_is_found_again(train, tmp_path):

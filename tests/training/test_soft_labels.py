@@ -15,7 +15,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.kept import Kept
 from mulcot_rd.models import train_tokenizer
 from mulcot_rd.schema import InputView
-from mulcot_rd.training.batches import collate
+from mulcot_rd.training.batches import collate, examples_fingerprint
 from mulcot_rd.training.distributions import ExactDistributions
 from mulcot_rd.training.forward import output_head, target_states
 from mulcot_rd.training.soft_label_layouts import CompactLayout
@@ -175,6 +175,16 @@ def test_labels_of_other_inputs_are_refused(role, examples, written, changed, na
         setattr(other, name, value)
     with pytest.raises(SoftLabelError, match=named):
         SoftLabels(written).check(other, examples, temperature=2.0)
+
+
+def test_labels_of_other_prompts_or_images_are_refused(role, examples, tmp_path):
+    made_from = {**MADE_FROM, "training_rows": examples_fingerprint(examples)}
+    stored = SoftLabels(_write(role, examples, tmp_path, made_from=made_from))
+    stored.check(role.encoder, examples, temperature=2.0)
+    row = examples[2]
+    for other in (replace(row, image=examples[1].image), replace(row, prefix=row.prefix + array("i", [9]))):
+        with pytest.raises(SoftLabelError, match=r"other training rows .*captions.*run the pipeline data_expansion"):
+            stored.check(role.encoder, [*examples[:2], other, *examples[3:]], temperature=2.0)
 
 
 def _divergence(one, other):

@@ -121,18 +121,21 @@ def _pairs(runs: list[RunMetrics], compare_with: str | None) -> Iterator[tuple[_
 
 
 def _ablates(run: RunMetrics, whole: RunMetrics) -> bool:
-    """Whether a run is the other one without a part, all else equal."""
+    """Whether a run is the other one without a part, all else equal, as far as both say it."""
     same = ("dataset", "arch", "scale", "seed", "of_posts", "trained_on", "teacher", "checkpoints", "served")
+    own, others = run.run.parameters, whole.run.parameters
     return (
         whole.run.variant == "full"
         and run.run.variant in ABLATIONS
         and all(getattr(run.run, name) == getattr(whole.run, name) for name in same)
+        and (None in (run.run.captions, whole.run.captions) or run.run.captions == whole.run.captions)
+        and all(own[part] == others[part] for part in own.keys() & others.keys())
     )
 
 
 def _compare(one: _Side, other: _Side, a: list[PredictionRecord], b: list[PredictionRecord]) -> dict[str, Any]:
     test = mcnemar([r.prediction for r in a], [r.prediction for r in b], [r.label for r in a])
-    return _row(one, one.name, other.name, _right(a), _right(b)) | {
+    return _row(one, other, (one.name, other.name), _right(a), _right(b)) | {
         "only a right": test.only_a_right,
         "only b right": test.only_b_right,
         "p": test.p_value,
@@ -158,17 +161,18 @@ def _over_seeds(runs: list[RunMetrics], answers: Any) -> list[dict[str, Any]]:
                 name_a, name_b = (
                     f"{group[0].run.without_seed}, {model}, {len(paired)} seeds" for group in (whole, part)
                 )
-                rows.append(_row(sides[0][0], name_a, name_b, a, b))
+                rows.append(_row(*sides[0], (name_a, name_b), a, b))
     return rows
 
 
-def _row(side: _Side, name_a: str, name_b: str, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+def _row(one: _Side, other: _Side, names: tuple[str, str], a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     low, high = bootstrap_mean_interval((a - b).tolist(), _SEED)
+    of_a, of_b = one.run.run.source, other.run.run.source
     return {
-        "dataset": side.run.run.dataset,
-        "a": name_a,
-        "b": name_b,
-        "source": side.run.run.source,
+        "dataset": one.run.run.dataset,
+        "a": names[0],
+        "b": names[1],
+        "source": of_a if of_a == of_b else f"a: {of_a}; b: {of_b}",
         "posts": len(a),
         "accuracy a": 100 * a.mean(),
         "accuracy b": 100 * b.mean(),

@@ -176,12 +176,14 @@ def efficiency_figure(runs: Sequence[RunMetrics]) -> Figure:
 def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
     """Figure 5: the loss of each task over the steps, a line a weighting of the tasks, a row a model.
 
+    A row has lines of trainings that differ in their weights alone.
     Shown are the models that were trained with several weightings; where there is none, those of the first run.
     """
-    groups: dict[tuple[str, str, str, str], dict[tuple[float, float], LossHistory]] = defaultdict(dict)
+    groups: dict[tuple[str, str, str, str, str], dict[tuple[float, float], LossHistory]] = defaultdict(dict)
     for history in histories:
         if history.weights in LOSS_WEIGHTS:
-            groups[history.dataset, history.run, history.role, history.source][history.weights] = history
+            key = history.dataset, history.run, history.role, history.source, history.made_from
+            groups[key][history.weights] = history
     compared = {key: group for key, group in groups.items() if len(group) > 1}
     first = next(iter(groups), None)
     shown = compared or {key: group for key, group in groups.items() if first and key[:2] == first[:2]}
@@ -191,7 +193,7 @@ def loss_weights_figure(histories: Sequence[LossHistory]) -> Figure:
     figure.suptitle("Figure 5: loss of both tasks by their weights {reasoning, label}", fontsize=12)
     missing = dict[str, None]()
     for (key, group), row in zip(shown.items(), panels, strict=True):
-        dataset, run, role, source = key
+        dataset, run, role, source, _ = key
         arch, _, scale = run.removeprefix("arch").partition("-")
         for panel, task in zip(row, ("reasoning", "label"), strict=True):
             for weights, colour in zip(LOSS_WEIGHTS, COLOURS, strict=False):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import read_bytes
-from mulcot_rd.kept import MANIFEST
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.kept import MANIFEST, read_manifest
 from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.reporting.read import left_out
 from mulcot_rd.reporting.sources import source_of
@@ -30,6 +31,7 @@ class LossHistory:
         source: How its numbers are named.
         weights: Of the reasoning and of the label task.
         rows: ``step``, ``reasoning_loss`` and ``label_loss`` (nats a target token) in the order of steps.
+        made_from: Equal for trainings that differ in their weights alone.
     """
 
     dataset: str
@@ -38,6 +40,7 @@ class LossHistory:
     source: str
     weights: tuple[float, float]
     rows: Sequence[Mapping[str, Any]]
+    made_from: str = ""
 
 
 class _Backbone(BaseModel):
@@ -50,6 +53,7 @@ class _Manifest(BaseModel):
     role: str
     backbone: _Backbone
     task_weights: TaskWeights | None = None
+    made_from: dict[str, Any] = Field(default_factory=dict)
 
 
 class _Losses(BaseModel):
@@ -75,12 +79,13 @@ def read_loss_histories(models: Path) -> list[LossHistory]:
             continue
         if named := re.fullmatch(r"(arch\d+-(?:tiny|full))-(?:full|weights_\w+)", run):
             with left_out(f"losses of run {run} on {dataset}"):
-                histories += _read(file, dataset, named[1])
+                assistant = read_manifest(newest(folder.parent / "assistant")) or {}
+                histories += _read(file, dataset, named[1], assistant.get("made_from", {}).get("training_rows"))
     return histories
 
 
-def _read(file: Path, dataset: str, run: str) -> list[LossHistory]:
-    """The history beside a manifest, if its model was trained."""
+def _read(file: Path, dataset: str, run: str, taught: str | None) -> list[LossHistory]:
+    """The history beside a manifest, if its model was trained; ``taught`` is a hash of what the teacher wrote."""
     try:
         manifest = _Manifest.model_validate_json(read_bytes(file, UserError))
         if manifest.task_weights is None:
@@ -97,4 +102,19 @@ def _read(file: Path, dataset: str, run: str) -> list[LossHistory]:
     scale = run.rpartition("-")[2] if model is None else "full"
     source = source_of(scale, checkpoints=custom_checkpoints([model]))
     weights = (manifest.task_weights.reasoning, manifest.task_weights.label)
-    return [LossHistory(dataset, run, manifest.role, source, weights, rows)]
+    made_from = fingerprint(_but_for_the_weights(manifest.made_from), taught)
+    return [LossHistory(dataset, run, manifest.role, source, weights, rows, made_from)]
+
+
+def _but_for_the_weights(made_from: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training was made from, less the weights of the tasks and what an assistant of other weights gave."""
+    training = made_from.get("training", {})
+    weights = {
+        name: value
+        for name, value in training.get("weights", {}).items()
+        if name not in ("label", "reasoning", "hard", "soft")
+    }
+    of_assistant = ("training_rows", "soft_labels", "student")
+    return {name: value for name, value in made_from.items() if name not in of_assistant} | {
+        "training": {**training, "weights": weights}
+    }

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.reporting.cells import CLASSIFICATION_METRICS, REASONING_METRICS, percent
 from mulcot_rd.reporting.sources import source_of_run, source_of_teacher
 
@@ -46,7 +47,11 @@ Scores = Annotated[dict[str, Any], AfterValidator(_with_fractions)]
 
 
 class RunInfo(BaseModel):
-    """Which run a ``metrics.json`` belongs to; ``version`` names one that was asked for in place of the newest."""
+    """Which run a ``metrics.json`` belongs to; ``version`` names one that was asked for in place of the newest.
+
+    ``training`` is a hash of what its models were trained with, ``parameters`` are hashes of what variants share, by
+    part of the method; earlier versions wrote fewer of them.
+    """
 
     dataset: str
     run: str
@@ -59,6 +64,7 @@ class RunInfo(BaseModel):
     teacher: str | None = None
     teacher_provider: str | None = None
     training: str | None = None
+    parameters: dict[str, str] = Field(default_factory=dict)
     checkpoints: list[str] = Field(default_factory=list)
     served: str | None = None
     aspects: bool = True
@@ -207,10 +213,11 @@ def seed_groups(runs: list[RunMetrics]) -> list[list[RunMetrics]]:
         groups[key][info.seed] = run
     found = []
     for group in groups.values():
-        # Runs of earlier versions don't say with which parameters they were trained.
-        told = all(run.run.training for run in group.values())
-        alike: dict[str | None, list[RunMetrics]] = defaultdict(list)
-        for seed in sorted(group):
-            alike[group[seed].run.training if told else None].append(group[seed])
+        members = [group[seed] for seed in sorted(group)]
+        # Runs of earlier versions don't say with which parameters they were made, or not with all of them.
+        told = [name for name in ("training", "parameters") if all(getattr(run.run, name) for run in members)]
+        alike: dict[str, list[RunMetrics]] = defaultdict(list)
+        for run in members:
+            alike[fingerprint(*(getattr(run.run, name) for name in told))].append(run)
         found += [runs for runs in alike.values() if len(runs) > 1]
     return found

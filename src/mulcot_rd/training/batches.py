@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from mulcot_rd.errors import StaleInputError
+from mulcot_rd.fingerprint import fingerprint
+from mulcot_rd.images import image_hashes
 from mulcot_rd.models.branches import branch_rows
 from mulcot_rd.models.forward import Rows
 from mulcot_rd.models.inputs import InputEncoder
@@ -100,6 +102,22 @@ def training_examples(
             "that it was made with (limit), or run the pipelines from teacher_annotation on again"
         ) from error
     return [make_example(row, post, encoder, tasks) for row, post in zip(rows, chosen, strict=True)]
+
+
+def examples_fingerprint(examples: Sequence[Example]) -> str:
+    """Hash of tokenised rows and images."""
+    images = image_hashes(example.image for example in examples)
+    return fingerprint(
+        [
+            [
+                e.post_id,
+                images[e.image],
+                e.prefix.tobytes().hex(),
+                *([task, e.suffixes[task].tobytes().hex(), e.targets[task].tobytes().hex()] for task in e.targets),
+            ]
+            for e in examples
+        ]
+    )
 
 
 def token_ids(ids: Sequence[int]) -> array:

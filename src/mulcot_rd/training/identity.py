@@ -12,7 +12,7 @@ from mulcot_rd.images import image_hashes
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.schema import Post
-from mulcot_rd.training.batches import Example
+from mulcot_rd.training.batches import Example, examples_fingerprint
 from mulcot_rd.training.parameters import (
     AssistantTrainingParameters,
     PreferenceTrainingParameters,
@@ -64,22 +64,6 @@ def made_from(
         "inputs": encoder.settings,
         "seed": seed,
     }
-
-
-def examples_fingerprint(examples: Sequence[Example]) -> str:
-    """Hash of tokenised rows and images."""
-    images = image_hashes(example.image for example in examples)
-    return fingerprint(
-        [
-            [
-                e.post_id,
-                images[e.image],
-                e.prefix.tobytes().hex(),
-                *([task, e.suffixes[task].tobytes().hex(), e.targets[task].tobytes().hex()] for task in e.targets),
-            ]
-            for e in examples
-        ]
-    )
 
 
 def _scored_posts(posts: Sequence[Post]) -> str:

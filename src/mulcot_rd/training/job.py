@@ -164,7 +164,7 @@ class TrainingJob(Job):
             with unsharded(model), merged_adapter(model):
                 return _score(started, self.scored, self.validation, parameters.generation, log, group)
 
-        outcome = Trainer(
+        trainer = Trainer(
             name=self.name,
             model=model,
             objective=self._objective(model),
@@ -178,7 +178,11 @@ class TrainingJob(Job):
             group=group,
             gradient_dtype=getattr(torch, cluster.gradient_sum),
             sharded=cluster.shard_base,
-        ).run()
+        )
+        if group.is_first and trainer.state.step == 0:
+            # An earlier training may have left its dev answers here, under the same steps.
+            empty_folder(work / "validation")
+        outcome = trainer.run()
         if outcome is None:
             return None
         logger.info(

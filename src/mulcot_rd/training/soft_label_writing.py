@@ -21,10 +21,9 @@ from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
 from mulcot_rd.schema import Post, TrainingRow
-from mulcot_rd.training.batches import Example, collate, training_examples
+from mulcot_rd.training.batches import Example, collate, examples_fingerprint, training_examples
 from mulcot_rd.training.distributions import ExactDistributions
 from mulcot_rd.training.forward import OutputHead, output_head, target_states
-from mulcot_rd.training.identity import examples_fingerprint
 from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout, Layout
 from mulcot_rd.training.soft_labels import (
     HASHES,

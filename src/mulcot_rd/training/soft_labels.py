@@ -26,7 +26,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.kept import MANIFEST, damaged_files, read_manifest
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
-from mulcot_rd.training.batches import Example
+from mulcot_rd.training.batches import Example, examples_fingerprint
 from mulcot_rd.training.distributions import StoredDistributions
 from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout, Layout, Read
 
@@ -146,6 +146,11 @@ class SoftLabels:
             raise SoftLabelError(
                 f"{self.folder} holds soft labels of {self.manifest.rows} rows, the training set has {len(examples)}: "
                 "run the pipeline data_expansion again"
+            )
+        if self.manifest.made_from.get("training_rows") not in (None, examples_fingerprint(examples)):
+            raise SoftLabelError(
+                f"the soft labels in {self.folder} were made of other training rows (texts, captions, reasonings or "
+                "image files): use what they were made with, or run the pipeline data_expansion again"
             )
         if self.manifest.temperature not in (None, temperature):
             raise SoftLabelError(

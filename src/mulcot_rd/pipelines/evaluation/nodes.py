@@ -9,7 +9,6 @@ import pandas as pd
 from mulcot_rd.credentials import Credentials
 from mulcot_rd.distributed import launch
 from mulcot_rd.errors import StaleInputError
-from mulcot_rd.fingerprint import fingerprint, flat
 from mulcot_rd.frames import posts_fingerprint
 from mulcot_rd.generation import AnsweringJob, kept_answers
 from mulcot_rd.generation.predict import predictions
@@ -21,13 +20,13 @@ from mulcot_rd.models import custom_checkpoints
 from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.parameters import RunParameters
 from mulcot_rd.pipelines.evaluation.model import EvaluatedModel
+from mulcot_rd.pipelines.evaluation.parameter_hashes import shared_parameters, training_parameters
 from mulcot_rd.pipelines.posts import PostRecords, checked_posts, model_posts, with_fingerprints
-from mulcot_rd.preference import MODELS, STUDENT_PREFERENCE
+from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.reasoning import write
 from mulcot_rd.reporting.run_config import run_config
 from mulcot_rd.schema import CaptionRecord, Post, PredictionRecord, TeacherRecord, TemperatureRecord
 from mulcot_rd.teacher.judge import Conclusion, JudgeParameters, judge_conclusions
-from mulcot_rd.training.identity import BACKBONE_WITHOUT_EFFECT, OPTIMISATION_WITHOUT_EFFECT
 from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 
@@ -191,7 +190,8 @@ def score_run(
             "trained_on": run.trained_on,
             "teacher": ", ".join(teacher_summary.get("models", ())) or None,
             "teacher_provider": teacher_summary.get("provider"),
-            "training": _training_parameters(config),
+            "training": training_parameters(config),
+            "parameters": shared_parameters(config),
             "checkpoints": custom_checkpoints(
                 config[name]["backbone"]["model"] for name, records in models.items() if records or not elsewhere
             ),
@@ -245,17 +245,6 @@ def score_quality(
             verdicts = judge_conclusions(conclusions, judge.teacher, ledger, api_key)
             scores[name] |= judge_scores(verdicts, [reasoning.prediction for _, reasoning in asked], seed=judge.seed)
     return scores
-
-
-def _training_parameters(config: dict[str, Any]) -> str:
-    """A hash of the parameters that the models were trained with, but for the seed."""
-    harmless = BACKBONE_WITHOUT_EFFECT - {"model", "revision"} | OPTIMISATION_WITHOUT_EFFECT
-    parts = {
-        role: {part: config[role].get(part) or {} for part in ("backbone", "training", "inputs")}
-        for role in MODELS
-        if role in config
-    }
-    return fingerprint({name: value for name, value in flat(parts).items() if name.rpartition(".")[2] not in harmless})
 
 
 def _answered(
