@@ -36,10 +36,10 @@ class ModelInUse:
 
     def warn_of_other_questions(self, posts: Sequence[PostContent]) -> None:
         """Say in the log how many posts have no aspect where training asked about aspects alone, or the reverse."""
+        if self.asked_about not in (["aspect"], ["post"]):
+            return
         without = sum(post.aspect is None for post in posts)
         about = {"aspect": ("with", "without", without), "post": ("without", "with", len(posts) - without)}
-        if self.asked_about is None or len(self.asked_about) > 1:
-            return
         trained, given, number = about[self.asked_about[0]]
         if number:
             logger.warning(
