@@ -116,7 +116,7 @@ def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: 
     read = pipeline.inputs() - {"posts"} if wanted else set()
     read = {name for name in read if is_versioned(catalog.get(name)) and catalog.exists(name)}
     for name, version in wanted.items():
-        made_from = _dataset(catalog, name).read_record(version).get("inputs", {})
+        made_from = _made_from(catalog, name, version)
         for other in sorted(read & made_from.keys()):
             if made_from[other]["fingerprint"] != _dataset(catalog, other).fingerprint():
                 missing[f"{other}:{made_from[other]['version']}"] = f"{name}:{version}"
@@ -128,6 +128,18 @@ def check_load_versions(wanted: Mapping[str, str], pipeline: Pipeline, catalog: 
             "from, or of what was made from it: "
             f"give --load-versions {','.join([*(f'{n}:{v}' for n, v in wanted.items()), *missing])}"
         )
+
+
+def _made_from(catalog: DataCatalog, name: str, version: str) -> dict[str, dict[str, Any]]:
+    """What a version was made from, by dataset, over however many steps; the nearest where there are several."""
+    found: dict[str, dict[str, Any]] = {}
+    steps = [(name, version)]
+    for step, of_version in steps:
+        for other, state in _dataset(catalog, step).read_record(of_version).get("inputs", {}).items():
+            if other not in found:
+                found[other] = state
+                steps += [(other, state["version"])] if state["version"] is not None else []
+    return found
 
 
 def _check_made_from(name: str, wanted: Mapping[str, str], catalog: DataCatalog, missing: dict[str, str]) -> None:
