@@ -186,24 +186,32 @@ def test_blanks_around_a_key_are_not_sent(server, make_post, tmp_path):
     assert server.keys == ["Bearer sk-a"]
 
 
-def test_the_key_of_openai_goes_to_no_other_server(make_post, tmp_path, monkeypatch):
+@pytest.fixture
+def asked_elsewhere(make_post, tmp_path, monkeypatch):
+    """Asks a server that is not OpenAI's without a key and with one of its own; what the server got."""
+
+    def ask():
+        monkeypatch.setenv("MY_KEY", "sk-mine")
+        with FaultServer().running() as server:
+            for name, own in (("1", {}), ("2", {"api_key_env": "MY_KEY"})):
+                annotate([make_post(1)], [], settings(server.url, max_retries=0, **own), tmp_path / f"{name}.jsonl")
+        return server
+
+    return ask
+
+
+def test_the_key_of_openai_goes_to_no_other_server(asked_elsewhere, make_post, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
-    monkeypatch.setenv("MY_KEY", "sk-mine")
-    with FaultServer().running() as server:
-        annotate([make_post(1)], [], settings(server.url, max_retries=0), tmp_path / "1.jsonl")
-        annotate([make_post(1)], [], settings(server.url, max_retries=0, api_key_env="MY_KEY"), tmp_path / "2.jsonl")
+    server = asked_elsewhere()
     assert set(server.keys) == {None, "Bearer sk-mine"}
     with pytest.raises(TeacherError, match="no such environment variable"):
         annotate([make_post()], [], settings(server.url, api_key_env="NO_KEY"), tmp_path / "3.jsonl")
 
 
-def test_what_the_sdk_takes_from_the_environment_goes_to_no_other_server(make_post, tmp_path, monkeypatch):
+def test_what_the_sdk_takes_from_the_environment_goes_to_no_other_server(asked_elsewhere, monkeypatch):
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer sk-openai\nX-Gateway-Key: secret")
     monkeypatch.setenv("OPENAI_ORG_ID", "org")
-    monkeypatch.setenv("MY_KEY", "sk-mine")
-    with FaultServer().running() as server:
-        annotate([make_post(1)], [], settings(server.url, max_retries=0), tmp_path / "1.jsonl")
-        annotate([make_post(1)], [], settings(server.url, max_retries=0, api_key_env="MY_KEY"), tmp_path / "2.jsonl")
+    server = asked_elsewhere()
     assert set(server.keys) == {None, "Bearer sk-mine"}
     sent = {name.lower() for headers in server.headers for name in headers}
     assert not sent & {"x-gateway-key", "openai-organization", "openai-project"}

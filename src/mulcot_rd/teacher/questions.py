@@ -93,8 +93,9 @@ class Question(ABC):
         """The conversation: prompt, then every unusable answer with what was wrong with it."""
         turns = [Message("user", self.prompt)]
         for earlier in self.history:
+            text = earlier.answer.text
             # Some servers refuse a conversation with an empty turn.
-            turns.append(Message("assistant", (earlier.answer.text.strip() and earlier.answer.text) or "(no answer)"))
+            turns.append(Message("assistant", text if text.strip() else "(no answer)"))
             turns.append(Message("user", self.retry_prompt(list(earlier.problems))))
         return turns
 
