@@ -89,6 +89,12 @@ class MethodParameters(BaseModel):
         False, description="Whether preference optimisation follows the distillation, which the paper leaves for later"
     )
 
+    faithful_expansion: bool = Field(
+        False,
+        description="Whether data expansion keeps of the correct reasonings the faithful ones alone: aspect named, quotes "
+        "in the post, no other label concluded; not in the paper",
+    )
+
     @model_validator(mode="after")
     def _has_reasonings_to_prefer(self) -> Self:
         if self.preference and not (self.trained and "reasoning" in self.tasks):

@@ -227,6 +227,10 @@ def test_expansion_keeps_complete_and_right_reasonings_alone(posts, reasonings):
     answers[2] = answers[2]._replace(text='"Prediction": neutral')
     kept = keep_correct(posts, answers)
     assert [record.id for record in kept] == ["p0", "p3", "p4", "p5"]
+    invented = reasonings[3].reasoning.model_copy(update={"text_analysis": "It says 'nowhere in the post'."})
+    answers[3] = answers[3]._replace(text=write(invented))
+    assert "p3" in {record.id for record in keep_correct(posts, answers)}
+    assert "p3" not in {record.id for record in keep_correct(posts, answers, faithful=True)}
     figures = expansion_statistics(posts, answers, len(kept), seed=1)
     assert (figures["samples"], figures["kept"]) == (6, 4)
     assert figures["accuracy"] == pytest.approx(5 / 6)

@@ -4,6 +4,7 @@ import pytest
 
 from mulcot_rd.metrics.quality import (
     conclusion_label,
+    faithful,
     modality_conflict,
     names_aspect,
     quality_scores,
@@ -65,6 +66,25 @@ def test_quotes_are_the_same_with_either_apostrophe_and_marks_alone_quote_nothin
     assert quotes_in_post(reasoning(text="It says \u201cit\u2019s great\u201d and trails off with '...'."), post) == [
         True
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "with_aspect", "without"),
+    [
+        ({}, True, True),
+        ({"text": "It says 'love it', and Maple Lake is 'lovely'."}, False, False),
+        ({"text": "It reports facts."}, True, True),
+        ({"conclusion": "Maple Lake is negative."}, False, False),
+        ({"conclusion": "Maple Lake is loved."}, True, True),
+        ({"conclusion": "The lake is positive."}, False, True),
+    ],
+)
+def test_a_faithful_reasoning_names_its_aspect_quotes_the_post_and_concludes_no_other_label(
+    changes, with_aspect, without
+):
+    written = reasoning(**{"conclusion": "Maple Lake is positive.", **changes})
+    assert faithful(written, POST) is with_aspect
+    assert faithful(written, POST.model_copy(update={"aspect": None})) is without
 
 
 def test_a_modality_conflict_is_between_opposite_labels():

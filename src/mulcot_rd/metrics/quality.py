@@ -97,6 +97,15 @@ class Quote(NamedTuple):
     in_post: bool
 
 
+def faithful(reasoning: Reasoning, post: Post) -> bool:
+    """Whether it names its aspect, quotes nothing that the post does not say, and concludes no label but its own."""
+    return (
+        (post.aspect is None or names_aspect(reasoning, post.aspect))
+        and all(quotes_in_post(reasoning, post))
+        and conclusion_label(reasoning) in (reasoning.prediction, None)
+    )
+
+
 def conclusion_label(reasoning: Reasoning) -> Sentiment | None:
     """The label that the Final_conclusion comes to, or ``None``."""
     return named_label(reasoning.final_conclusion)

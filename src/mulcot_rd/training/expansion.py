@@ -4,21 +4,26 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from mulcot_rd.generation.records import Answer
-from mulcot_rd.metrics import classification_scores, label_intervals
+from mulcot_rd.metrics import classification_scores, label_intervals, quality
 from mulcot_rd.schema import ExpansionRecord, Post, TeacherRecord, TrainingRow
 
 
-def keep_correct(posts: Sequence[Post], answers: Sequence[Answer]) -> list[ExpansionRecord]:
+def keep_correct(posts: Sequence[Post], answers: Sequence[Answer], *, faithful: bool = False) -> list[ExpansionRecord]:
     """``D_rea^a``: the complete reasonings whose own label is the gold label (Eq. 7).
 
     Args:
         posts: Posts of the training split; any other split is refused, so that nothing leaks.
         answers: The assistant's reasoning of each post.
+        faithful: Keep of these the faithful ones alone (:func:`mulcot_rd.metrics.quality.faithful`); not in the paper.
 
     Raises:
         ValueError: If a post is not of the training split.
     """
-    return [record for record in _complete(posts, answers) if record.prediction == record.label]
+    correct = [record for record in _complete(posts, answers) if record.prediction == record.label]
+    if not faithful:
+        return correct
+    post_of = {post.id: post for post in posts}
+    return [record for record in correct if quality.faithful(record.reasoning, post_of[record.id])]
 
 
 def wrong_reasonings(posts: Sequence[Post], answers: Sequence[Answer]) -> list[ExpansionRecord]:

@@ -35,7 +35,7 @@ def write_assistant_reasoning(
 ) -> tuple[list[ExpansionRecord], list[ExpansionRecord], dict[str, Any]]:
     """Let the trained assistant reason about the training split; keep what reaches the gold label (Eq. 7).
 
-    A variant whose assistant does not reason, or that has none, keeps nothing. The complete reasonings that reach
+    A variant with faithful expansion keeps fewer of them; one whose assistant does not reason, or that has none, nothing. The complete reasonings that reach
     another label are for preference pairs.
     """
     all_posts = model_posts(posts, captions, assistant.inputs)
@@ -54,7 +54,8 @@ def write_assistant_reasoning(
     )
     given, _ = job.ask(assistant.cluster, credentials.api_key(assistant.generation.served.base_url))
     answers = kept_answers(given, training_posts, ["reasoning"])["reasoning"]
-    kept = with_fingerprints(keep_correct(training_posts, answers), training_posts)
+    correct = keep_correct(training_posts, answers, faithful=assistant.method.faithful_expansion)
+    kept = with_fingerprints(correct, training_posts)
     rejected = with_fingerprints(wrong_reasonings(training_posts, answers), training_posts)
     config = {"generation": recorded(assistant.generation), "seed": assistant.seed}
     statistics = expansion_statistics(training_posts, answers, len(kept), assistant.seed)
