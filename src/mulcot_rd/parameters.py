@@ -91,8 +91,8 @@ class MethodParameters(BaseModel):
 
     faithful_expansion: bool = Field(
         False,
-        description="Whether data expansion keeps of the correct reasonings the faithful ones alone: aspect named, quotes "
-        "in the post, no other label concluded; not in the paper",
+        description="Whether data expansion keeps of the correct reasonings those alone that name their aspect, quote "
+        "the post, and conclude no other label; not in the paper",
     )
 
     @model_validator(mode="after")

@@ -35,8 +35,8 @@ def write_assistant_reasoning(
 ) -> tuple[list[ExpansionRecord], list[ExpansionRecord], dict[str, Any]]:
     """Let the trained assistant reason about the training split; keep what reaches the gold label (Eq. 7).
 
-    A variant with faithful expansion keeps fewer of them; one whose assistant does not reason, or that has none, nothing. The complete reasonings that reach
-    another label are for preference pairs.
+    A variant with faithful expansion keeps fewer of them; one whose assistant does not reason, or that has none, keeps
+    nothing. The complete reasonings that reach another label are for preference pairs.
     """
     all_posts = model_posts(posts, captions, assistant.inputs)
     training_posts = [post for post in all_posts if post.split == "train"]
