@@ -99,7 +99,7 @@ def json_schema(told_label: Sentiment | None = None) -> dict[str, Any]:
 
 
 def parse(text: str) -> Reasoning:
-    """Read an answer. Sections that are absent come back empty, an unreadable label as ``None``.
+    """Read an answer to either prompt. Sections that are absent come back empty, an unreadable label as ``None``.
 
     The label is the first of positive, neutral, negative in the answer's own Prediction section. An answer
     without that section and without its word is read by the last of the three words in it. A Prediction that
@@ -118,11 +118,6 @@ def parse(text: str) -> Reasoning:
     sections = {key.lower(): found.get(key, "") for key in SECTION_KEYS}
     sections = {key: value if any(map(str.isalnum, value)) else "" for key, value in sections.items()}
     return Reasoning(**sections, prediction=_read_label(body, found, rest))
-
-
-def parse_label(text: str) -> Sentiment | None:
-    """The label of an answer to either prompt, or ``None`` where none can be read."""
-    return parse(text).prediction
 
 
 def without_thoughts(text: str) -> str:

@@ -28,7 +28,7 @@ from mulcot_rd.models.checkpoint import prepare_checkpoint
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import PROJECTIONS
 from mulcot_rd.prompts import TASKS, trained_prompt
-from mulcot_rd.reasoning import parse, parse_label, write
+from mulcot_rd.reasoning import parse, write
 from mulcot_rd.schema import InputView
 
 
@@ -98,7 +98,7 @@ def test_thoughts_that_the_chat_template_begins_are_thoughts(seeing):
 
     def label_of(prompts):
         encoder = InputEncoder(seeing.family, processor, 56, InputView(prompts=prompts))
-        return parse_label(encoder.answer(written, "label"))
+        return parse(encoder.answer(written, "label")).prediction
 
     assert label_of("prediction") == "neutral"
     processor.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
