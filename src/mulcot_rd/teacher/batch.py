@@ -70,7 +70,7 @@ def open_batches(model: str, ledger: Ledger) -> dict[Path, BatchNote]:
         TeacherError: If a note can't be read.
     """
     notes = {}
-    for path in sorted(_folder(ledger).glob("*.json")):
+    for path in sorted(ledger.batches.glob("*.json")):
         try:
             note = BatchNote.model_validate_json(path.read_bytes())
         except ValidationError:
@@ -80,10 +80,6 @@ def open_batches(model: str, ledger: Ledger) -> dict[Path, BatchNote]:
         elif note.model == model:
             notes[path] = note
     return notes
-
-
-def _folder(ledger: Ledger) -> Path:
-    return ledger.path.with_suffix(".batches")
 
 
 class BatchTeacher:
@@ -205,7 +201,7 @@ class BatchTeacher:
         questions = {key: self._waiting[key].question for key in lines}
         noted = {key: LedgerQuestion.of(key, question) for key, question in questions.items()}
         note = BatchNote(base_url=self._server.base_url, model=self._parameters.model, questions=noted)
-        path = _folder(self._ledger) / f"{uuid.uuid4().hex}.json"
+        path = self._ledger.batches / f"{uuid.uuid4().hex}.json"
         # First of all: a run that finds the note without a batch takes back what was set aside.
         self._keep(path, note)
         tried = await asyncio.gather(*(budget.try_reserve(key, question) for key, question in questions.items()))

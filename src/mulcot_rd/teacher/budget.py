@@ -83,7 +83,6 @@ class Budget:
         # Bounds of earlier runs' requests that have no answer, by key: a batch that is found again takes its own over.
         self._open: dict[str, list[float]] = _open_requests(self._journal.path, ledger)
         self.reserved_usd = 0.0
-        self._under_way = 0
         self.spent_usd = sum(map(sum, self._open.values()))
         for answer in ledger.answers.values():
             cost = answer.cost_usd
@@ -101,7 +100,7 @@ class Budget:
             BudgetReachedError: If it does not fit and nothing is under way.
         """
         while (reservation := await self.try_reserve(key, question)) is None:
-            if self._under_way == 0:
+            if self.reserved_usd < TOLERANCE_USD:
                 raise BudgetReachedError(
                     f"{self.spent_usd:.4f} of teacher.budget_usd={self._limit_usd:g} US dollars are spent and the next "
                     f"request may cost {self.pricing.most_usd(question):.4f}"
@@ -136,7 +135,6 @@ class Budget:
 
     def settle(self, reservation: Reservation, cost_usd: float) -> None:
         """Put a cost in place of a bound."""
-        self._under_way -= 1
         self.reserved_usd -= reservation.most_usd
         self.spent_usd += cost_usd
         self._settled.set()
@@ -152,7 +150,6 @@ class Budget:
 
     def _set_aside(self, key: str, most_usd: float) -> Reservation:
         self.reserved_usd += most_usd
-        self._under_way += 1
         return Reservation(self, key, most_usd)
 
 
