@@ -87,8 +87,7 @@ def judge_conclusions(
 ) -> list[JudgedLabel | None]:
     """Ask the teacher's server which label each conclusion comes to; ``None`` where it gave no usable answer.
 
-    An empty text is unclear and not asked about. The ledger is the annotation's: what was judged once is not asked
-    again.
+    An empty text is unclear and not asked about.
 
     Raises:
         TeacherError: If the teacher is no server, or can answer nothing at all.

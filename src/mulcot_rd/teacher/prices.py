@@ -102,8 +102,8 @@ class Pricing:
     """Tokens and cost of requests to the configured model, as the client sends them."""
 
     def __init__(self, parameters: "TeacherParameters") -> None:
-        """Take the model's row, found by its exact name, or an empty one."""
-        self.price = parameters.price(parameters.model) or ModelPrice()
+        """Take price and limits from the parameters."""
+        self.price = parameters.price
         self.priced = self.price.input_usd is not None
         self.parameters = parameters
 
@@ -147,7 +147,5 @@ class Pricing:
 
 def _most_bytes(text: str) -> int:
     """Bytes of a text in UTF-8, in whichever form is longest: some tokenizers bring text into a normal form first."""
-    if text.isascii():
-        return len(text)
     forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text))
     return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 JobT = TypeVar("JobT")
+Check = Callable[["OpenAITeacher"], Awaitable[None]]
 
 
 def ask_server(
@@ -31,7 +32,7 @@ def ask_server(
     ledger_path: Path,
     api_key: str | None,
     unit: str,
-    check: "Callable[[OpenAITeacher], Awaitable[None]] | None" = None,
+    check: Check | None = None,
 ) -> list[T]:
     """Do all jobs with the configured server's answers, behind a progress bar.
 
@@ -91,13 +92,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 class Server:
     """Asks a server only what the ledger does not know, online or by batches; equal questions are sent once."""
 
-    def __init__(
-        self,
-        parameters: TeacherParameters,
-        ledger: Ledger,
-        api_key: str | None,
-        check: "Callable[[OpenAITeacher], Awaitable[None]] | None" = None,
-    ) -> None:
+    def __init__(self, parameters: TeacherParameters, ledger: Ledger, api_key: str | None, check: Check | None) -> None:
         """Open the configured server; raises ``TeacherError`` if a key is missing, or a batch is in the way."""
         # Imported here: only a server needs OpenAI's client.
         with extra("teacher"):
@@ -107,8 +102,7 @@ class Server:
         by_batches = parameters.mode == "batch"
         notes = {} if by_batches else open_batches(parameters.model, ledger)
         self._in_batches = {key for note in notes.values() for key in note.questions}
-        self._asked = 0
-        self._remembered = 0
+        self._asked = self._remembered = 0
         self._parameters = parameters
         self._ledger = ledger
         self._in_flight: dict[str, asyncio.Task[Answer]] = {}

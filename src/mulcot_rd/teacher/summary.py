@@ -151,10 +151,9 @@ def _valid_within(stages: list[Asked[Request]], answers: int) -> dict[str, float
 
 
 def _tokens(stages: list[Asked[Request]]) -> dict[str, int]:
-    usages = [stage.usage for stage in stages]
     return {
-        "prompt": sum(usage.prompt_tokens for usage in usages),
-        "completion": sum(usage.completion_tokens for usage in usages),
+        "prompt": sum(stage.usage.prompt_tokens for stage in stages),
+        "completion": sum(stage.usage.completion_tokens for stage in stages),
     }
 
 
