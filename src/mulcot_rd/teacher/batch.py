@@ -320,10 +320,9 @@ class BatchTeacher:
         faults = (batch.errors and batch.errors.data) or []
         too_many_tokens = any(fault.code == "token_limit_exceeded" for fault in faults)
         if not too_many_tokens or (len(note.questions) == 1 and not self._notes):
-            said = "; ".join(fault.message or fault.code or "" for fault in faults[:3])
-            raise TeacherError(
-                f"the server refused {batch.id} as a whole: {self._server.errors.said({'message': said})}"
-            )
+            reasons = "; ".join(fault.message or fault.code or "" for fault in faults[:3])
+            said = self._server.errors.said({"message": reasons})
+            raise TeacherError(f"the server refused {batch.id} as a whole: {said}")
         if not self._notes:
             # Otherwise the tokens of other batches leave no room, and the end of one of them is news.
             self._max_requests = len(note.questions) // 2

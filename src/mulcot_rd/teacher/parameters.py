@@ -2,29 +2,26 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mulcot_rd.credentials import ServerURL
 from mulcot_rd.files import UserPath
 from mulcot_rd.prompts import Send
+from mulcot_rd.schema import Record
 from mulcot_rd.teacher.capabilities import StructuredOutput
 from mulcot_rd.teacher.prices import ModelPrice, list_prices
 
 
-class BatchParameters(BaseModel):
+class BatchParameters(Record):
     """The group ``teacher.batch``: how the Batch API is used with ``teacher.mode=batch``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     poll_seconds: float = Field(30.0, gt=0, description="Time between two looks at a batch's state, in seconds.")
     max_requests: int = Field(50_000, ge=1, description="Most questions of one batch (OpenAI: 50,000).")
     max_megabytes: int = Field(200, ge=1, description="Largest input file of one batch, in 10^6 bytes (OpenAI: 200).")
 
 
-class CaptionParameters(BaseModel):
+class CaptionParameters(Record):
     """The group ``teacher.captions``: who describes images to text-only models; the rest is as for the teacher."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     provider: Literal["offline", "openai"] = Field(
         "offline",
@@ -46,10 +43,8 @@ class CaptionParameters(BaseModel):
     max_tokens: int = Field(256, ge=8, description="Longest caption, in tokens (our choice).")
 
 
-class TeacherParameters(BaseModel):
+class TeacherParameters(Record):
     """The parameters group ``teacher``; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     provider: Literal["offline", "openai", "import"] = Field(
         "offline",

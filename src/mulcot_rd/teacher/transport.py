@@ -129,11 +129,8 @@ class Transport:
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a response's ``Retry-After`` (seconds or HTTP date) asks for; ``None`` without a readable one."""
     value = headers.get("retry-after", "")
-    try:
+    with suppress(ValueError):
         return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError):
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+    return None
