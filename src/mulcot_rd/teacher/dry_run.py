@@ -138,14 +138,14 @@ def _count(questions: Sequence[tuple[Question, float]], pricing: Pricing, unusab
     stages = list(questions)
     while stages:
         question, share = stages.pop()
-        base, reached = prompt_tokens_of(question), share
+        base, still_open = prompt_tokens_of(question), share
         for retry in range(2 + pricing.parameters.max_retries - question.attempt):
-            requests += reached
+            requests += still_open
             # Each retry carries all before it.
-            prompt_tokens += reached * (base + retry * carried)
-            answer_tokens += reached * (length if retry else min(length, question.max_tokens or length))
-            reached *= unusable
+            prompt_tokens += still_open * (base + retry * carried)
+            answer_tokens += still_open * (length if retry else min(length, question.max_tokens or length))
+            still_open *= unusable
         if isinstance(question, Request) and question.role == "reasoning" and question.stage == 1:
             told = replace(question, told_label=question.post.label, history=())
-            stages.append((told, share - (share - reached) * accuracy))
+            stages.append((told, share - (share - still_open) * accuracy))
     return requests, prompt_tokens, answer_tokens
