@@ -110,7 +110,7 @@ class BatchTeacher:
             self._reserved |= {key: reservation for key, reservation in taken_over.items() if reservation is not None}
 
     async def answer(self, key: str, question: Question) -> Answer:
-        """Wait for the batch that brings the answer; as for one sent online, and a refused batch ends everything."""
+        """Wait for the batch that brings the answer; errors are as online, and a batch that is refused ends all."""
         if self._failure is not None:
             raise self._failure
         if self._worker is None:
