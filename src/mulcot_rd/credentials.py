@@ -64,15 +64,15 @@ def recorded(parameters: BaseModel, exclude: Any = None) -> dict[str, Any]:
     return json.loads(without_password(parameters.model_dump_json(exclude=exclude)))
 
 
-def password_of(base_url: str | None) -> str | None:
+def password_of(base_url: str) -> str | None:
     """The password in an address, or ``None``."""
-    password = urlsplit(base_url or OPENAI_URL).password
+    password = urlsplit(base_url).password
     return unquote(password) if password else None
 
 
-def is_local(base_url: str | None) -> bool:
+def is_local(base_url: str) -> bool:
     """Whether a server is on this machine, so that no proxy leads to it."""
-    host = urlsplit(base_url or OPENAI_URL).hostname or ""
+    host = urlsplit(base_url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 

@@ -32,7 +32,7 @@ class Sentiment(StrEnum):
 
 
 class Record(BaseModel):
-    """A row of a JSONL file: unknown fields are refused, values cannot be changed."""
+    """A row of a JSONL file, or a group of parameters: unknown fields are refused, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

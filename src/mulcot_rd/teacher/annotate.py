@@ -73,7 +73,7 @@ def annotate(
     trained, referred = outcomes[: len(posts)], outcomes[len(posts) :]
     annotation = Annotation(
         reasoning=[outcome.record for outcome in trained if outcome.record is not None],
-        rejected=[outcome.rejected for outcome in trained if outcome.rejected is not None],
+        rejected=[outcome.first for outcome in trained if len(outcome.stages) == 2 and outcome.first is not None],
         references=[outcome.record for outcome in referred if outcome.record is not None],
         quarantine=[outcome.quarantined for outcome in trained if outcome.quarantined is not None],
         summary=summarise(trained, referred, name, parameters.max_retries),

@@ -70,10 +70,8 @@ def read_rows(path: Path, kind: type[RowT]) -> Iterator[RowT]:
     with path.open("rb") as file:
         for line in filter(bytes.strip, file):
             try:
-                row = kind.model_validate_json(line)
+                yield kind.model_validate_json(line)
             except ValidationError:
                 unreadable += 1
-            else:
-                yield row
     if unreadable:
         logger.warning("%s: %d torn or unreadable line(s) skipped, as if they had not been written", path, unreadable)

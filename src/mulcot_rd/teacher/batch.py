@@ -70,7 +70,7 @@ def open_batches(model: str, ledger: Ledger) -> dict[Path, BatchNote]:
         TeacherError: If a note can't be read.
     """
     notes = {}
-    for path in sorted(_folder(ledger).glob("*.json")):
+    for path in sorted(ledger.batches.glob("*.json")):
         try:
             note = BatchNote.model_validate_json(path.read_bytes())
         except ValidationError:
@@ -80,10 +80,6 @@ def open_batches(model: str, ledger: Ledger) -> dict[Path, BatchNote]:
         elif note.model == model:
             notes[path] = note
     return notes
-
-
-def _folder(ledger: Ledger) -> Path:
-    return ledger.path.with_suffix(".batches")
 
 
 class BatchTeacher:
@@ -114,11 +110,7 @@ class BatchTeacher:
             self._reserved |= {key: reservation for key, reservation in taken_over.items() if reservation is not None}
 
     async def answer(self, key: str, question: Question) -> Answer:
-        """Wait for the batch that brings the answer; ``key`` and errors are as for one sent online.
-
-        Raises:
-            TeacherError: If a batch was refused or cancelled, the budget is reached, or the server is gone.
-        """
+        """Wait for the batch that brings the answer; errors are as online, and a batch that is refused ends all."""
         if self._failure is not None:
             raise self._failure
         if self._worker is None:
@@ -205,7 +197,7 @@ class BatchTeacher:
         questions = {key: self._waiting[key].question for key in lines}
         noted = {key: LedgerQuestion.of(key, question) for key, question in questions.items()}
         note = BatchNote(base_url=self._server.base_url, model=self._parameters.model, questions=noted)
-        path = _folder(self._ledger) / f"{uuid.uuid4().hex}.json"
+        path = self._ledger.batches / f"{uuid.uuid4().hex}.json"
         # First of all: a run that finds the note without a batch takes back what was set aside.
         self._keep(path, note)
         tried = await asyncio.gather(*(budget.try_reserve(key, question) for key, question in questions.items()))
@@ -328,10 +320,9 @@ class BatchTeacher:
         faults = (batch.errors and batch.errors.data) or []
         too_many_tokens = any(fault.code == "token_limit_exceeded" for fault in faults)
         if not too_many_tokens or (len(note.questions) == 1 and not self._notes):
-            said = "; ".join(fault.message or fault.code or "" for fault in faults[:3])
-            raise TeacherError(
-                f"the server refused {batch.id} as a whole: {self._server.errors.said({'message': said})}"
-            )
+            reasons = "; ".join(fault.message or fault.code or "" for fault in faults[:3])
+            said = self._server.errors.said({"message": reasons})
+            raise TeacherError(f"the server refused {batch.id} as a whole: {said}")
         if not self._notes:
             # Otherwise the tokens of other batches leave no room, and the end of one of them is news.
             self._max_requests = len(note.questions) // 2

@@ -7,7 +7,6 @@ cost, and those bounds.
 """
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,9 +80,8 @@ class Budget:
         self._journal = AppendOnlyFile(ledger.path.with_suffix(".spending.jsonl"))
         self._settled = asyncio.Event()
         # Bounds of earlier runs' requests that have no answer, by key: a batch that is found again takes its own over.
-        self._open: dict[str, list[float]] = _open_requests(self._journal.path, ledger)
+        self._open = _open_requests(self._journal.path, ledger)
         self.reserved_usd = 0.0
-        self._under_way = 0
         self.spent_usd = sum(map(sum, self._open.values()))
         for answer in ledger.answers.values():
             cost = answer.cost_usd
@@ -101,7 +99,7 @@ class Budget:
             BudgetReachedError: If it does not fit and nothing is under way.
         """
         while (reservation := await self.try_reserve(key, question)) is None:
-            if self._under_way == 0:
+            if self.reserved_usd < TOLERANCE_USD:
                 raise BudgetReachedError(
                     f"{self.spent_usd:.4f} of teacher.budget_usd={self._limit_usd:g} US dollars are spent and the next "
                     f"request may cost {self.pricing.most_usd(question):.4f}"
@@ -136,7 +134,6 @@ class Budget:
 
     def settle(self, reservation: Reservation, cost_usd: float) -> None:
         """Put a cost in place of a bound."""
-        self._under_way -= 1
         self.reserved_usd -= reservation.most_usd
         self.spent_usd += cost_usd
         self._settled.set()
@@ -152,19 +149,18 @@ class Budget:
 
     def _set_aside(self, key: str, most_usd: float) -> Reservation:
         self.reserved_usd += most_usd
-        self._under_way += 1
         return Reservation(self, key, most_usd)
 
 
 def _open_requests(path: Path, ledger: Ledger) -> dict[str, list[float]]:
     """The bounds of requests that were sent, and neither answered nor taken back, by key."""
     sent: dict[str, list[float]] = {}
-    over: Counter[str] = Counter()
     for row in read_rows(path, JournalRow):
+        bounds = sent.setdefault(row.key, [])
         if row.event == "sent":
-            sent.setdefault(row.key, []).append(row.most_usd)
+            bounds.append(row.most_usd)
         else:
-            over[row.key] += 1
-    for key, bounds in sent.items():
-        del bounds[max(0, len(bounds) - over[key] - (key in ledger.answers)) :]
-    return {key: bounds for key, bounds in sent.items() if bounds}
+            del bounds[-1:]
+    for key in sent.keys() & ledger.answers.keys():
+        del sent[key][-1:]
+    return sent

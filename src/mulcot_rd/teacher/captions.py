@@ -85,10 +85,7 @@ class CaptionQuestion(Question):
 def caption_images(
     images: Iterable[str], parameters: TeacherParameters, ledger_path: Path, api_key: str | None = None
 ) -> tuple[list[CaptionRecord], list[QuarantinedImage]]:
-    """Caption every distinct image once.
-
-    Images of equal content share one question, whatever their paths. ``parameters.captions`` says who captions; a
-    server's answers are kept in the annotation's ledger, and nothing that was answered is asked again.
+    """Caption every image, as ``parameters.captions`` says; images of equal content share one question.
 
     Returns:
         Captions of the images that got one, in the order of the images, and the images that got none.

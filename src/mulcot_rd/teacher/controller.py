@@ -9,7 +9,7 @@ from typing import Literal
 
 from mulcot_rd import reasoning as response_format
 from mulcot_rd.prompts import Send
-from mulcot_rd.schema import Post, Reasoning, Record, Sentiment, TeacherRecord
+from mulcot_rd.schema import Post, Record, Sentiment, TeacherRecord
 from mulcot_rd.teacher.errors import RequestRefusedError
 from mulcot_rd.teacher.questions import AnswerTo, Asked, PostRole, Request, ask
 
@@ -44,9 +44,9 @@ class Outcome:
     quarantined: QuarantinedPost | None
 
     @property
-    def rejected(self) -> TeacherRecord | None:
-        """Stage one's usable reasoning that came to a wrong label, or ``None``."""
-        return _record(self.stages[0]) if len(self.stages) == 2 else None
+    def first(self) -> TeacherRecord | None:
+        """Stage one's usable reasoning, whatever label it came to, or ``None``."""
+        return _record(self.stages[0])
 
 
 async def annotate_post(
@@ -69,23 +69,18 @@ async def annotate_post(
     return Outcome(post, (first, second), record, _quarantine(post, first, second) if record is None else None)
 
 
-def reasoning_of(stage: Asked[Request]) -> Reasoning | None:
-    """The usable reasoning of a stage, or ``None``."""
-    return None if stage.usable is None else response_format.parse(stage.usable.text)
-
-
 def _record(stage: Asked[Request]) -> TeacherRecord | None:
-    """The row to keep, or ``None`` where the stage gave no usable answer."""
-    reasoning, post = reasoning_of(stage), stage.question.post
-    if reasoning is None:
+    """The row of a stage's usable answer, or ``None`` where it gave none."""
+    if stage.usable is None:
         return None
+    post = stage.question.post
     return TeacherRecord(
-        **reasoning.model_dump(),
+        **response_format.parse(stage.usable.text).model_dump(),
         id=post.id,
         stage=stage.question.stage,
         label=post.label,
         attempts=len(stage.answers),
-        model=stage.answers[-1].model,
+        model=stage.usable.model,
         usage=stage.usage,
     )
 

@@ -135,21 +135,17 @@ def _count(questions: Sequence[tuple[Question, float]], pricing: Pricing, unusab
     first = questions[0][0]
     carried = prompt_tokens_of(first.again(Answer(text=text, model=""), Reasoning().problems)) - prompt_tokens_of(first)
     requests = prompt_tokens = answer_tokens = 0.0
-
-    def add(question: Question, share: float) -> None:
-        """One stage that ``share`` posts like this one come to; each retry carries all before it."""
-        nonlocal requests, prompt_tokens, answer_tokens
-        base = prompt_tokens_of(question)
+    stages = list(questions)
+    while stages:
+        question, share = stages.pop()
+        base, still_open = prompt_tokens_of(question), share
         for retry in range(2 + pricing.parameters.max_retries - question.attempt):
-            requests += share
-            prompt_tokens += share * (base + retry * carried)
-            answer_tokens += share * (length if retry else min(length, question.max_tokens or length))
-            share *= unusable
-
-    for question, share in questions:
-        add(question, share)
+            requests += still_open
+            # Each retry carries all before it.
+            prompt_tokens += still_open * (base + retry * carried)
+            answer_tokens += still_open * (length if retry else min(length, question.max_tokens or length))
+            still_open *= unusable
         if isinstance(question, Request) and question.role == "reasoning" and question.stage == 1:
-            answered = 1 - unusable ** (2 + pricing.parameters.max_retries - question.attempt)
             told = replace(question, told_label=question.post.label, history=())
-            add(told, share * (1 - answered * accuracy))
+            stages.append((told, share - (share - still_open) * accuracy))
     return requests, prompt_tokens, answer_tokens

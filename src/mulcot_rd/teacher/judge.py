@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mulcot_rd.prompts import judge_prompt
 from mulcot_rd.reasoning import without_thoughts
-from mulcot_rd.schema import Sentiment
+from mulcot_rd.schema import Record, Sentiment
 from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.questions import Answer, Question, Unusable, ask
@@ -30,10 +30,8 @@ _ANSWER_TOKENS = 16
 _WORD = re.compile(r"\b(positive|neutral|negative|unclear)\b", re.IGNORECASE)
 
 
-class JudgeParameters(BaseModel):
+class JudgeParameters(Record):
     """How the qualities of reasonings are scored, and how many conclusions a judge reads."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     posts: int = Field(0, ge=0, description="Test posts whose conclusions are judged, the first so many; 0 asks nobody")
     teacher: TeacherParameters = Field(TeacherParameters(), description="The server that judges: the teacher's")
@@ -87,8 +85,7 @@ def judge_conclusions(
 ) -> list[JudgedLabel | None]:
     """Ask the teacher's server which label each conclusion comes to; ``None`` where it gave no usable answer.
 
-    An empty text is unclear and not asked about. The ledger is the annotation's: what was judged once is not asked
-    again.
+    An empty text is unclear and not asked about.
 
     Raises:
         TeacherError: If the teacher is no server, or can answer nothing at all.

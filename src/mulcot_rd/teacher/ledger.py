@@ -60,23 +60,18 @@ class LedgerRow(LedgerQuestion):
 class Ledger:
     """An append-only file of answers; ``answers`` has every one that is on disk, by the key of its question.
 
-    A line that a kill tore is skipped with a warning and never removed; the next row starts on a new line.
+    ``batches`` is the folder with the notes of batches that are open.
     """
 
     def __init__(self, path: Path) -> None:
         """Read the answers that ``path`` has; the file need not exist yet."""
         self.path = path
+        self.batches = path.with_suffix(".batches")
         self.answers = {row.key: row.answer for row in read_rows(path, LedgerRow)}
         self._file = AppendOnlyFile(path)
 
     async def append(self, row: LedgerRow) -> None:
-        """Write a row; when this returns, the row is on disk and counts. Rows that wait together share one sync.
-
-        The row is written even where the caller gives up on waiting.
-
-        Raises:
-            OSError: If the file can't be written.
-        """
+        """Write a row; when this returns, the row is on disk and counts. See :class:`AppendOnlyFile`."""
         self._file.add(row)
         await self._file.flush()
         self.answers[row.key] = row.answer

@@ -68,14 +68,15 @@ class OpenAITeacher:
             key = server_key(parameters.base_url, api_key, parameters.api_key_env)
         except ValueError as error:
             raise TeacherError(str(error)) from None
-        if key is None and is_openai(parameters.base_url):
+        address = parameters.base_url or OPENAI_URL
+        of_openai = is_openai(address)
+        if key is None and of_openai:
             raise TeacherError(
                 f"teacher.provider=openai needs an API key: {KEY_HELP}, or point teacher.base_url at your own server"
             )
-        password = password_of(parameters.base_url)
+        password = password_of(address)
         if key and password:
             raise TeacherError("base_url has a password and the server an API key, and one request can't carry both")
-        address = parameters.base_url or OPENAI_URL
         self.base_url = without_password(address)
         self.errors = ServerErrors(parameters, self.base_url, key or password)
         self.client = openai.AsyncOpenAI(
@@ -87,9 +88,7 @@ class OpenAITeacher:
             http_client=openai.DefaultAsyncHttpxClient(
                 trust_env=not is_local(address),
                 limits=httpx2.Limits(max_keepalive_connections=parameters.max_concurrency),
-                event_hooks={}
-                if is_openai(parameters.base_url)
-                else {"request": [partial(_own_headers, key, password)]},
+                event_hooks={"request": [] if of_openai else [partial(_own_headers, key, password)]},
             ),
         )
         self.capabilities = Capabilities(
@@ -120,9 +119,8 @@ class OpenAITeacher:
             RequestFailedError: If this question is refused or its repeats are used up.
             TeacherError: If key, model or address are wrong, the quota or budget is spent, or the server is gone.
         """
-        if question.image is not None:
-            # Before a slot is taken: the next image is encoded while others wait for their answers.
-            await asyncio.to_thread(self._image, question.image, question.lossless)
+        # Before a slot is taken: the image is encoded, and cached, while others wait for their answers.
+        await self.body(question)
 
         async def attempt() -> Answer:
             reservation = await self.budget.reserve(key, question)
@@ -239,7 +237,7 @@ class OpenAITeacher:
         if text and ended == "length" and not choice.message.said:
             # Thoughts that were cut: a label in them is a draft.
             text = f"{THOUGHTS_BEGIN}{text}"
-        usage = Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.written or 0)
+        usage = Usage(prompt_tokens=tokens.prompt_tokens or 0, completion_tokens=tokens.written)
         counted = tokens.prompt_tokens and tokens.completion_tokens is not None
         return Answer(
             text=LONE_SURROGATE.sub("\ufffd", text or refusal or ""),
@@ -284,11 +282,9 @@ class _Tokens(BaseModel):
     total_tokens: int | None = Field(None, ge=0)
 
     @property
-    def written(self) -> int | None:
+    def written(self) -> int:
         """Tokens that are charged as output; some servers count those of thoughts in the total alone."""
-        if self.completion_tokens is None:
-            return None
-        return max(self.completion_tokens, (self.total_tokens or 0) - (self.prompt_tokens or 0))
+        return max(self.completion_tokens or 0, (self.total_tokens or 0) - (self.prompt_tokens or 0))
 
 
 class _Completion(BaseModel):

@@ -2,29 +2,26 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mulcot_rd.credentials import ServerURL
 from mulcot_rd.files import UserPath
 from mulcot_rd.prompts import Send
+from mulcot_rd.schema import Record
 from mulcot_rd.teacher.capabilities import StructuredOutput
 from mulcot_rd.teacher.prices import ModelPrice, list_prices
 
 
-class BatchParameters(BaseModel):
+class BatchParameters(Record):
     """The group ``teacher.batch``: how the Batch API is used with ``teacher.mode=batch``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     poll_seconds: float = Field(30.0, gt=0, description="Time between two looks at a batch's state, in seconds.")
     max_requests: int = Field(50_000, ge=1, description="Most questions of one batch (OpenAI: 50,000).")
     max_megabytes: int = Field(200, ge=1, description="Largest input file of one batch, in 10^6 bytes (OpenAI: 200).")
 
 
-class CaptionParameters(BaseModel):
+class CaptionParameters(Record):
     """The group ``teacher.captions``: who describes images to text-only models; the rest is as for the teacher."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     provider: Literal["offline", "openai"] = Field(
         "offline",
@@ -46,10 +43,8 @@ class CaptionParameters(BaseModel):
     max_tokens: int = Field(256, ge=8, description="Longest caption, in tokens (our choice).")
 
 
-class TeacherParameters(BaseModel):
+class TeacherParameters(Record):
     """The parameters group ``teacher``; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     provider: Literal["offline", "openai", "import"] = Field(
         "offline",
@@ -114,15 +109,15 @@ class TeacherParameters(BaseModel):
         """The provider that writes answers: ``provider``, or for an import its fallback."""
         return self.fallback_provider if self.provider == "import" else self.provider
 
-    def price(self, model: str) -> ModelPrice | None:
-        """The price of a model: from ``prices``, else from ``prices.json``."""
-        return self.prices.get(model) or list_prices().get(model)
+    @property
+    def price(self) -> ModelPrice:
+        """The model's price by its exact name: from ``prices``, else from ``prices.json``, else an empty one."""
+        return self.prices.get(self.model) or list_prices().get(self.model, ModelPrice())
 
     def for_captions(self) -> "TeacherParameters":
         """The same parameters with the captioner in the teacher's place."""
-        of_captioner = ("provider", "base_url", "api_key_env", "model", "mode", "max_tokens")
-        changed = {name: getattr(self.captions, name) for name in of_captioner}
-        return self.model_copy(update={**changed, "import_path": None, "send": "image"})
+        captioner = self.captions.model_dump(exclude={"fallback_provider", "max_words"})
+        return self.model_copy(update={**captioner, "import_path": None, "send": "image"})
 
     @model_validator(mode="after")
     def _supported(self) -> Self:
@@ -130,22 +125,18 @@ class TeacherParameters(BaseModel):
             raise ValueError("teacher.provider=import needs teacher.import_path, the JSONL file of reasonings to take")
         if self.provider != "import" and self.import_path is not None:
             raise ValueError("teacher.import_path is read only with teacher.provider=import: set that, or leave it out")
-        for group, own, writer, sees_images in (
-            ("teacher", self, self.writer, self.send == "image"),
-            ("teacher.captions", self.captions, self.captions.provider, True),
-        ):
-            if writer == "offline" and (own.base_url is not None or own.mode == "batch"):
+        for group, own in (("teacher", self), ("teacher.captions", self.for_captions())):
+            if own.writer == "offline" and (own.base_url is not None or own.mode == "batch"):
                 named = f"{group}.mode=batch" if own.base_url is None else f"{group}.base_url"
                 raise ValueError(f"{named} is read only with {group}.provider=openai: set that, or leave it out")
-            if writer == "offline" or self.budget_usd is None:
+            if own.writer == "offline" or self.budget_usd is None:
                 continue
-            price = self.price(own.model)
-            if price is None or price.input_usd is None:
+            if own.price.input_usd is None:
                 raise ValueError(
                     f"teacher.budget_usd needs the price of {own.model!r}: add it to teacher.prices, or leave the "
                     "budget null"
                 )
-            if sees_images and price.images is None:
+            if own.send == "image" and own.price.images is None:
                 raise ValueError(
                     f"teacher.budget_usd needs to know how {own.model!r} counts an image: add images to its row of "
                     "teacher.prices, or set teacher.send to what it reads"

@@ -13,7 +13,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
+
+from mulcot_rd.schema import Record
 
 if TYPE_CHECKING:
     from mulcot_rd.teacher.parameters import TeacherParameters
@@ -30,26 +32,22 @@ MOST_TOKENS_A_TURN = 16
 MOST_TOKENS_A_CONVERSATION = 128
 
 
-class TiledImages(BaseModel):
+class TiledImages(Record):
     """An image counts the same at any size, as gpt-4o and gpt-4o-mini count low detail.
 
     Source: OpenAI's guide "Images and vision", calculating costs.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     rule: Literal["tiles"]
     base: int = Field(ge=0, description="Tokens of an image of low detail (gpt-4o 85, gpt-4o-mini 2833).")
 
 
-class PatchedImages(BaseModel):
+class PatchedImages(Record):
     """Images in square patches: OpenAI's newer models (32 pixels, a multiplier), Qwen2.5-VL (28), Qwen3-VL (32).
 
     Sources: OpenAI's guide "Images and vision" (gpt-4.1-mini 1.62, gpt-4.1-nano 2.46, at most 1,536 patches); the
     Qwen-VL reports: patches of 14 and 16 pixels, merged two by two.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rule: Literal["patches"]
     patch: int = Field(ge=1, description="Side of the patch that becomes one token, in pixels.")
@@ -66,13 +64,11 @@ class PatchedImages(BaseModel):
         return math.ceil(round(patches * self.multiplier, 6))
 
 
-class ModelPrice(BaseModel):
+class ModelPrice(Record):
     """The price of one model: a row of ``prices.json`` or ``teacher.prices``.
 
     Both prices may be null for a model on a server of one's own: then only its way of counting images is known.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input_usd: float | None = Field(None, ge=0, description="US dollars per million prompt tokens; null is unpriced.")
     output_usd: float | None = Field(None, ge=0, description="US dollars per million answer tokens; null is unpriced.")
@@ -102,8 +98,8 @@ class Pricing:
     """Tokens and cost of requests to the configured model, as the client sends them."""
 
     def __init__(self, parameters: "TeacherParameters") -> None:
-        """Take the model's row, found by its exact name, or an empty one."""
-        self.price = parameters.price(parameters.model) or ModelPrice()
+        """Take price and limits from the parameters."""
+        self.price = parameters.price
         self.priced = self.price.input_usd is not None
         self.parameters = parameters
 
@@ -147,7 +143,5 @@ class Pricing:
 
 def _most_bytes(text: str) -> int:
     """Bytes of a text in UTF-8, in whichever form is longest: some tokenizers bring text into a normal form first."""
-    if text.isascii():
-        return len(text)
     forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text))
     return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)

@@ -138,11 +138,7 @@ class Request(Question):
         return retry_prompt(problems)
 
     def find_problems(self, answer: Answer) -> list[str]:
-        """What makes an answer unusable.
-
-        Besides incomplete structure, an unreadable label, a refusal and a cut answer, stage two refuses a prediction
-        other than the told label and an explanation that reveals that the label was told.
-        """
+        """What makes an answer unusable; in stage two also another label than the told one, and a leak."""
         if answer.finish_reason in REFUSALS:
             return ["it declines the task, but to judge the sentiment of a post is to endorse nothing in it"]
         reasoning = response_format.parse(answer.text)

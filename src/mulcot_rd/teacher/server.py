@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 JobT = TypeVar("JobT")
+Check = Callable[["OpenAITeacher"], Awaitable[None]]
 
 
 def ask_server(
@@ -31,7 +32,7 @@ def ask_server(
     ledger_path: Path,
     api_key: str | None,
     unit: str,
-    check: "Callable[[OpenAITeacher], Awaitable[None]] | None" = None,
+    check: Check | None = None,
 ) -> list[T]:
     """Do all jobs with the configured server's answers, behind a progress bar.
 
@@ -69,13 +70,12 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
+    started: Future[asyncio.Task[T]] = Future()
 
     async def beside() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        started.set_result((asyncio.get_running_loop(), task))
-        return await coroutine
+        task = asyncio.create_task(coroutine)
+        started.set_result(task)
+        return await task
 
     with ThreadPoolExecutor(max_workers=1) as executor:
         result = executor.submit(asyncio.run, beside())
@@ -83,60 +83,46 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             return result.result()
         except KeyboardInterrupt:
             # The interruption reaches this thread alone; the other one would go on asking, and paying, to the end.
-            loop, task = started.result()
+            task = started.result()
             if not result.done():
-                loop.call_soon_threadsafe(task.cancel)
+                task.get_loop().call_soon_threadsafe(task.cancel)
             raise
 
 
 class Server:
     """Asks a server only what the ledger does not know, online or by batches; equal questions are sent once."""
 
-    def __init__(
-        self,
-        parameters: TeacherParameters,
-        ledger: Ledger,
-        api_key: str | None,
-        check: "Callable[[OpenAITeacher], Awaitable[None]] | None" = None,
-    ) -> None:
+    def __init__(self, parameters: TeacherParameters, ledger: Ledger, api_key: str | None, check: Check | None) -> None:
         """Open the configured server; raises ``TeacherError`` if a key is missing, or a batch is in the way."""
         # Imported here: only a server needs OpenAI's client.
         with extra("teacher"):
             from mulcot_rd.teacher.batch import BatchTeacher, open_batches  # noqa: PLC0415
             from mulcot_rd.teacher.openai_client import OpenAITeacher  # noqa: PLC0415
 
-        notes = open_batches(parameters.model, ledger) if parameters.mode == "online" else {}
-        self._in_batches = {key: path for path, note in notes.items() for key in note.questions}
-        self._asked = 0
-        self._remembered = 0
+        by_batches = parameters.mode == "batch"
+        notes = {} if by_batches else open_batches(parameters.model, ledger)
+        self._in_batches = {key for note in notes.values() for key in note.questions}
+        self._asked = self._remembered = 0
         self._parameters = parameters
         self._ledger = ledger
         self._in_flight: dict[str, asyncio.Task[Answer]] = {}
         self._client = OpenAITeacher(parameters, api_key, ledger)
+        self._teacher = BatchTeacher(self._client, parameters, ledger) if by_batches else self._client
         self._check = check
         self._checked: asyncio.Future[None] | None = None
-        self._teacher: OpenAITeacher | BatchTeacher = self._client
-        if parameters.mode == "batch":
-            self._teacher = BatchTeacher(self._client, parameters, ledger)
 
     async def answer(self, question: Question) -> Answer:
-        """The ledger's answer, or the server's once it is on disk.
+        """The ledger's answer, or the server's once it is on disk; errors are those of ``OpenAITeacher.answer``.
 
         Whoever gives up on waiting stops nothing: the answer may have been paid for.
-
-        Raises:
-            ImageError: If the question's image is missing or broken.
-            RequestFailedError: If this question can't be answered.
-            TeacherError: If no question can.
         """
         key = question_key(question, self._parameters)
-        known = self._ledger.answers.get(key)
-        if known is not None or key in self._in_flight:
-            self._remembered += 1
-        if known is not None:
-            return known
-        if key not in self._in_flight:
+        if key not in self._ledger.answers and key not in self._in_flight:
             self._in_flight[key] = asyncio.create_task(self._ask(key, question))
+        else:
+            self._remembered += 1
+        if key in self._ledger.answers:
+            return self._ledger.answers[key]
         return await asyncio.shield(self._in_flight[key])
 
     async def _ask(self, key: str, question: Question) -> Answer:
@@ -145,8 +131,8 @@ class Server:
                 # It would be paid for online as well.
                 raise TeacherError(
                     "batches of an earlier run are not collected: run the same command with teacher.mode=batch (for "
-                    f"captions teacher.captions.mode=batch), or delete {self._in_batches[key].parent} to have their "
-                    "questions asked again"
+                    f"captions teacher.captions.mode=batch), or delete {self._ledger.batches} to have their questions "
+                    "asked again"
                 )
             if self._check is not None:
                 self._checked = self._checked or asyncio.ensure_future(self._check(self._client))

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mulcot_rd.numbers import percent_text
 from mulcot_rd.schema import Sentiment
-from mulcot_rd.teacher.controller import Outcome, reasoning_of
+from mulcot_rd.teacher.controller import Outcome
 from mulcot_rd.teacher.questions import Asked, Request
 
 logger = logging.getLogger(__name__)
@@ -21,18 +21,12 @@ logger = logging.getLogger(__name__)
 StageOneLabels = tuple[list[Sentiment | None], list[Sentiment]]
 # Of long lists the summary keeps as many; the whole is in the quarantine file.
 LISTED = 10
-STAGES = {
-    "stage_1": "stage one, training split",
-    "stage_2": "stage two, training split",
-    "references": "stage one, test split",
-    "all": "all stages",
-}
 
 
 def stage_one_labels(outcomes: Sequence[Outcome]) -> StageOneLabels:
     """What stage one said of each post (``None``: no answer was usable), and the gold labels."""
-    first = [reasoning_of(outcome.stages[0]) for outcome in outcomes]
-    predictions = [None if reasoning is None else reasoning.prediction for reasoning in first]
+    first = [outcome.first for outcome in outcomes]
+    predictions = [None if record is None else record.prediction for record in first]
     return predictions, [outcome.post.label for outcome in outcomes]
 
 
@@ -123,7 +117,6 @@ def teacher_report(summary: Mapping[str, Any], title: str) -> str:
     return _TEMPLATES.get_template("report.md.j2").render(
         summary={"stage_one": {}, **summary},
         title=title,
-        stages=STAGES,
         quarantined=_quarantined(summary) if summary["quarantined"] else "",
     )
 
@@ -151,10 +144,9 @@ def _valid_within(stages: list[Asked[Request]], answers: int) -> dict[str, float
 
 
 def _tokens(stages: list[Asked[Request]]) -> dict[str, int]:
-    usages = [stage.usage for stage in stages]
     return {
-        "prompt": sum(usage.prompt_tokens for usage in usages),
-        "completion": sum(usage.completion_tokens for usage in usages),
+        "prompt": sum(stage.usage.prompt_tokens for stage in stages),
+        "completion": sum(stage.usage.completion_tokens for stage in stages),
     }
 
 

@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 from mulcot_rd.teacher.errors import RequestFailedError, RequestRefusedError, TeacherError, TransientFaultError
@@ -38,8 +39,7 @@ class Transport:
         self.in_flight = 0
         self.answered = answered
         self.faults: Counter[str] = Counter()
-        self._max_retries = parameters.max_request_retries
-        self._backoff_s = parameters.backoff_s
+        self._parameters = parameters
         self._failures_in_a_row = 0
         self._slots = asyncio.Semaphore(parameters.max_concurrency)
         self._paused_until_s = 0.0
@@ -85,7 +85,7 @@ class Transport:
                 self.faults[str(fault)] += 1
                 if fault.retry_after_s is not None:
                     self._paused_until_s = max(self._paused_until_s, time.monotonic() + fault.retry_after_s)
-                if repeat == self._max_retries:
+                if repeat == self._parameters.max_request_retries:
                     raise RequestFailedError(f"{fault}, {repeat + 1} time(s)") from None
                 wait_s = self.wait_s(repeat, fault.retry_after_s)
                 logger.debug("%s; again in %.1f s", fault, wait_s)
@@ -104,11 +104,8 @@ class Transport:
                 self.in_flight -= 1
 
     async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closed.wait()
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
         self.check_open()
 
     def wait_s(self, repeat: int, retry_after_s: float | None) -> float:
@@ -119,24 +116,21 @@ class Transport:
         """
         # 0 seconds, or a date that this machine's clock has passed, say as little as nothing.
         if not retry_after_s:
-            return min(LONGEST_WAIT_S, self._backoff_s * 2**repeat) * random.uniform(0.5, 1.0)
+            return min(LONGEST_WAIT_S, self._parameters.backoff_s * 2**repeat) * random.uniform(0.5, 1.0)
         if retry_after_s > LONGEST_RETRY_AFTER_S:
             raise TeacherError(
                 f"the server asks to wait {retry_after_s:.0f} s before the next request; run the same command again "
                 "then, answered requests are not repeated"
             )
         # Every request is told the same moment: the jitter keeps them from coming back at once.
-        return retry_after_s + random.uniform(0, 0.1 * self._backoff_s)
+        return retry_after_s + random.uniform(0, 0.1 * self._parameters.backoff_s)
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a response's ``Retry-After`` (seconds or HTTP date) asks for; ``None`` without a readable one."""
     value = headers.get("retry-after", "")
-    try:
+    with suppress(ValueError):
         return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError):
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+    return None
