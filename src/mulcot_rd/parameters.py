@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from mulcot_rd.schema import InputView
+from mulcot_rd.schema import InputView, Record
 
 
 def _folder_name(name: str) -> str:
@@ -31,10 +31,10 @@ def _own_run(name: str) -> str:
 Name = Annotated[str, BeforeValidator(str), AfterValidator(_folder_name)]
 
 
-class RunParameters(BaseModel):
+class RunParameters(Record):
     """What a run is: the contract's flat parameters, resolved."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(strict=True)
 
     dataset: Annotated[Name, AfterValidator(_own_dataset)] = Field(
         description="Data set by name, also the name of its folder"
@@ -73,10 +73,8 @@ class RunParameters(BaseModel):
         return f"{dataset} (run {name})"
 
 
-class MethodParameters(BaseModel):
+class MethodParameters(Record):
     """What a variant keeps of the method (paper, Table 6, Figure 5 and the starred rows of Tables 3 and 4), or adds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input_view: InputView = Field(description="Modalities of a post that assistant and student see (w/o Img, w/o Txt)")
     tasks: list[Literal["label", "reasoning"]] = Field(
@@ -112,10 +110,8 @@ class MethodParameters(BaseModel):
         return self.trains_assistant and "reasoning" in self.tasks
 
 
-class InputParameters(BaseModel):
+class InputParameters(Record):
     """How posts are turned into model inputs; the same in training, soft labels and evaluation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     image_size: int = Field(280, ge=28, description="Side in pixels of the square every image is resized to")
     input_view: InputView = Field(

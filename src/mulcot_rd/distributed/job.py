@@ -3,18 +3,15 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from mulcot_rd.distributed.group import Group
+from mulcot_rd.schema import Record
 
 
-class Job(BaseModel, ABC):
+class Job(Record, ABC):
     """What every process of a group gets; it travels as JSON on disk.
 
     What a job keeps beside its fields (``cached_property``) does not travel.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @abstractmethod
     def run(self, group: Group) -> Any:

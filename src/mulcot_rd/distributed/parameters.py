@@ -3,18 +3,17 @@
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mulcot_rd.errors import UserError
+from mulcot_rd.schema import Record
 
 # Rows from which on workers are worth their start.
 _WORTH_WORKERS = 200
 
 
-class ClusterParameters(BaseModel):
+class ClusterParameters(Record):
     """Where training, answers and soft labels are computed. Nothing here changes a result."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine: Literal["local", "ray"] = Field(
         "local", description="local: this machine; ray: a Ray cluster, which needs the package ray"

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from mulcot_rd.credentials import without_password
 from mulcot_rd.errors import UserError
 from mulcot_rd.files import read_text
 from mulcot_rd.pipeline_registry import STAGES
+from mulcot_rd.schema import Record
 from mulcot_rd.yaml_reader import read_yaml, typed_value
 
 Scalar = str | int | float | bool | None
@@ -25,10 +26,8 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-class Grid(BaseModel):
+class Grid(Record):
     """One entry of a plan: every combination of its values is a run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: dict[str, Annotated[list[Scalar], BeforeValidator(_as_list), Field(min_length=1)]] = Field(
         {}, description="Parameter, as after --params, to one value or a list of values"
@@ -36,10 +35,8 @@ class Grid(BaseModel):
     stages: list[str] | None = Field(None, min_length=1, description="Pipelines to run, in order; null runs them all")
 
 
-class Plan(BaseModel):
+class Plan(Record):
     """A plan file. The runs' order is the file's order; a run that occurs twice is done once."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: dict[str, Scalar] = Field({}, description="Parameters of every run; an entry's own come before them")
     env: str | None = Field(None, description="Kedro environment of all runs; null is the default one")

@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mulcot_rd.credentials import ServerURL, without_password
 from mulcot_rd.prompts import TASKS, Task
+from mulcot_rd.schema import Record
 
 # All other parameters change speed and memory.
 _ANSWERS_DEPEND_ON = ("max_retries", "retry_temperature", "retry_top_p", "backend")
 _LENGTHS: dict[Task, str] = {"label": "max_label_tokens", "reasoning": "max_new_tokens"}
 
 
-class ServedParameters(BaseModel):
+class ServedParameters(Record):
     """A server that answers in place of a local model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_url: ServerURL | None = Field(
         None, description="Address of an OpenAI-compatible server (ends in /v1): vLLM, say"
@@ -28,10 +27,8 @@ class ServedParameters(BaseModel):
     timeout_s: float = Field(300.0, gt=0, description="Longest time that one request may take, in seconds")
 
 
-class GenerationParameters(BaseModel):
+class GenerationParameters(Record):
     """How trained models answer (released code: greedy, up to 512 new tokens, batch 24; retries: Appendix E)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch_size: int = Field(24, ge=1, description="Answers written together; one that ends makes room for the next")
     max_new_tokens: int = Field(512, ge=8, description="Longest reasoning answer, in tokens")

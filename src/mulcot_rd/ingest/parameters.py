@@ -1,14 +1,13 @@
 """What a user can set about reading raw data."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mulcot_rd.files import UserPath
+from mulcot_rd.schema import Record
 
 
-class IngestParameters(BaseModel):
+class IngestParameters(Record):
     """Parameters of ingest (``ingest`` in the parameters files)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_rejected_share: float = Field(
         default=0.05,

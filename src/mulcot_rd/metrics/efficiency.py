@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from mulcot_rd.schema import Record
 
 T = TypeVar("T")
 GIB = 1024**3
 _SAMPLING_INTERVAL_S = 0.005
 
 
-class EfficiencyParameters(BaseModel):
+class EfficiencyParameters(Record):
     """How much of the test split is spent on measuring (batch size 1, as in the paper's Figure 3)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     posts: int = Field(5, ge=1, description="Test posts whose prediction is timed, the first so many")
     max_seconds: float = Field(

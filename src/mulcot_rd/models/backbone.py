@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -20,6 +20,7 @@ from mulcot_rd.minilm import minilm_folder
 from mulcot_rd.models.family import Family, Processor, TinySize, tokenizer_of
 from mulcot_rd.models.lora import AdapterParameters
 from mulcot_rd.models.registry import FAMILIES, family_named
+from mulcot_rd.schema import Record
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +34,8 @@ class WeightsError(UserError):
     """Model weights that can't be found or loaded; the message says where they were looked for and the cure."""
 
 
-class PretrainedEncoder(BaseModel):
+class PretrainedEncoder(Record):
     """A pretrained encoder from whose weights an encoder-decoder model starts, in both halves."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     checkpoint: UserPath | None = Field(
         None, description="Folder of its checkpoint; null takes all-MiniLM-L6-v2, which is installed with this package"
@@ -62,10 +61,8 @@ class PretrainedEncoder(BaseModel):
         return f"{name}, {self.layers} + {self.layers} layers"
 
 
-class BackboneParameters(BaseModel):
+class BackboneParameters(Record):
     """Which model plays a role, how it is loaded and what of it is trained (paper, Table 2 and Appendix D.3)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: str = Field(description="Model family, one of the modules of mulcot_rd.models.families")
     model: UserPath | None = Field(

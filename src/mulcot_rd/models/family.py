@@ -8,21 +8,20 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mulcot_rd.errors import UserError
+from mulcot_rd.schema import Record
 
 # What turns text, and images where the family reads any, into inputs: text-only families have a tokenizer alone.
 Processor: TypeAlias = ProcessorMixin | PreTrainedTokenizerBase
 
 
-class TinySize(BaseModel):
+class TinySize(Record):
     """Dimensions of a small, randomly initialised model of a family's own classes (no paper source: scale "tiny")."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hidden_size: int = Field(
         ge=16, description="Width of the text model, in units; heads of head_dim units must fill it"

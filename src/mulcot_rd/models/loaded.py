@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel
 
 from mulcot_rd.kept import DamagedError, read_manifest, run_folder, verify
@@ -16,7 +15,7 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.lora import TrainedModel, attach_adapter, load_adapter
 from mulcot_rd.models.registry import family_named
 from mulcot_rd.prompts import WHOLE_POST
-from mulcot_rd.schema import InputView, TemperatureRecord
+from mulcot_rd.schema import InputView, Record, TemperatureRecord
 from mulcot_rd.versions import newest
 
 TEMPERATURES = "temperatures.jsonl"
@@ -41,7 +40,7 @@ class LoadedModel:
     parameters: int
 
 
-class StoredModel(BaseModel):
+class StoredModel(Record):
     """A trained model on disk, as a job takes it along.
 
     Attributes:
@@ -50,8 +49,6 @@ class StoredModel(BaseModel):
         backbone: Where the model before training lies now, and how it computes.
         identity: What tells its weights from all others (:func:`model_identity`).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     folder: Path

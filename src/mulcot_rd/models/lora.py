@@ -8,8 +8,10 @@ from typing import TypeAlias
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from transformers import PreTrainedModel
+
+from mulcot_rd.schema import Record
 
 # A model with an adapter, or one that is trained whole.
 TrainedModel: TypeAlias = PeftModel | PreTrainedModel
@@ -18,10 +20,8 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL_WEIGHTS = "adapter_config.json", "adapter
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class AdapterParameters(BaseModel):
+class AdapterParameters(Record):
     """What is trained of a model (paper, Appendix D.3 and Table 10; Appendix G)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     full: bool = Field(
         False,

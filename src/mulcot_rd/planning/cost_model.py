@@ -8,10 +8,11 @@ from array import array
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mulcot_rd.planning.shape import Shape, Stack
 from mulcot_rd.prompts import Task
+from mulcot_rd.schema import Record
 from mulcot_rd.training.batches import Example
 from mulcot_rd.training.distributions import CHUNK_BYTES
 from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout
@@ -24,10 +25,8 @@ TRAINED_BYTES = 12
 LOGIT_BUFFERS = 3
 
 
-class Utilisation(BaseModel):
+class Utilisation(Record):
     """Shares of a device's limits that the work reaches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     training: float = Field(gt=0, le=1, description="Model FLOPs of training over the peak, activations recomputed")
     training_activations_kept: float = Field(gt=0, le=1, description="The same, activations kept")
@@ -35,10 +34,8 @@ class Utilisation(BaseModel):
     answering: float = Field(gt=0, le=1, description="Least time of prefill and reading weights over the time taken")
 
 
-class Device(BaseModel):
+class Device(Record):
     """The device that a dry run counts with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(description="What the report calls it")
     memory_gib: float = Field(gt=0, description="Memory, in GiB")

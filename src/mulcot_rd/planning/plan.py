@@ -7,7 +7,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from mulcot_rd.config import ProjectConfigLoader
 from mulcot_rd.errors import UserError
@@ -22,7 +22,7 @@ from mulcot_rd.preference import STUDENT_PREFERENCE
 from mulcot_rd.preference.parameters import PreferenceParameters
 from mulcot_rd.prompts import Task, response_format
 from mulcot_rd.reporting.published import published
-from mulcot_rd.schema import SPLITS, Post, Sentiment, Split
+from mulcot_rd.schema import SPLITS, Post, Record, Sentiment, Split
 from mulcot_rd.teacher.dry_run import ANSWER_TOKENS
 from mulcot_rd.teacher.prices import CHARACTERS_PER_TOKEN
 from mulcot_rd.training.parameters import ModelParameters
@@ -37,10 +37,8 @@ UNUSED = " (not used)"
 SAMPLED_POSTS = 500
 
 
-class DryRunParameters(BaseModel):
+class DryRunParameters(Record):
     """What a dry run counts with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train_posts: int | None = Field(None, ge=1, description="Training posts to count with; null takes those at hand")
     device: Device = Field(description="The device that the run is planned for")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from mulcot_rd.distributed import ClusterParameters
 from mulcot_rd.errors import UserError
@@ -14,7 +14,7 @@ from mulcot_rd.generation.predict import verdicts
 from mulcot_rd.prediction.model import ModelInUse, model_in_use
 from mulcot_rd.prediction.posts_file import read_rows
 from mulcot_rd.prediction.verdicts_file import check_format, verdict_row
-from mulcot_rd.schema import PostContent, Verdict
+from mulcot_rd.schema import PostContent, Record, Verdict
 
 
 def _local(path: Any) -> Path:
@@ -24,10 +24,8 @@ def _local(path: Any) -> Path:
 _Path = Annotated[Path, BeforeValidator(_local)]
 
 
-class PredictionParameters(BaseModel):
+class PredictionParameters(Record):
     """How a model is asked. Nothing of a run's configuration is read: a model answers alike anywhere."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     generation: GenerationParameters = Field(GenerationParameters(), description="Batch size, lengths, retries, server")
     cluster: ClusterParameters = Field(ClusterParameters(), description="Where the model computes")

@@ -1,14 +1,13 @@
 """Parameters of preference pairs and of the training on them."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from mulcot_rd.schema import Record
 from mulcot_rd.training.parameters import PreferenceTrainingParameters
 
 
-class PairParameters(BaseModel):
+class PairParameters(Record):
     """How pairs of reasonings are made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     samples: int = Field(
         4, ge=1, description="Reasonings sampled from the student a training post, beside the greedy one"
@@ -34,10 +33,8 @@ class PairParameters(BaseModel):
     )
 
 
-class PreferenceParameters(BaseModel):
+class PreferenceParameters(Record):
     """Preference optimisation of a distilled student, which the paper leaves for future work."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pairs: PairParameters = Field(PairParameters(), description="The pairs")
     training: PreferenceTrainingParameters = Field(description="The training on them")

@@ -1,12 +1,12 @@
 """Parameters of the reports."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from mulcot_rd.schema import Record
 
 
-class ReportingParameters(BaseModel):
+class ReportingParameters(Record):
     """What the reports show."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     case_posts: list[str] | None = Field(
         None, min_length=1, description="Ids of the test posts in the case study; null draws them with the run's seed"

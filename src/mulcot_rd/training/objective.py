@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mulcot_rd.prompts import Task
+from mulcot_rd.schema import Record
 from mulcot_rd.training.distributions import (
     Distributions,
     LogitDistributions,
@@ -32,10 +33,8 @@ from mulcot_rd.training.forward import OutputHead
 from mulcot_rd.training.gradients import ChunkBuffers, chunk_gradient
 
 
-class TaskWeights(BaseModel):
+class TaskWeights(Record):
     """Weights of the two tasks (paper, Section 4.1.3 and Appendix D.1)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: float = Field(0.2, ge=0, description="lambda_cls, weight of the classification task")
     reasoning: float = Field(0.8, ge=0, description="lambda_rea, weight of the reasoning task")
@@ -45,10 +44,8 @@ class TaskWeights(BaseModel):
         return {"label": self.label, "reasoning": self.reasoning}[task]
 
 
-class StudentLossWeights(BaseModel):
+class StudentLossWeights(Record):
     """Everything that weighs the student's objective (Eqs. 10, 12 and 13)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hard: TaskWeights = Field(TaskWeights(), description="Weights of the hard-label losses (Eq. 12)")
     soft: TaskWeights = Field(TaskWeights(), description="Weights of the soft-label losses (Eq. 12)")

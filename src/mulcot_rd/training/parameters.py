@@ -2,21 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mulcot_rd.distributed import ClusterParameters
 from mulcot_rd.generation import GenerationParameters
 from mulcot_rd.models import BackboneParameters
 from mulcot_rd.parameters import InputParameters, MethodParameters
 from mulcot_rd.prompts import Task
+from mulcot_rd.schema import Record
 from mulcot_rd.training.objective import StudentLossWeights, TaskWeights
 from mulcot_rd.training.preference_loss import LossType
 
 
-class ValidationParameters(BaseModel):
+class ValidationParameters(Record):
     """How an epoch is scored on the dev split; the best epoch's adapter is kept."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: list[Task] = Field(
         ["label", "reasoning"],
@@ -31,10 +30,8 @@ class ValidationParameters(BaseModel):
     max_label_tokens: int = Field(16, ge=4, description="Longest label answer, in tokens")
 
 
-class OptimisationParameters(BaseModel):
+class OptimisationParameters(Record):
     """Optimiser, schedule and batches (paper, Section 4.1.3)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(20, ge=1, description="Epochs at most (Section 4.1.3)")
     batch_size: int = Field(2, ge=1, description="Rows of a micro-batch (Section 4.1.3)")
@@ -76,10 +73,8 @@ class OptimisationParameters(BaseModel):
     validation: ValidationParameters = Field(ValidationParameters(), description="Scoring of an epoch")
 
 
-class AssistantTrainingParameters(BaseModel):
+class AssistantTrainingParameters(Record):
     """Training of the assistant (Eqs. 5 and 6)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weights: TaskWeights = Field(TaskWeights(), description="lambda_cls and lambda_rea of Eq. 6 (Section 4.1.3)")
     optimisation: OptimisationParameters = Field(description="Optimiser, schedule and batches")
@@ -90,10 +85,8 @@ class AssistantTrainingParameters(BaseModel):
         return self.weights
 
 
-class StudentTrainingParameters(BaseModel):
+class StudentTrainingParameters(Record):
     """Distillation of the student (Eqs. 9 to 13)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weights: StudentLossWeights = Field(StudentLossWeights(), description="Weights of Eqs. 10, 12 and 13")
     optimisation: OptimisationParameters = Field(description="Optimiser, schedule and batches")
@@ -104,10 +97,8 @@ class StudentTrainingParameters(BaseModel):
         return self.weights.hard
 
 
-class PreferenceTrainingParameters(BaseModel):
+class PreferenceTrainingParameters(Record):
     """Preference optimisation of the student (:mod:`mulcot_rd.preference`); not in the paper. Names are TRL's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     beta: float = Field(
         0.1,
@@ -129,10 +120,8 @@ class PreferenceTrainingParameters(BaseModel):
         return TaskWeights(label=self.label_weight, reasoning=self.rpo_alpha)
 
 
-class ModelParameters(BaseModel):
+class ModelParameters(Record):
     """All that assistant or student is made and asked with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: BackboneParameters = Field(description="The model, and what of it is trained")
     training: AssistantTrainingParameters | StudentTrainingParameters | PreferenceTrainingParameters = Field(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 from safetensors.torch import save, save_file
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.models.loaded import StoredModel
 from mulcot_rd.progress import progress
 from mulcot_rd.prompts import Task
-from mulcot_rd.schema import Post, TrainingRow
+from mulcot_rd.schema import Post, Record, TrainingRow
 from mulcot_rd.training.batches import Example, collate, examples_fingerprint, training_examples
 from mulcot_rd.training.distributions import ExactDistributions
 from mulcot_rd.training.forward import OutputHead, output_head, target_states
@@ -41,7 +41,7 @@ from mulcot_rd.training.soft_labels import (
 logger = logging.getLogger(__name__)
 
 
-class Shards(BaseModel):
+class Shards(Record):
     """The files that soft labels are written to.
 
     Attributes:
@@ -50,11 +50,9 @@ class Shards(BaseModel):
         hashes: Of finished files, which are written anew where they are missing or were changed.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     folder: Path
     parameters: SoftLabelParameters
-    hashes: dict[str, str] = {}
+    hashes: dict[str, str] = Field(default_factory=dict)
 
     def missing(self, rows: int) -> list[int]:
         """Numbers of the shards of so many rows that are not there as they were written."""

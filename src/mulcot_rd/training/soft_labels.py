@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,6 +26,7 @@ from mulcot_rd.fingerprint import fingerprint
 from mulcot_rd.kept import MANIFEST, damaged_files, read_manifest
 from mulcot_rd.models.inputs import InputEncoder
 from mulcot_rd.prompts import Task
+from mulcot_rd.schema import Record
 from mulcot_rd.training.batches import Example, examples_fingerprint
 from mulcot_rd.training.distributions import StoredDistributions
 from mulcot_rd.training.soft_label_layouts import CompactLayout, ExactLayout, Layout, Read
@@ -47,10 +48,8 @@ class NoSoftLabels:
     reason: str
 
 
-class SoftLabelParameters(BaseModel):
+class SoftLabelParameters(Record):
     """How soft labels are computed and stored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["exact", "compact"] = Field(
         "exact",
@@ -69,10 +68,8 @@ class SoftLabelParameters(BaseModel):
         return self.model_dump(include={"kind", "top_k", "temperature"} if self.kind == "compact" else {"kind"})
 
 
-class SoftLabelManifest(BaseModel):
+class SoftLabelManifest(Record):
     """What a finished folder of soft labels holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: str
     made_from: dict[str, Any]
