@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel
 
 OPENAI_URL = "https://api.openai.com/v1"
+KEY_HELP = "set OPENAI_API_KEY, or openai.api_key in conf/local/credentials.yml"
 
 
 class Credentials(dict[str, Any]):

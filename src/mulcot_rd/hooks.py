@@ -79,6 +79,7 @@ class ProjectHooks:
             catalog.save(DEFAULTS, default_parameters(self._loader))
         fill_optional_inputs(pipeline, catalog)
         check_inputs(pipeline, catalog)
+        check_key(pipeline, catalog)
         check_backbones(pipeline, catalog)
         prepare_workers(pipeline, catalog)
 
@@ -188,6 +189,18 @@ def check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
             raise MissingInputError(
                 f"{_place(catalog, name)} is missing: run `kedro run --pipeline {earlier}` with the same --params first"
             )
+
+
+def check_key(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Check that a teacher who is to be asked has a key, before posts are read and captioned.
+
+    Raises:
+        TeacherError: If OpenAI is asked without a key, or the key can't be sent.
+    """
+    if "annotate_posts" in _names(pipeline):
+        teacher = catalog.load("params:teacher")
+        if teacher.writer == "openai" and not teacher.dry_run:
+            teacher.key(catalog.load("teacher_credentials").api_key(teacher.base_url))
 
 
 def check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:

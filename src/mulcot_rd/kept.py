@@ -92,7 +92,10 @@ class Kept:
         finished = read_manifest(self.in_use)
         if finished is not None and "made_from" in finished:
             changed = "; ".join(differences(finished["made_from"], made_from))
-            logger.info("%s: made anew, %s stays and was made from other things: %s", self.name, self.in_use, changed)
+            logger.warning(
+                "%s: made anew, and then in use in place of %s, which was made from other things and is kept (run=NAME "
+                "leaves it in use): %s", self.name, self.in_use, changed,
+            )  # fmt: skip
         work = self.work(fingerprint)
         for note in sorted(work.parent.glob(f"*/{_NOTE}")):
             changed = "; ".join(differences(_parsed(note.read_text(encoding="utf-8"), str(note)), made_from))

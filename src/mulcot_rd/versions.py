@@ -9,10 +9,15 @@ RECORD = "made_from.json"
 
 
 def newest(path: Path) -> Path:
-    """What a path of the catalog stands for: its newest version, or itself where it has none."""
+    """What a path of the catalog stands for: its newest version, or itself where it has none.
+
+    The folder of one version (``student/<version>``) stands for what it holds (``student/<version>/student``).
+    """
     # The paths "." and ".." don't say how their folder is called.
-    name = path.resolve().name if path.name in ("", "..") else path.name
-    return max(path.glob(f"*/{name}"), default=path)
+    whole = path.resolve() if path.name in ("", "..") else path
+    of_a_version = path / whole.parent.name
+    found = max(path.glob(f"*/{whole.name}"), default=None)
+    return found or (of_a_version if (of_a_version / "manifest.json").is_file() else path)
 
 
 def link_folder(source: Path, target: Path) -> None:

@@ -101,7 +101,9 @@ def test_broken_quotes_missing_columns_and_encodings_are_refused_as_a_whole(tmp_
     with pytest.raises(IngestError, match=r"posts\.csv: row 6 is not valid CSV"):
         read(tmp_path)
     make(tmp_path, ROWS, header="id,split,text,image", name="short")
-    with pytest.raises(IngestError, match="column aspect, label missing"):
+    with pytest.raises(
+        IngestError, match="column aspect, label missing in line 1, which has id, split, text, image; give"
+    ):
         read(tmp_path, "short")
     folder = make(tmp_path, ROWS, name="latin")
     (folder / "posts.csv").write_bytes(f"{HEADER}\nz,train,caf".encode() + b"\xe9,,one.png,neutral\n")

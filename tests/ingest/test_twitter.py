@@ -152,7 +152,8 @@ def test_too_many_rejected_rows_are_reported_after_the_result_is_there(raw_dir):
     result = read(raw_dir)
 
     assert len(result.rejected) == 10
-    with pytest.raises(IngestError, match=r"twitter2015: 11\.1% .* 5\.0%; .* unknown label \(10\); .*rejected\.csv"):
+    said = r"twitter2015: 11\.1% .* 5\.0%; .* unknown label \(10\); .*rejected\.csv.* ingest\.max_rejected_share=0\.12$"
+    with pytest.raises(IngestError, match=said):
         check_rejected_share(result, PARAMETERS, "twitter2015")
     check_rejected_share(result, IngestParameters(max_rejected_share=10 / 90), "twitter2015")
 

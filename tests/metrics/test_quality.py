@@ -113,6 +113,9 @@ def test_scores_count_each_quality_over_what_it_applies_to():
     good, other, silent = reasoning(), reasoning("It is negative."), reasoning("Hard to say.")
     coarse = POST.model_copy(update={"aspect": None})
     scores = quality_scores([good, other, silent], ["one two"] * 3, [POST, coarse, coarse], seed=1)
+    assert scores["complete"] == 1
+    bare = Reasoning(prediction=Sentiment.POSITIVE)
+    assert quality_scores([good, bare], ["one two"] * 2, [POST, POST], seed=1)["complete"] == 0.5
     assert scores["conclusion_entails"] == pytest.approx(1 / 3)
     assert scores["conclusion_contradicts"] == pytest.approx(1 / 3)
     assert scores["aspect_named"] == 0

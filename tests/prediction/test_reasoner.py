@@ -367,14 +367,17 @@ def test_the_newest_of_several_versions_is_loaded(student, posts, reasoner, tmp_
     for version in versions:
         shutil.copytree(tmp_path / "trained", version)
     (versions[0] / "manifest.json").write_text("{}")
-    assert SentimentReasoner.load(place, generation=PARAMETERS).predict(**given(posts[0])) == reasoner.predict(
-        **given(posts[0])
-    )
+    # A version is named by its own folder, too.
+    for folder in (place, versions[1].parent, versions[1]):
+        loaded = SentimentReasoner.load(folder, generation=PARAMETERS)
+        assert loaded.predict(**given(posts[0])) == reasoner.predict(**given(posts[0]))
 
 
 def test_a_folder_without_a_model_says_what_to_name(tmp_path):
     with pytest.raises(DamagedError, match=r"holds no model: .* name the folder of an assistant or a student"):
         SentimentReasoner.load(tmp_path)
+    with pytest.raises(DamagedError, match=r"studnt does not exist: name the folder of an assistant or a student"):
+        SentimentReasoner.load(tmp_path / "studnt")
 
 
 def test_the_class_is_there_before_torch_is():

@@ -49,6 +49,11 @@ def test_a_mistake_is_one_sentence(kedro, pipeline, parameters, words):
     _refused(kedro("run", "--pipeline", pipeline, "--params", parameters), *words)
 
 
+def test_a_missing_key_is_named_before_anything_is_made(project, kedro):
+    _refused(kedro("run", "--params", "teacher.provider=openai"), "needs an API key: set OPENAI_API_KEY")
+    assert not (project / "data" / "03_primary").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

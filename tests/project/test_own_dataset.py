@@ -54,6 +54,7 @@ def cafe(tmp_path_factory):
     result = run(project, "--params", f"dataset=cafe,{WHOLE}")
     assert result.returncode == 0, result.stderr[-4000:]
     assert "1 of 50 rows" in result.stderr + result.stdout
+    assert "data expansion: kept 0 of " in result.stderr
     return project
 
 

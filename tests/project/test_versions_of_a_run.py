@@ -44,7 +44,9 @@ def kedro(twice):
 
 def test_only_the_student_is_made_anew_and_the_command_says_why(undisturbed, second):
     project, said = second
-    assert "student: made anew" in said
+    (warned,) = [line for line in said.splitlines() if "student: made anew" in line]
+    assert " WARNING " in warned
+    assert "is kept (run=NAME leaves it in use)" in warned
     assert "training.weights.kd_ratio: 0.3 -> 0.5" in said
     assert "assistant, epoch" not in said
     assert fingerprints(project) != fingerprints(undisturbed)

@@ -34,6 +34,7 @@ def test_a_row_a_system_with_shares_in_percent_and_their_intervals(quality, post
     found = {system: quality(conclusion) for system, conclusion in conclusions.items()}
     table = quality_table(found, ABOUT, "sample", "arch4-tiny-full", "tiny").frame.set_index("written by")
     assert list(table.index) == ["teacher", "assistant", "student"]
+    assert table["complete"].tolist() == [100, 100, 100]
     assert table["conclusion_entails"].tolist() == [100, 0, 0]
     assert table["conclusion_contradicts"].tolist() == [0, 100, 0]
     assert table.loc["teacher", "conclusion_entails 95% interval"] == "100.0 to 100.0"

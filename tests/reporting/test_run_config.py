@@ -52,6 +52,7 @@ def test_the_report_names_what_differs_from_the_defaults_and_nothing_else():
     assert changed_parameters(recorded_by(at_hand(), changed), usual) == [
         "student.training.optimisation.epochs: 8 -> 3"
     ]
+    assert changed_parameters(recorded_by(changed, changed), usual)[0] == "run.limit: None -> 5"
     note = parameters_note(recorded_by(at_hand(), changed), usual)
     assert "config.yml" in note
     assert "student.training.optimisation.epochs: 8 -> 3." in note

@@ -91,7 +91,10 @@ def comma_separated(
             raise IngestError(f"{path}: column {name} stands twice in line {begins}; keep one of them")
     missing = [name for name in columns if name not in header]
     if missing:
-        raise IngestError(f"{path}: column {', '.join(missing)} missing in line {begins}; add it to the header")
+        raise IngestError(
+            f"{path}: column {', '.join(missing)} missing in line {begins}, which has {', '.join(header)}; give each "
+            "column its name"
+        )
     for begins, raw in rows:
         if isinstance(raw, csv.Error):
             if not by_row:

@@ -1,5 +1,6 @@
 """What readers hand over, what ingest hands over, and when too much was left out."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ def check_rejected_share(
         raise IngestError(
             f"data set {dataset}: {result.rejected_share:.1%} of the rows were rejected, more than "
             f"ingest.max_rejected_share = {parameters.max_rejected_share:.1%}; most frequent: {frequent}; {where}: "
-            "mend the data, or raise ingest.max_rejected_share if the rest is enough"
+            "mend the data, or if the rest is enough, run with --params ingest.max_rejected_share="
+            f"{math.ceil(100 * result.rejected_share) / 100:g}"
         )
     for split in needed:
         if all(post.split != split for post in result.posts):

@@ -37,17 +37,19 @@ def quality_scores(
         seed: Of the bootstrap.
 
     Returns:
-        ``reasonings`` (how many there are), ``conclusion_entails`` (the conclusion comes to the predicted label),
-        ``conclusion_contradicts`` (it comes to another one; the rest names none), ``aspect_named`` (``None`` in
-        coarse-grained sets), ``quotes_grounded`` (quoted words that the post has, among all quotes of all answers;
-        ``None`` without quotes), ``repeated_sentence`` (answers with a sentence twice), ``repetition_4`` (share of
-        4-grams within an answer that occurred in it before, averaged), ``quotes`` (how many there are). ``None`` and
-        empty intervals where there is nothing to count.
+        ``reasonings`` (how many there are), ``complete`` (all four sections and a label are there),
+        ``conclusion_entails`` (the conclusion comes to the predicted label), ``conclusion_contradicts`` (it comes to
+        another one; the rest names none), ``aspect_named`` (``None`` in coarse-grained sets), ``quotes_grounded``
+        (quoted words that the post has, among all quotes of all answers; ``None`` without quotes),
+        ``repeated_sentence`` (answers with a sentence twice), ``repetition_4`` (share of 4-grams within an answer that
+        occurred in it before, averaged), ``quotes`` (how many there are). ``None`` and empty intervals where there is
+        nothing to count.
     """
     conclusions = [conclusion_label(reasoning) for reasoning in reasonings]
     pairs = list(zip(conclusions, (reasoning.prediction for reasoning in reasonings), strict=True))
     grounded = [there for r, post in zip(reasonings, posts, strict=True) for there in quotes_in_post(r, post)]
     values: dict[str, list[float]] = {
+        "complete": [float(not reasoning.problems) for reasoning in reasonings],
         "conclusion_entails": [float(said is not None and said == predicted) for said, predicted in pairs],
         "conclusion_contradicts": [float(said is not None and said != predicted) for said, predicted in pairs],
         "aspect_named": [

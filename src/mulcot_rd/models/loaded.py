@@ -131,6 +131,8 @@ def model_manifest(folder: Path) -> dict[str, Any]:
         DamagedError: If it is missing.
     """
     manifest = read_manifest(newest(folder))
+    if not folder.exists():
+        raise DamagedError(f"{folder} does not exist: name the folder of an assistant or a student")
     if manifest is None:
         raise DamagedError(
             f"{folder} holds no model: its manifest.json is missing; name the folder of an assistant or a student, run "

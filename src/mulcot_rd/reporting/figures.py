@@ -99,8 +99,8 @@ def training_curves(
             whole_ticks(panel.xaxis)
             if end:
                 panel.axvline(end[0], color=GREY, linewidth=1, linestyle="--", label=f"kept: epoch {epoch}")
-        losses.legend(frameon=False, loc="upper right")
-        scores.legend(frameon=False, loc="lower right")
+        losses.legend(frameon=False)
+        scores.legend(frameon=False)
     return figure
 
 

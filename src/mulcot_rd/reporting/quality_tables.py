@@ -14,7 +14,7 @@ from mulcot_rd.reporting.writers import ReportTable
 
 # What mulcot_rd.metrics.quality counts, in the order of the columns.
 QUALITIES = (
-    *("conclusion_entails", "conclusion_contradicts", "aspect_named"),
+    *("complete", "conclusion_entails", "conclusion_contradicts", "aspect_named"),
     *("quotes_grounded", "repeated_sentence", "repetition_4"),
 )
 JUDGED = "judged_entails"

@@ -60,14 +60,14 @@ def changed_parameters(config: Mapping[str, Any], defaults: Mapping[str, Any]) -
     """The parameters that differ from the defaults, each as ``name: default -> value``.
 
     Args:
-        config: What :func:`run_config` gives. Its block ``run`` is left out: every report names the run.
+        config: What :func:`run_config` gives. Of its block ``run`` the limit counts: every report names the rest.
         defaults: The same of the shipped configuration.
     """
     usual = flat(defaults)
     return [
         f"{name}: {usual[name]} -> {value}"
         for name, value in flat(config).items()
-        if not name.startswith("run.") and name in usual and value != usual[name]
+        if (name == "run.limit" or not name.startswith("run.")) and name in usual and value != usual[name]
     ]
 
 

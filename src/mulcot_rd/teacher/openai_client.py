@@ -13,7 +13,7 @@ import httpx2
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
-from mulcot_rd.credentials import OPENAI_URL, is_local, is_openai, password_of, server_key, without_password
+from mulcot_rd.credentials import OPENAI_URL, is_local, is_openai, password_of, without_password
 from mulcot_rd.images import data_uri, load_image
 from mulcot_rd.reasoning import LONE_SURROGATE, THOUGHTS_BEGIN
 from mulcot_rd.schema import Usage
@@ -24,7 +24,7 @@ from mulcot_rd.teacher.ledger import Ledger
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.prices import Pricing
 from mulcot_rd.teacher.questions import Answer, Question
-from mulcot_rd.teacher.server_errors import KEY_HELP, ServerErrors, error_in
+from mulcot_rd.teacher.server_errors import ServerErrors, error_in
 from mulcot_rd.teacher.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -64,16 +64,8 @@ class OpenAITeacher:
         Raises:
             TeacherError: If OpenAI is asked without a key, the key can't be sent, or the proxy can't be used.
         """
-        try:
-            key = server_key(parameters.base_url, api_key, parameters.api_key_env)
-        except ValueError as error:
-            raise TeacherError(str(error)) from None
+        key = parameters.key(api_key)
         address = parameters.base_url or OPENAI_URL
-        of_openai = is_openai(address)
-        if key is None and of_openai:
-            raise TeacherError(
-                f"teacher.provider=openai needs an API key: {KEY_HELP}, or point teacher.base_url at your own server"
-            )
         password = password_of(address)
         if key and password:
             raise TeacherError("base_url has a password and the server an API key, and one request can't carry both")
@@ -88,7 +80,7 @@ class OpenAITeacher:
             http_client=openai.DefaultAsyncHttpxClient(
                 trust_env=not is_local(address),
                 limits=httpx2.Limits(max_keepalive_connections=parameters.max_concurrency),
-                event_hooks={"request": [] if of_openai else [partial(_own_headers, key, password)]},
+                event_hooks={"request": [] if is_openai(address) else [partial(_own_headers, key, password)]},
             ),
         )
         self.capabilities = Capabilities(

@@ -4,11 +4,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mulcot_rd.credentials import ServerURL
+from mulcot_rd.credentials import KEY_HELP, ServerURL, is_openai, server_key
 from mulcot_rd.files import UserPath
 from mulcot_rd.prompts import Send
 from mulcot_rd.schema import Record
 from mulcot_rd.teacher.capabilities import StructuredOutput
+from mulcot_rd.teacher.errors import TeacherError
 from mulcot_rd.teacher.prices import ModelPrice, list_prices
 
 
@@ -118,6 +119,22 @@ class TeacherParameters(Record):
         """The same parameters with the captioner in the teacher's place."""
         captioner = self.captions.model_dump(exclude={"fallback_provider", "max_words"})
         return self.model_copy(update={**captioner, "import_path": None, "send": "image"})
+
+    def key(self, api_key: str | None) -> str | None:
+        """The server's key: the one given, or what :func:`~mulcot_rd.credentials.server_key` finds.
+
+        Raises:
+            TeacherError: If OpenAI is asked without a key, or the key can't be sent.
+        """
+        try:
+            key = server_key(self.base_url, api_key, self.api_key_env)
+        except ValueError as error:
+            raise TeacherError(str(error)) from None
+        if key is None and is_openai(self.base_url):
+            raise TeacherError(
+                f"teacher.provider=openai needs an API key: {KEY_HELP}, or point teacher.base_url at your own server"
+            )
+        return key
 
     @model_validator(mode="after")
     def _supported(self) -> Self:

@@ -10,12 +10,11 @@ from urllib.request import getproxies, proxy_bypass
 import httpx2
 import openai
 
-from mulcot_rd.credentials import is_local, is_openai
+from mulcot_rd.credentials import KEY_HELP, is_local, is_openai
 from mulcot_rd.teacher.errors import RequestRefusedError, TeacherError, TransientFaultError
 from mulcot_rd.teacher.parameters import TeacherParameters
 from mulcot_rd.teacher.transport import parse_retry_after
 
-KEY_HELP = "set OPENAI_API_KEY, or openai.api_key in conf/local/credentials.yml"
 # Raised before anything of a request is sent: no route, name, port, TLS or proxy.
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached"}

@@ -1,5 +1,6 @@
 """Nodes of the pipeline data_expansion."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 from mulcot_rd.training.soft_label_writing import assistant_soft_labels
 from mulcot_rd.training.soft_labels import NoSoftLabels, SoftLabelParameters, SoftLabels
+
+logger = logging.getLogger(__name__)
 
 
 def write_assistant_reasoning(
@@ -57,6 +60,12 @@ def write_assistant_reasoning(
     correct = keep_correct(training_posts, answers, faithful=assistant.method.faithful_expansion)
     kept = with_fingerprints(correct, training_posts)
     rejected = with_fingerprints(wrong_reasonings(training_posts, answers), training_posts)
+    incomplete = sum(bool(answer.shortcomings) for answer in answers)
+    logger.log(
+        logging.INFO if kept else logging.WARNING,
+        "data expansion: kept %d of %d reasonings of the assistant; %d come to a wrong label, %d are incomplete",
+        len(kept), len(answers), len(rejected), incomplete,
+    )  # fmt: skip
     config = {"generation": recorded(assistant.generation), "seed": assistant.seed}
     statistics = expansion_statistics(training_posts, answers, len(kept), assistant.seed)
     return kept, rejected, {**statistics, "config": config}

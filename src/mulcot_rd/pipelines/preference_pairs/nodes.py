@@ -1,5 +1,6 @@
 """Nodes of the pipeline preference_pairs."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from mulcot_rd.teacher.judge import Conclusion, JudgedLabel, JudgeParameters, ju
 from mulcot_rd.training.manifest import check_fits
 from mulcot_rd.training.parameters import ModelParameters
 
+logger = logging.getLogger(__name__)
+
 
 def sample_student_reasonings(
     posts: pd.DataFrame,
@@ -38,6 +41,7 @@ def sample_student_reasonings(
     A variant without preference optimisation samples nothing.
     """
     if not student.method.preference:
+        logger.info("no preference optimisation: the nodes from here to the evaluation do nothing (variant=preference)")
         return []
     every = model_posts(posts, captions, student.inputs)
     check_fits(adapter, every, student)
