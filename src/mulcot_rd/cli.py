@@ -47,11 +47,15 @@ def read_recipe(context: click.Context, option: click.Parameter, path: str | Non
 
 def _checked_run(**options: Any) -> Any:
     check_selection(options)
+    # Who asks a run to end, a cluster's scheduler or a plan, gets what Ctrl-C gets: paid answers are waited for.
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return cast(Callable[..., Any], kedro_run.callback)(**options)
     except DryRunEnded as ended:
         click.echo(str(ended))
         return None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _ours(option: click.Parameter) -> click.Parameter:

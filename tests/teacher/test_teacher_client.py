@@ -9,6 +9,8 @@ import time
 
 import pytest
 from fault_server import Script
+from tests.commands import Forked
+from tests.project.conftest import make_project
 from tests.teacher.conftest import reasoning_text
 
 from mulcot_rd.prompts import teacher_prompt
@@ -277,6 +279,21 @@ def test_the_first_interruption_keeps_what_is_on_its_way_and_the_second_ends_at_
     assert len(server.requests) == 5
     assert len(Ledger(tmp_path / "l.jsonl").answers) == (5 if interruptions == 1 else 1)
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_end_keeps_what_is_on_its_way(server, tmp_path):
+    project = make_project(tmp_path / "project")
+    server.delay_s = 3.0
+    named = f"limit=6,teacher.provider=openai,teacher.base_url={server.url},teacher.max_concurrency=4"
+    run = Forked(project, "run", "--pipelines", "data_preparation,teacher_annotation", "--params", named)
+    deadline = time.monotonic() + 120
+    while len(server.requests) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(run.pid, signal.SIGTERM)
+    assert run.wait().returncode not in (0, -signal.SIGTERM)
+    ledger = Ledger(project / "data/05_model_input/sample/teacher_ledger.jsonl")
+    assert len(ledger.answers) == len(server.requests) == 4
 
 
 def test_a_retry_after_pauses_the_whole_run(server, parameters, posts, tmp_path):

@@ -40,4 +40,4 @@ def note_figure(title: str, note: str) -> Figure:
 
 def whole_ticks(axis: Axis) -> None:
     """Ticks at whole numbers, in steps of 1, 2 or 5 times a power of ten."""
-    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=2))
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
