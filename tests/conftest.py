@@ -1,6 +1,7 @@
 """Fixtures that every test area shares."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from mulcot_rd.models.checkpoint import location_below, prepare_checkpoint
 from mulcot_rd.models.inputs import input_settings
 from mulcot_rd.schema import InputView, Post, Sentiment, TeacherRecord
 
+# Some tests send interruptions, which a shell has ignored by what it runs in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests compare bytes, and tiny models gain nothing from a GPU: those that need one move there themselves.
 backbone.device_at_hand = lambda: torch.device("cpu")
 torch.set_num_threads(1)

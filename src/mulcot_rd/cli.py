@@ -45,10 +45,17 @@ def read_recipe(context: click.Context, option: click.Parameter, path: str | Non
     return path
 
 
+def _interrupt(*_: Any) -> None:
+    """Do as Ctrl-C does where a run is asked to end: answers of a teacher that are on their way are waited for."""
+    # A shell has it ignored by what it runs in the background.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        sys.exit(128 + signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+
+
 def _checked_run(**options: Any) -> Any:
     check_selection(options)
-    # Who asks a run to end, a cluster's scheduler or a plan, gets what Ctrl-C gets: paid answers are waited for.
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return cast(Callable[..., Any], kedro_run.callback)(**options)
     except DryRunEnded as ended:

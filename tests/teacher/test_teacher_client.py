@@ -13,6 +13,7 @@ from tests.commands import Forked
 from tests.project.conftest import make_project
 from tests.teacher.conftest import reasoning_text
 
+from mulcot_rd.cli import _interrupt
 from mulcot_rd.prompts import teacher_prompt
 from mulcot_rd.reasoning import json_schema
 from mulcot_rd.teacher import TeacherError, TeacherParameters, annotate
@@ -294,6 +295,18 @@ def test_a_run_that_is_asked_to_end_keeps_what_is_on_its_way(server, tmp_path):
     assert run.wait().returncode not in (0, -signal.SIGTERM)
     ledger = Ledger(project / "data/05_model_input/sample/teacher_ledger.jsonl")
     assert len(ledger.answers) == len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("interruption", "end"), [(signal.default_int_handler, KeyboardInterrupt), (signal.SIG_IGN, SystemExit)]
+)
+def test_a_run_in_the_background_of_a_shell_ends_as_well(interruption, end):
+    before = signal.signal(signal.SIGINT, interruption)
+    try:
+        with pytest.raises(end):
+            _interrupt()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_retry_after_pauses_the_whole_run(server, parameters, posts, tmp_path):
