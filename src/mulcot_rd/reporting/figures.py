@@ -99,8 +99,9 @@ def training_curves(
             whole_ticks(panel.xaxis)
             if end:
                 panel.axvline(end[0], color=GREY, linewidth=1, linestyle="--", label=f"kept: epoch {epoch}")
-        losses.legend(frameon=False)
-        scores.legend(frameon=False)
+        # The line of the kept epoch does not strike the words through.
+        losses.legend(loc="upper right", edgecolor="none", framealpha=0.9)
+        scores.legend(loc="lower right", edgecolor="none", framealpha=0.9)
     return figure
 
 
