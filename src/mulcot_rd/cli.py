@@ -79,7 +79,7 @@ run.callback = in_one_sentence(_checked_run)
 
 
 def _end_cleanly_on_sigterm() -> None:
-    """Let a command that is asked to end do so as Ctrl-C has it."""
+    """Let a command that is asked to end leave in order, and end what it has started, but wait for nothing."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 

@@ -86,7 +86,6 @@ class MethodParameters(Record):
     preference: bool = Field(
         False, description="Whether preference optimisation follows the distillation, which the paper leaves for later"
     )
-
     faithful_expansion: bool = Field(
         False,
         description="Whether data expansion keeps of the correct reasonings those alone that name their aspect, quote "

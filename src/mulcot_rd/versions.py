@@ -16,8 +16,7 @@ def newest(path: Path) -> Path:
     # The paths "." and ".." don't say how their folder is called.
     whole = path.resolve() if path.name in ("", "..") else path
     of_a_version = path / whole.parent.name
-    found = max(path.glob(f"*/{whole.name}"), default=None)
-    return found or (of_a_version if (of_a_version / "manifest.json").is_file() else path)
+    return max(path.glob(f"*/{whole.name}"), default=of_a_version if of_a_version.exists() else path)
 
 
 def link_folder(source: Path, target: Path) -> None:

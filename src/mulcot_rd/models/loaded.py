@@ -130,9 +130,9 @@ def model_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         DamagedError: If it is missing.
     """
-    manifest = read_manifest(newest(folder))
     if not folder.exists():
         raise DamagedError(f"{folder} does not exist: name the folder of an assistant or a student")
+    manifest = read_manifest(newest(folder))
     if manifest is None:
         raise DamagedError(
             f"{folder} holds no model: its manifest.json is missing; name the folder of an assistant or a student, run "

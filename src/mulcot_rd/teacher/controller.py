@@ -5,6 +5,7 @@ for the reasoning that leads there (Eq. 4).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from mulcot_rd import reasoning as response_format
@@ -43,7 +44,7 @@ class Outcome:
     record: TeacherRecord | None
     quarantined: QuarantinedPost | None
 
-    @property
+    @cached_property
     def first(self) -> TeacherRecord | None:
         """Stage one's usable reasoning, whatever label it came to, or ``None``."""
         return _record(self.stages[0])

@@ -111,8 +111,9 @@ class OpenAITeacher:
             RequestFailedError: If this question is refused or its repeats are used up.
             TeacherError: If key, model or address are wrong, the quota or budget is spent, or the server is gone.
         """
-        # Before a slot is taken: the image is encoded, and cached, while others wait for their answers.
-        await self.body(question)
+        if question.image is not None:
+            # Before a slot is taken: the next image is encoded while others wait for their answers.
+            await asyncio.to_thread(self._image, question.image, question.lossless)
 
         async def attempt() -> Answer:
             reservation = await self.budget.reserve(key, question)
